@@ -1,0 +1,28 @@
+//! Measures the product beside what people use today, in one run: `bench/run`.
+//!
+//! The figure of merit is CPU time per unit of work, read from the scheduler's own accounting, with
+//! the contenders taken in turn (A B A B …). Requests per second and latencies are printed as well,
+//! but move with the neighbours on a shared machine.
+
+#![expect(clippy::print_stdout, reason = "the figures are what the program is for")]
+
+mod contenders;
+mod cpu;
+mod decisions;
+mod load;
+
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let only = arguments.next();
+    let wants = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if wants("decisions") {
+        decisions::run()?;
+    }
+    if wants("http") {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.block_on(contenders::run())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! The policy administrator (NIST SP 800-207 §3): keeps resources, grants and versions of the
+//! policy, changes them as transactions, and explains what they come to.
+
+pub(crate) mod apply;
+pub(crate) mod explain;
+pub(crate) mod gate;
+pub(crate) mod grants;
+pub(crate) mod plan;
+pub(crate) mod policy;
+pub(crate) mod resources;
+
+use vouchsafe_model::action::UnknownAction;
+use vouchsafe_model::id::ParseIdError;
+use vouchsafe_model::name::NameError;
+use vouchsafe_wire::api::Diagnostic;
+use vouchsafe_wire::resource::ResourceDocError;
+
+use crate::directory::DirectoryError;
+use crate::store::StoreError;
+
+/// Failure to change or explain what may be reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdministratorError {
+    /// A name breaks its rule.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// An id is malformed.
+    #[error(transparent)]
+    Id(#[from] ParseIdError),
+    /// An action that does not exist.
+    #[error(transparent)]
+    Action(#[from] UnknownAction),
+    /// A resource is not acceptable.
+    #[error(transparent)]
+    Resource(#[from] ResourceDocError),
+    /// The name in the address and the one in the body differ.
+    #[error("the address names the resource `{address}`, the body `{body}`")]
+    NameMismatch {
+        /// In the address.
+        address: String,
+        /// In the body.
+        body: String,
+    },
+    /// The upstream is this very gateway.
+    #[error("resource `{resource}`: upstream `{upstream}` is vouchsafe's own port")]
+    OwnPort {
+        /// The resource.
+        resource: String,
+        /// Its upstream.
+        upstream: String,
+    },
+    /// It does not exist.
+    #[error("there is no {what} `{name}`")]
+    Missing {
+        /// `resource`, `grant` or `policy version`.
+        what: &'static str,
+        /// As it was asked for.
+        name: String,
+    },
+    /// A member of a request has a value that it can't have.
+    #[error("`{member}` is `{given}`, but must be {expected}")]
+    Value {
+        /// The member.
+        member: &'static str,
+        /// The value, shortened.
+        given: String,
+        /// What is possible.
+        expected: &'static str,
+    },
+    /// The policy has mistakes.
+    #[error("the policy has {} mistakes", .diagnostics.iter().filter(|one| one.severity == "error").count())]
+    PolicyInvalid {
+        /// All that was found.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// The policy would shut out every administrator (I8).
+    #[error("under this policy nobody who can sign in could change anything in the console any more")]
+    LockOut,
+    /// Another version was published in between.
+    #[error("version {current} of the policy is in force, not {expected}")]
+    VersionMoved {
+        /// What the caller took to be in force.
+        expected: u64,
+        /// What is.
+        current: u64,
+    },
+    /// The state changed since the plan was shown.
+    #[error("the plan is no longer what would be done: the state has changed since it was shown")]
+    PlanMoved,
+    /// A manifest names a thing twice.
+    #[error("the manifest has the {what} `{name}` twice")]
+    Twice {
+        /// `group`, `member` or `resource`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The policies could not be compiled because the worker failed.
+    #[error("compiling the policy was broken off")]
+    BrokenOff,
+    /// A user, group or device is not as needed.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl AdministratorError {
+    /// What to do next.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            AdministratorError::NameMismatch { .. } => {
+                Some("a resource can't be renamed: add one of the new name and remove the old".to_owned())
+            }
+            AdministratorError::OwnPort { .. } => Some(
+                "give the address of the app itself; the console and API are resources already, named `console`"
+                    .to_owned(),
+            ),
+            AdministratorError::Missing { what: "policy version", .. } => {
+                Some("see `vouchsafe policy history`".to_owned())
+            }
+            AdministratorError::Missing { what, .. } => Some(format!("see `vouchsafe {what} list`")),
+            AdministratorError::PolicyInvalid { .. } => {
+                Some("mend the files and try them with `vouchsafe policy check`; nothing was published".to_owned())
+            }
+            AdministratorError::LockOut => Some(
+                "keep a permit of `console:write` on Console::\"console\" that some enabled user with a passkey \
+                 satisfies; nothing was published"
+                    .to_owned(),
+            ),
+            AdministratorError::VersionMoved { .. } => Some(
+                "look at what was published with `vouchsafe policy history`, merge it, and publish again".to_owned(),
+            ),
+            AdministratorError::PlanMoved => Some("look at a new plan with `vouchsafe plan`".to_owned()),
+            AdministratorError::Directory(error) => error.hint(),
+            AdministratorError::Name(_)
+            | AdministratorError::Id(_)
+            | AdministratorError::Action(_)
+            | AdministratorError::Resource(_)
+            | AdministratorError::Value { .. }
+            | AdministratorError::Twice { .. }
+            | AdministratorError::BrokenOff
+            | AdministratorError::Store(_) => None,
+        }
+    }
+}
+
+/// A value as messages show it.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_default).collect()
+}

@@ -1,0 +1,150 @@
+//! The gate that every policy passes before it is published (I8): it compiles, and somebody can
+//! still administer under it.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use sqlx::SqliteConnection;
+use vouchsafe_model::action::Action;
+use vouchsafe_model::id::{DeviceId, SessionId};
+use vouchsafe_model::name::{DeviceName, UserName};
+use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
+use vouchsafe_policy::{Engine, PolicyFile, PolicySource, PreparedSubject};
+use vouchsafe_runtime::clock;
+use vouchsafe_wire::api::Diagnostic;
+
+use super::AdministratorError;
+use crate::directory::able_administrators;
+use crate::store::{StoreError, devices, facts, grants, resources, users};
+
+/// What somebody has to be allowed: the operation as a gateway calls it, method and path.
+const PUBLISHING: &str = "POST /v1/policy/publish";
+
+/// A policy that may be published.
+pub(crate) struct Passed {
+    /// How many policies it has.
+    pub(crate) policies: u64,
+}
+
+/// Compiles `files` with the resources and grants that are in the store at this moment and looks
+/// for somebody who could still change things in the console. `ip` is where the caller is.
+///
+/// Call it within the transaction that publishes, so that nothing moves in between.
+pub(crate) async fn pass(
+    connection: &mut SqliteConnection,
+    files: Vec<PolicyFile>,
+    version: u64,
+    ip: Option<IpAddr>,
+) -> Result<Passed, AdministratorError> {
+    let engine = compile(connection, files, version).await?;
+    let candidates = candidates(connection).await?;
+    let policies = u64::try_from(engine.policies().len()).unwrap_or(u64::MAX);
+    let addresses: BTreeSet<IpAddr> = [IpAddr::V4(Ipv4Addr::LOCALHOST)].into_iter().chain(ip).collect();
+    let anybody = candidates.into_iter().any(|subject| {
+        let subject = PreparedSubject::new(Arc::clone(&engine), Arc::new(subject));
+        addresses.iter().any(|ip| subject.decide_console(Action::ConsoleWrite, PUBLISHING, *ip, clock::now()).is_ok())
+    });
+    if anybody { Ok(Passed { policies }) } else { Err(AdministratorError::LockOut) }
+}
+
+/// Compiles policy files with what the store holds.
+pub(crate) async fn compile(
+    connection: &mut SqliteConnection,
+    files: Vec<PolicyFile>,
+    version: u64,
+) -> Result<Arc<Engine>, AdministratorError> {
+    let source = PolicySource {
+        version,
+        files,
+        grants: grants::list(connection, clock::unix_seconds(clock::now()))
+            .await?
+            .iter()
+            .map(grants::to_model)
+            .collect::<Result<_, StoreError>>()?,
+        resources: resources::all(connection).await?,
+    };
+    // Thousands of policies take a while to compile, which must not hold up other tasks.
+    let compiled = tokio::task::spawn_blocking(move || Engine::compile(source)).await;
+    match compiled {
+        Ok(Ok(engine)) => Ok(engine),
+        Ok(Err(diagnostics)) => {
+            Err(AdministratorError::PolicyInvalid { diagnostics: diagnostics.into_iter().map(diagnostic).collect() })
+        }
+        Err(_) => Err(AdministratorError::BrokenOff),
+    }
+}
+
+/// A diagnostic as the API shows it.
+pub(crate) fn diagnostic(from: vouchsafe_policy::Diagnostic) -> Diagnostic {
+    let vouchsafe_policy::Diagnostic {
+        severity,
+        code,
+        message,
+        file,
+        line,
+        column,
+        offset,
+        length,
+        source_line: _,
+        hint,
+    } = from;
+    Diagnostic {
+        severity: severity.to_string(),
+        code: code.into_owned(),
+        message,
+        line: if file.is_empty() { 0 } else { line },
+        file,
+        column,
+        offset,
+        length,
+        hint,
+    }
+}
+
+/// Everybody who can sign in, freshly signed in: without a device, on a new one of grade
+/// `software`, and on each device that is theirs. Until an administrator has registered a passkey,
+/// those who are only invited count as well: nobody can be locked out yet.
+async fn candidates(connection: &mut SqliteConnection) -> Result<Vec<SubjectFacts>, AdministratorError> {
+    let names = if able_administrators(connection).await?.is_empty() {
+        users::enabled_names(connection).await?
+    } else {
+        users::able_to_sign_in(connection).await?
+    };
+    let all = devices::list(connection).await?;
+    let mut candidates = Vec::new();
+    for name in &names {
+        let name = UserName::parse(name)?;
+        let Some(user) = facts::user(connection, &name).await? else { continue };
+        candidates.push(subject(&user, None));
+        candidates.push(subject(&user, Some(new_device(Some(&name))?)));
+        for device in all.iter().filter(|device| device.owner.as_deref() == Some(name.as_str())) {
+            candidates.push(subject(&user, facts::device(connection, &device.id.parse()?).await?));
+        }
+    }
+    Ok(candidates)
+}
+
+/// A device as enrolment makes it.
+pub(crate) fn new_device(owner: Option<&UserName>) -> Result<DeviceFacts, AdministratorError> {
+    Ok(DeviceFacts {
+        id: DeviceId::from_random([0; 16]),
+        name: DeviceName::parse("new-device")?,
+        grade: Grade::Software,
+        owner: owner.cloned(),
+        tags: BTreeSet::new(),
+    })
+}
+
+/// A user who has just signed in.
+pub(crate) fn subject(user: &UserFacts, device: Option<DeviceFacts>) -> SubjectFacts {
+    let now = clock::now();
+    SubjectFacts {
+        session: SessionId::from_random([0; 16]),
+        user: user.clone(),
+        device,
+        auth: AuthFacts { methods: BTreeSet::from([AuthMethod::Passkey]), at: now },
+        expires: now + std::time::Duration::from_secs(3600),
+        epoch: Epoch::default(),
+    }
+}

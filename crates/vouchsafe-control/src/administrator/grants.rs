@@ -1,0 +1,67 @@
+//! Grants: one user's right to one resource, until a time.
+
+use vouchsafe_model::id::GrantId;
+use vouchsafe_model::name::{ResourceName, UserName};
+use vouchsafe_runtime::clock;
+use vouchsafe_wire::api::{GrantDoc, NewGrant};
+
+use super::{AdministratorError, resources, shortened};
+use crate::context::Context;
+use crate::directory::{Actor, users};
+use crate::store::grants;
+
+/// Longest grant that ends by itself: a year.
+const MAX_SECONDS: u64 = 31_536_000;
+
+/// Gives a grant.
+pub(crate) async fn add(context: &Context, new: &NewGrant, by: &Actor) -> Result<GrantDoc, AdministratorError> {
+    let NewGrant { user, resource, seconds, reason } = new;
+    let (user, resource) = (UserName::parse(user)?, ResourceName::parse(resource)?);
+    if let Some(seconds) = seconds.filter(|seconds| !(60..=MAX_SECONDS).contains(seconds)) {
+        let given = seconds.to_string();
+        let expected = "60 to 31536000 (a year), or absent for a grant that lasts until it is removed";
+        return Err(AdministratorError::Value { member: "seconds", given, expected });
+    }
+    if reason.chars().count() > 200 || reason.chars().any(char::is_control) {
+        let expected = "one line of at most 200 characters";
+        return Err(AdministratorError::Value { member: "reason", given: shortened(reason), expected });
+    }
+    let now = clock::unix_seconds(clock::now());
+    let mut write = context.store.write().await?;
+    users::enabled(write.connection(), &user).await?;
+    resources::find(write.connection(), &resource).await?;
+    let grant = GrantDoc {
+        id: GrantId::from_random(clock::random()).to_string(),
+        user: user.to_string(),
+        resource: resource.to_string(),
+        expires: seconds.map(|seconds| now.saturating_add(seconds)),
+        reason: reason.clone(),
+        by: by.label(),
+        created: now,
+    };
+    grants::insert(write.connection(), &grant).await?;
+    write.snapshot_changed();
+    write.audit(by.changed("grant.add", format!("grant/{}", grant.id), described(&grant)));
+    write.commit().await?;
+    Ok(grant)
+}
+
+/// Takes a grant back.
+pub(crate) async fn remove(context: &Context, id: &str, by: &Actor) -> Result<(), AdministratorError> {
+    let id: GrantId = id.parse()?;
+    let mut write = context.store.write().await?;
+    let grant = grants::show(write.connection(), &id)
+        .await?
+        .ok_or_else(|| AdministratorError::Missing { what: "grant", name: id.to_string() })?;
+    grants::remove(write.connection(), &grant.id).await?;
+    write.snapshot_changed();
+    write.audit(by.changed("grant.remove", format!("grant/{}", grant.id), described(&grant)));
+    Ok(write.commit().await?)
+}
+
+/// A grant in words.
+pub(crate) fn described(grant: &GrantDoc) -> String {
+    let until = grant.expires.map_or_else(|| "until removed".to_owned(), |expires| format!("until {expires}"));
+    let reason = if grant.reason.is_empty() { String::new() } else { format!(": {}", grant.reason) };
+    format!("{} to {}, {until}{reason}", grant.user, grant.resource)
+}

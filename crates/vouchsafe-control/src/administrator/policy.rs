@@ -1,0 +1,174 @@
+//! Versions of the policy. A publish is one transaction: nothing of a refused one is left.
+
+use std::net::IpAddr;
+
+use sqlx::SqliteConnection;
+use vouchsafe_policy::check;
+use vouchsafe_runtime::clock;
+use vouchsafe_wire::api::{Checked, PolicyFileDoc, PolicyVersion, Publish};
+
+use super::{AdministratorError, gate, shortened};
+use crate::context::Context;
+use crate::directory::Actor;
+use crate::store::{Write, policy};
+
+/// Most policy files of one version.
+const MAX_FILES: usize = 1_000;
+
+/// Checks files without publishing them: all that can be said without users.
+pub(crate) async fn check_files(context: &Context, files: &[PolicyFileDoc]) -> Result<Checked, AdministratorError> {
+    acceptable(files)?;
+    let mut read = context.store.read().await?;
+    let version = policy::highest(&mut read).await? + 1;
+    match gate::compile(&mut read, policy::to_engine(files), version).await {
+        Ok(engine) => Ok(Checked {
+            ok: true,
+            policies: u64::try_from(engine.policies().len()).unwrap_or(u64::MAX),
+            diagnostics: engine.warnings().iter().cloned().map(gate::diagnostic).collect(),
+        }),
+        Err(AdministratorError::PolicyInvalid { diagnostics }) => Ok(Checked { ok: false, policies: 0, diagnostics }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Publishes files as the next version. When they are what is in force already, that version is
+/// the answer and nothing changes.
+pub(crate) async fn publish(
+    context: &Context,
+    publish: &Publish,
+    by: &Actor,
+) -> Result<PolicyVersion, AdministratorError> {
+    let Publish { files, note, expected_version } = publish;
+    acceptable(files)?;
+    if note.chars().count() > 200 || note.chars().any(char::is_control) {
+        let expected = "one line of at most 200 characters";
+        return Err(AdministratorError::Value { member: "note", given: shortened(note), expected });
+    }
+    // Mistakes are found before the writer is taken: a broken file holds nobody up.
+    let for_check = policy::to_engine(files);
+    let found =
+        tokio::task::spawn_blocking(move || check(&for_check)).await.map_err(|_| AdministratorError::BrokenOff)?;
+    if found.iter().any(vouchsafe_policy::Diagnostic::is_error) {
+        return Err(AdministratorError::PolicyInvalid {
+            diagnostics: found.into_iter().map(gate::diagnostic).collect(),
+        });
+    }
+    let mut write = context.store.write().await?;
+    let current = policy::highest(write.connection()).await?;
+    if let Some(expected) = expected_version.filter(|expected| *expected != current) {
+        return Err(AdministratorError::VersionMoved { expected, current });
+    }
+    let version = publish_in(&mut write, files, note, "policy.publish", by).await?;
+    write.commit().await?;
+    Ok(version)
+}
+
+/// Publishes the files of an earlier version as a new one, through the same gate.
+pub(crate) async fn roll_back(context: &Context, number: u64, by: &Actor) -> Result<PolicyVersion, AdministratorError> {
+    let mut write = context.store.write().await?;
+    let earlier = show(write.connection(), number).await?;
+    let note = format!("rollback to version {number}");
+    let version = publish_in(&mut write, &earlier.files, &note, "policy.rollback", by).await?;
+    write.commit().await?;
+    Ok(version)
+}
+
+/// One version with its files.
+pub(crate) async fn show(connection: &mut SqliteConnection, number: u64) -> Result<PolicyVersion, AdministratorError> {
+    policy::show(connection, number)
+        .await?
+        .ok_or_else(|| AdministratorError::Missing { what: "policy version", name: number.to_string() })
+}
+
+/// Publishes within a change.
+pub(crate) async fn publish_in(
+    write: &mut Write,
+    files: &[PolicyFileDoc],
+    note: &str,
+    verb: &str,
+    by: &Actor,
+) -> Result<PolicyVersion, AdministratorError> {
+    acceptable(files)?;
+    let number = policy::highest(write.connection()).await?;
+    let before = policy::show(write.connection(), number).await?;
+    if let Some(same) = before.as_ref().filter(|before| sorted(&before.files) == sorted(files)) {
+        return Ok(same.clone());
+    }
+    let ip = address_of(by);
+    let passed = gate::pass(write.connection(), policy::to_engine(files), number + 1, ip).await?;
+    let version = PolicyVersion {
+        version: number + 1,
+        created: clock::unix_seconds(clock::now()),
+        by: by.label(),
+        note: note.to_owned(),
+        current: true,
+        policies: passed.policies,
+        files: sorted(files).into_iter().cloned().collect(),
+    };
+    policy::insert(write.connection(), &version).await?;
+    write.snapshot_changed();
+    let before = before.map(|before| before.files).unwrap_or_default();
+    let mut detail = differences(&before, files);
+    if !note.is_empty() {
+        detail.insert(0, note.to_owned());
+    }
+    let mut record = by.changed(verb, format!("policy/{}", version.version), detail.join("; "));
+    record.policy_version = Some(version.version);
+    write.audit(record);
+    Ok(version)
+}
+
+fn address_of(by: &Actor) -> Option<IpAddr> {
+    match by {
+        Actor::User { ip, .. } | Actor::Device { ip, .. } | Actor::Anonymous { ip } => Some(*ip),
+        Actor::Local { .. } | Actor::Controller => None,
+    }
+}
+
+fn sorted(files: &[PolicyFileDoc]) -> Vec<&PolicyFileDoc> {
+    let mut files: Vec<_> = files.iter().collect();
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    files
+}
+
+/// What is different, a line for each file.
+pub(crate) fn differences(before: &[PolicyFileDoc], after: &[PolicyFileDoc]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for file in sorted(after) {
+        match before.iter().find(|old| old.name == file.name) {
+            None => lines.push(format!("{}: added, {} lines", file.name, file.text.lines().count())),
+            Some(old) if old.text != file.text => {
+                let (was, is) = (old.text.lines().count(), file.text.lines().count());
+                lines.push(format!("{}: changed, {was} → {is} lines", file.name));
+            }
+            Some(_) => {}
+        }
+    }
+    for old in sorted(before) {
+        if !after.iter().any(|file| file.name == old.name) {
+            lines.push(format!("{}: removed", old.name));
+        }
+    }
+    lines
+}
+
+/// File names stand in records, on terminals and as paths below a directory when policies are
+/// exported, so they are kept plain.
+fn acceptable(files: &[PolicyFileDoc]) -> Result<(), AdministratorError> {
+    if files.len() > MAX_FILES {
+        let expected = "at most 1000 files";
+        return Err(AdministratorError::Value { member: "files", given: files.len().to_string(), expected });
+    }
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    };
+    for file in files {
+        if file.name.len() > 200 || !file.name.ends_with(".cedar") || !file.name.split('/').all(plain) {
+            let expected = "a path such as `apps/wiki.cedar` of letters, digits, `.`, `_` and `-`";
+            return Err(AdministratorError::Value { member: "name", given: shortened(&file.name), expected });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! The administrator's API (`docs/spec/api.md`): the same routes on `api.<domain>` and on the
+//! admin socket.
+//!
+//! Whether the caller may is decided before a request comes here: by policy at the gateway, which
+//! puts the subject into [`Caller`], or by the peer credentials of the socket, which puts in
+//! [`LocalOwner`]. Without one of them every route answers 401.
+
+mod answer;
+mod audit;
+mod directory;
+mod extract;
+mod policy;
+mod state;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use vouchsafe_runtime::internal::{Caller, OwnHost};
+use vouchsafe_runtime::limits;
+
+use crate::context::Context;
+use crate::directory::Actor;
+
+pub(crate) use answer::ApiError;
+
+/// The owner of the machine asks, over the admin socket: a request extension that only
+/// [`crate::admin_socket`] makes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalOwner {
+    /// User id by the socket's peer credentials.
+    pub(crate) uid: u32,
+}
+
+/// Declares every route once: for the router, and for the test that tries them all signed out.
+macro_rules! routes {
+    ($($method:ident $path:literal => $handler:path,)*) => {
+        /// Every route that exists: method and path.
+        #[cfg(test)]
+        pub(crate) const ROUTES: &[(&str, &str)] = &[$((stringify!($method), $path),)*];
+
+        fn table() -> Router<Context> {
+            Router::new()$(.route($path, axum::routing::$method($handler)))*
+        }
+    };
+}
+
+routes! {
+    get "/v1/status" => state::status,
+    get "/v1/users" => directory::list_users,
+    post "/v1/users" => directory::add_user,
+    get "/v1/users/{name}" => directory::show_user,
+    patch "/v1/users/{name}" => directory::change_user,
+    delete "/v1/users/{name}" => directory::delete_user,
+    post "/v1/users/{name}/invite" => directory::invite_user,
+    post "/v1/users/{name}/sign-out" => directory::sign_out_user,
+    get "/v1/groups" => directory::list_groups,
+    put "/v1/groups/{name}" => directory::put_group,
+    delete "/v1/groups/{name}" => directory::remove_group,
+    put "/v1/groups/{name}/members/{user}" => directory::add_member,
+    delete "/v1/groups/{name}/members/{user}" => directory::remove_member,
+    get "/v1/devices" => directory::list_devices,
+    get "/v1/devices/{device}" => directory::show_device,
+    delete "/v1/devices/{device}" => directory::remove_device,
+    post "/v1/devices/invites" => directory::invite_device,
+    get "/v1/sessions" => directory::list_sessions,
+    delete "/v1/sessions/{id}" => directory::end_session,
+    get "/v1/resources" => state::list_resources,
+    get "/v1/resources/{name}" => state::show_resource,
+    put "/v1/resources/{name}" => state::put_resource,
+    delete "/v1/resources/{name}" => state::remove_resource,
+    get "/v1/grants" => state::list_grants,
+    post "/v1/grants" => state::add_grant,
+    delete "/v1/grants/{id}" => state::remove_grant,
+    get "/v1/policy" => policy::current,
+    get "/v1/policy/schema" => policy::schema,
+    post "/v1/policy/check" => policy::check,
+    post "/v1/policy/publish" => policy::publish,
+    get "/v1/policy/history" => policy::history,
+    post "/v1/policy/rollback" => policy::roll_back,
+    post "/v1/policy/explain" => policy::explain,
+    post "/v1/plan" => state::plan,
+    post "/v1/apply" => state::apply,
+    get "/v1/audit" => audit::query,
+    get "/v1/audit/tail" => audit::tail,
+}
+
+/// All routes of the API.
+pub(crate) fn routes(context: Context) -> Router {
+    table()
+        .fallback(answer::no_such_route)
+        .method_not_allowed_fallback(answer::no_such_method)
+        .layer(DefaultBodyLimit::max(limits::MAX_OWN_BODY_BYTES))
+        // Outermost, so that nothing is looked at, not even whether a route exists, for a caller
+        // whom nobody vouched for.
+        .layer(from_fn(vouched_for))
+        .with_state(context)
+}
+
+async fn vouched_for(mut request: Request, next: Next) -> Response {
+    let extensions = request.extensions();
+    let actor = match (extensions.get::<LocalOwner>(), extensions.get::<Caller>()) {
+        (Some(owner), None) => Some(Actor::Local { uid: owner.uid }),
+        (None, Some(caller)) if caller.host == OwnHost::Api => Actor::of_caller(caller),
+        (Some(_), Some(_)) | (None, Some(_) | None) => None,
+    };
+    let mut response = match actor {
+        None => ApiError::signed_out().into_response(),
+        Some(actor) => {
+            request.extensions_mut().insert(actor);
+            next.run(request).await
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Errors of the API as problems (RFC 9457).
+
+use axum::Json;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use vouchsafe_wire::api::Problem;
+
+use crate::administrator::AdministratorError;
+use crate::audit::AuditError;
+use crate::directory::DirectoryError;
+use crate::store::StoreError;
+
+/// A request that was not answered as asked.
+#[derive(Debug)]
+pub(crate) struct ApiError(Box<Problem>);
+
+/// Answer of a handler.
+pub(super) type Answer<T> = Result<T, ApiError>;
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, kind: &str, title: String, detail: Option<String>) -> Self {
+        Self(Box::new(Problem {
+            kind: kind.to_owned(),
+            status: status.as_u16(),
+            title,
+            detail,
+            decision: None,
+            reason: None,
+            advice: Vec::new(),
+            diagnostics: Vec::new(),
+        }))
+    }
+
+    /// Nobody vouched for the caller.
+    pub(super) fn signed_out() -> Self {
+        let detail = "sign in with `vouchsafe login`, or ask on the machine itself as its owner".to_owned();
+        let title = "nobody has signed in".to_owned();
+        Self::new(StatusCode::UNAUTHORIZED, "sign_in_required", title, Some(detail))
+    }
+
+    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "a request of the API failed");
+        let detail = "the log of the controller has the cause; nothing was changed".to_owned();
+        let title = "the controller failed".to_owned();
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, Some(detail))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(*self.0)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<DirectoryError> for ApiError {
+    fn from(error: DirectoryError) -> Self {
+        let (status, kind) = match &error {
+            DirectoryError::Name(_) | DirectoryError::Id(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+            DirectoryError::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
+            DirectoryError::MissingGroups { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "missing_groups"),
+            DirectoryError::NameTaken { .. } => (StatusCode::CONFLICT, "name_taken"),
+            DirectoryError::NameReserved { .. } => (StatusCode::CONFLICT, "name_reserved"),
+            DirectoryError::LastAdministrator => (StatusCode::CONFLICT, "last_administrator"),
+            DirectoryError::AdministratorsStay => (StatusCode::CONFLICT, "administrators_stay"),
+            DirectoryError::Disabled { .. } => (StatusCode::CONFLICT, "user_disabled"),
+            DirectoryError::Store(error) => return Self::internal(error),
+        };
+        let hint = error.hint();
+        Self::new(status, kind, error.to_string(), hint)
+    }
+}
+
+impl From<AdministratorError> for ApiError {
+    fn from(error: AdministratorError) -> Self {
+        let invalid = (StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+        let (status, kind) = match &error {
+            AdministratorError::Name(_)
+            | AdministratorError::Id(_)
+            | AdministratorError::Action(_)
+            | AdministratorError::Resource(_)
+            | AdministratorError::NameMismatch { .. }
+            | AdministratorError::OwnPort { .. }
+            | AdministratorError::Value { .. }
+            | AdministratorError::Twice { .. } => invalid,
+            AdministratorError::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
+            AdministratorError::PolicyInvalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "policy_invalid"),
+            AdministratorError::LockOut => (StatusCode::CONFLICT, "lock_out"),
+            AdministratorError::VersionMoved { .. } => (StatusCode::CONFLICT, "version_moved"),
+            AdministratorError::PlanMoved => (StatusCode::CONFLICT, "plan_moved"),
+            AdministratorError::Directory(_) => {
+                let AdministratorError::Directory(error) = error else { return Self::internal(&error) };
+                return Self::from(error);
+            }
+            AdministratorError::BrokenOff => return Self::internal(&error),
+            AdministratorError::Store(error) => return Self::internal(error),
+        };
+        let mut answer = Self::new(status, kind, error.to_string(), error.hint());
+        if let AdministratorError::PolicyInvalid { diagnostics } = error {
+            answer.0.diagnostics = diagnostics;
+        }
+        answer
+    }
+}
+
+impl From<AuditError> for ApiError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Value { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", error.to_string(), None),
+            AuditError::Directory(error) => Self::from(error),
+            AuditError::Store(error) => Self::internal(&error),
+        }
+    }
+}
+
+pub(super) async fn no_such_route(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(200).collect();
+    let detail = Some("docs/spec/api.md lists what there is".to_owned());
+    ApiError::new(StatusCode::NOT_FOUND, "no_such_route", format!("there is nothing at `{path}`"), detail)
+}
+
+pub(super) async fn no_such_method(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(200).collect();
+    let title = format!("`{path}` can't be asked with {}", request.method());
+    let detail = Some("docs/spec/api.md lists what there is".to_owned());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", title, detail)
+}

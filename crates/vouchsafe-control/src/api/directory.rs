@@ -1,0 +1,149 @@
+//! Users, groups, devices and sessions.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use vouchsafe_model::name::UserName;
+use vouchsafe_runtime::clock;
+use vouchsafe_wire::api::{
+    Device, DeviceInvited, Ended, Group, Invited, NewDevice, NewUser, Session, User, UserChange,
+};
+
+use super::answer::Answer;
+use super::extract::{Body, By, Path};
+use crate::context::Context;
+use crate::directory::groups::Membership;
+use crate::directory::{DirectoryError, devices, groups, sessions, users};
+use crate::store;
+
+pub(super) async fn list_users(State(context): State<Context>) -> Answer<Json<Vec<User>>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(store::users::list(&mut read, clock::unix_seconds(clock::now())).await?))
+}
+
+pub(super) async fn add_user(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(new): Body<NewUser>,
+) -> Answer<(StatusCode, Json<Invited>)> {
+    Ok((StatusCode::CREATED, Json(users::add(&context, &new, &actor).await?)))
+}
+
+pub(super) async fn show_user(State(context): State<Context>, Path(name): Path<String>) -> Answer<Json<User>> {
+    let name = UserName::parse(&name).map_err(DirectoryError::from)?;
+    let mut read = context.store.read().await?;
+    Ok(Json(users::show(&mut read, &name).await?))
+}
+
+pub(super) async fn change_user(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+    Body(change): Body<UserChange>,
+) -> Answer<Json<User>> {
+    Ok(Json(users::change(&context, &name, &change, &actor).await?))
+}
+
+pub(super) async fn delete_user(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+) -> Answer<StatusCode> {
+    users::delete(&context, &name, &actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn invite_user(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+) -> Answer<Json<Invited>> {
+    Ok(Json(users::invite(&context, &name, &actor).await?))
+}
+
+pub(super) async fn sign_out_user(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+) -> Answer<Json<Ended>> {
+    Ok(Json(users::sign_out(&context, &name, &actor).await?))
+}
+
+pub(super) async fn list_groups(State(context): State<Context>) -> Answer<Json<Vec<Group>>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(store::groups::list(&mut read).await?))
+}
+
+pub(super) async fn put_group(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+) -> Answer<Json<Group>> {
+    Ok(Json(groups::put(&context, &name, &actor).await?))
+}
+
+pub(super) async fn remove_group(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+) -> Answer<StatusCode> {
+    groups::remove(&context, &name, &actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn add_member(
+    State(context): State<Context>,
+    By(actor): By,
+    Path((group, user)): Path<(String, String)>,
+) -> Answer<Json<Group>> {
+    Ok(Json(groups::set_member(&context, &group, &user, Membership::Member, &actor).await?))
+}
+
+pub(super) async fn remove_member(
+    State(context): State<Context>,
+    By(actor): By,
+    Path((group, user)): Path<(String, String)>,
+) -> Answer<Json<Group>> {
+    Ok(Json(groups::set_member(&context, &group, &user, Membership::NotMember, &actor).await?))
+}
+
+pub(super) async fn list_devices(State(context): State<Context>) -> Answer<Json<Vec<Device>>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(store::devices::list(&mut read).await?))
+}
+
+pub(super) async fn show_device(State(context): State<Context>, Path(device): Path<String>) -> Answer<Json<Device>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(devices::show(&mut read, &device).await?))
+}
+
+pub(super) async fn remove_device(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(device): Path<String>,
+) -> Answer<StatusCode> {
+    devices::remove(&context, &device, &actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn invite_device(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(new): Body<NewDevice>,
+) -> Answer<(StatusCode, Json<DeviceInvited>)> {
+    Ok((StatusCode::CREATED, Json(devices::invite(&context, &new, &actor).await?)))
+}
+
+pub(super) async fn list_sessions(State(context): State<Context>) -> Answer<Json<Vec<Session>>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(store::sessions::list(&mut read, clock::unix_seconds(clock::now())).await?))
+}
+
+pub(super) async fn end_session(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    sessions::end(&context, &id, &actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

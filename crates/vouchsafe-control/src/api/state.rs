@@ -1,0 +1,96 @@
+//! Resources, grants, plan and apply, and the state of the whole.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use vouchsafe_runtime::clock;
+use vouchsafe_wire::api::{Apply, GrantDoc, Manifest, NewGrant, Plan, ResourceDoc, Status};
+
+use super::answer::Answer;
+use super::extract::{Body, By, Path};
+use crate::administrator::{apply as applying, grants, resources};
+use crate::context::Context;
+use crate::store;
+
+pub(super) async fn status(State(context): State<Context>, By(actor): By) -> Answer<Json<Status>> {
+    let now = clock::unix_seconds(clock::now());
+    let mut read = context.store.read().await?;
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        domain: context.settings.domain.to_string(),
+        console: context.settings.origin("console"),
+        policy_version: store::policy::highest(&mut read).await?,
+        users: store::users::count(&mut read).await?,
+        devices: store::devices::count(&mut read).await?,
+        sessions: store::sessions::count(&mut read, now).await?,
+        resources: store::resources::count(&mut read).await?,
+        grants: store::grants::count(&mut read, now).await?,
+        audit_records: store::audit::newest(&mut read).await?,
+        you: actor.label(),
+    }))
+}
+
+pub(super) async fn list_resources(State(context): State<Context>) -> Answer<Json<Vec<ResourceDoc>>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(store::resources::list(&mut read).await?))
+}
+
+pub(super) async fn show_resource(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+) -> Answer<Json<ResourceDoc>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(resources::show(&mut read, &name).await?))
+}
+
+pub(super) async fn put_resource(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+    Body(doc): Body<ResourceDoc>,
+) -> Answer<Json<ResourceDoc>> {
+    Ok(Json(resources::put(&context, &name, &doc, &actor).await?))
+}
+
+pub(super) async fn remove_resource(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+) -> Answer<StatusCode> {
+    resources::remove(&context, &name, &actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn list_grants(State(context): State<Context>) -> Answer<Json<Vec<GrantDoc>>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(store::grants::list(&mut read, clock::unix_seconds(clock::now())).await?))
+}
+
+pub(super) async fn add_grant(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(new): Body<NewGrant>,
+) -> Answer<(StatusCode, Json<GrantDoc>)> {
+    Ok((StatusCode::CREATED, Json(grants::add(&context, &new, &actor).await?)))
+}
+
+pub(super) async fn remove_grant(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    grants::remove(&context, &id, &actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn plan(State(context): State<Context>, Body(manifest): Body<Manifest>) -> Answer<Json<Plan>> {
+    Ok(Json(applying::plan(&context, &manifest).await?))
+}
+
+pub(super) async fn apply(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(apply): Body<Apply>,
+) -> Answer<Json<Plan>> {
+    Ok(Json(applying::apply(&context, &apply, &actor).await?))
+}

@@ -1,0 +1,496 @@
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::body::Body;
+use futures_util::StreamExt;
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use vouchsafe_model::id::{DecisionId, SessionId, UserId};
+use vouchsafe_model::name::UserName;
+use vouchsafe_model::subject::{AuthFacts, AuthMethod, Epoch, SubjectFacts, UserFacts};
+use vouchsafe_runtime::internal::{Caller, OwnHost};
+
+use super::{LocalOwner, ROUTES, routes};
+use crate::store::testing;
+use crate::testing::Bench;
+
+fn caller(host: OwnHost, subject: Option<&str>) -> Caller {
+    let subject = subject.map(|name| {
+        Arc::new(SubjectFacts {
+            session: SessionId::from_random([1; 16]),
+            user: UserFacts {
+                id: UserId::from_random([2; 16]),
+                name: UserName::parse(name).unwrap(),
+                groups: BTreeSet::new(),
+            },
+            device: None,
+            auth: AuthFacts { methods: BTreeSet::from([AuthMethod::Passkey]), at: SystemTime::UNIX_EPOCH },
+            expires: SystemTime::UNIX_EPOCH,
+            epoch: Epoch(1),
+        })
+    });
+    let decision = subject.as_ref().map(|_| DecisionId::from_random([3; 16]));
+    Caller { host, ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), device: None, subject, decision }
+}
+
+#[tokio::test]
+async fn i13_every_route_refuses_whom_nobody_vouched_for() {
+    let bench = Bench::open().await;
+    let before = bench.context().store.recorded().borrow().to_owned();
+    let callers = [
+        None,
+        Some(caller(OwnHost::Api, None)),
+        Some(caller(OwnHost::Auth, Some("admin"))),
+        Some(caller(OwnHost::Console, Some("admin"))),
+        Some(caller(OwnHost::Gateway, Some("admin"))),
+    ];
+    assert!(ROUTES.len() > 30);
+    for (method, path) in ROUTES.iter().chain(&[("get", "/v1/nothing"), ("post", "/")]) {
+        for caller in &callers {
+            let path = path.replace("{name}", "admin").replace("{user}", "admin").replace("{id}", "x");
+            let mut request = Request::builder()
+                .method(method.to_uppercase().as_str())
+                .uri(path.replace("{device}", "x"))
+                .header(header::CONTENT_TYPE, "application/json")
+                .header("x-vouchsafe-user", "admin");
+            if let Some(caller) = caller {
+                request = request.extension(caller.clone());
+            }
+            let request = request.body(Body::from("{}")).unwrap();
+            let response = routes(bench.context().clone()).oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{method} {path}");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+        }
+    }
+    assert_eq!(*bench.context().store.recorded().borrow(), before, "nothing was done");
+}
+
+#[tokio::test]
+async fn a_change_by_a_user_names_user_address_and_decision() {
+    let bench = Bench::open().await;
+    let request = Request::builder()
+        .method("PUT")
+        .uri("/v1/groups/finance")
+        .extension(caller(OwnHost::Api, Some("ann")))
+        .body(Body::empty())
+        .unwrap();
+    let response = routes(bench.context().clone()).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let id = DecisionId::from_random([3; 16]);
+    let page = bench.done("GET", &format!("/v1/audit?id={id}"), Value::Null).await;
+    let record = &page["records"][0];
+    assert_eq!(record["user"], "ann");
+    assert_eq!(record["ip"], "192.0.2.7");
+    assert_eq!(record["action"], "group.add");
+    assert_eq!(record["target"], "group/finance");
+    assert_eq!(record["protocol"], "api");
+}
+
+#[tokio::test]
+async fn a_user_is_made_with_groups_and_link_or_not_at_all() {
+    let bench = Bench::open().await;
+    let (status, problem) =
+        bench.ask("POST", "/v1/users", json!({"name":"alice","groups":["administrators","mkt","ops"]})).await;
+    assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("missing_groups")));
+    assert_eq!(problem["title"], "there is no group `mkt`, `ops`");
+    assert!(problem["detail"].as_str().unwrap().contains("vouchsafe group add mkt"));
+    assert_eq!(bench.refused("GET", "/v1/users/alice", Value::Null).await, (404, "not_found".into()));
+    bench.done("PUT", "/v1/groups/mkt", Value::Null).await;
+    let invited = bench.done("POST", "/v1/users", json!({"name":"alice","groups":["mkt"]})).await;
+    assert_eq!(invited["user"]["groups"], json!(["mkt"]));
+    assert_eq!(bench.refused("POST", "/v1/users", json!({"name":"alice"})).await, (409, "name_taken".into()));
+    assert_eq!(bench.refused("POST", "/v1/users", json!({"name":"Ålice"})).await, (422, "invalid".into()));
+    assert_eq!(bench.refused("POST", "/v1/users", json!({"name":"bob","admin":true})).await.0, 422);
+    assert_eq!(bench.done("GET", "/v1/users", Value::Null).await[1]["name"], "alice");
+    assert_eq!(
+        bench.changes().await[3..],
+        ["group.add group/mkt".to_owned(), "user.add user/alice".to_owned()],
+        "refused changes leave nothing"
+    );
+}
+
+#[tokio::test]
+async fn deleting_and_disabling_end_everything_and_keep_the_name() {
+    let bench = Bench::open().await;
+    let store = &bench.context().store;
+    bench.done("POST", "/v1/users", json!({"name":"alice"})).await;
+    bench.done("PUT", "/v1/resources/wiki", json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1"})).await;
+    bench.done("POST", "/v1/grants", json!({"user":"alice","resource":"wiki"})).await;
+    testing::passkey(store, "alice").await;
+    testing::session(store, "alice", None, "c1").await;
+    let user = bench.done("GET", "/v1/users/alice", Value::Null).await;
+    assert_eq!((&user["state"], &user["sessions"]), (&json!("active"), &json!(1)));
+    let user = bench.done("PATCH", "/v1/users/alice", json!({"disabled":true})).await;
+    assert_eq!((&user["state"], &user["sessions"]), (&json!("disabled"), &json!(0)));
+    assert_eq!(bench.refused("POST", "/v1/users/alice/invite", Value::Null).await.1, "user_disabled");
+    let records = bench.changes().await.len();
+    bench.done("PATCH", "/v1/users/alice", json!({"disabled":true})).await;
+    assert_eq!(bench.changes().await.len(), records, "nothing changed, so nothing is recorded");
+    bench.done("DELETE", "/v1/users/alice", Value::Null).await;
+    assert_eq!(bench.done("GET", "/v1/grants", Value::Null).await, json!([]));
+    assert_eq!(bench.refused("POST", "/v1/users", json!({"name":"alice"})).await, (409, "name_reserved".into()));
+    assert_eq!(bench.refused("DELETE", "/v1/users/alice", Value::Null).await, (404, "not_found".into()));
+    assert_eq!(bench.refused("POST", "/v1/grants", json!({"user":"alice","resource":"wiki"})).await.0, 404);
+}
+
+#[tokio::test]
+async fn the_last_administrator_who_can_sign_in_stays() {
+    let bench = Bench::open().await;
+    let store = &bench.context().store;
+    testing::passkey(store, "admin").await;
+    bench.done("POST", "/v1/users", json!({"name":"eve","groups":["administrators"]})).await;
+    let last = (409, "last_administrator".to_owned());
+    for _ in 0..2 {
+        assert_eq!(bench.refused("PATCH", "/v1/users/admin", json!({"disabled":true})).await, last);
+        assert_eq!(bench.refused("PATCH", "/v1/users/admin", json!({"groups":[]})).await, last);
+        assert_eq!(bench.refused("DELETE", "/v1/users/admin", Value::Null).await, last);
+        assert_eq!(bench.refused("DELETE", "/v1/groups/administrators/members/admin", Value::Null).await, last);
+        let manifest = json!({"groups":[{"name":"administrators","members":["eve"]}]});
+        let plan = bench.done("POST", "/v1/plan", manifest.clone()).await;
+        let apply = json!({"manifest": manifest, "digest": plan["digest"]});
+        assert_eq!(bench.refused("POST", "/v1/apply", apply).await, last);
+        assert_eq!(bench.refused("DELETE", "/v1/groups/administrators", Value::Null).await.1, "administrators_stay");
+    }
+    testing::passkey(store, "eve").await;
+    bench.done("PATCH", "/v1/users/admin", json!({"disabled":true})).await;
+    assert_eq!(bench.refused("DELETE", "/v1/users/eve", Value::Null).await, last);
+}
+
+#[tokio::test]
+async fn two_administrators_can_not_disable_each_other_at_the_same_moment() {
+    let bench = Bench::open().await;
+    bench.done("POST", "/v1/users", json!({"name":"eve","groups":["administrators"]})).await;
+    for user in ["admin", "eve"] {
+        testing::passkey(&bench.context().store, user).await;
+    }
+    let (one, other) = tokio::join!(
+        bench.ask("PATCH", "/v1/users/admin", json!({"disabled":true})),
+        bench.ask("PATCH", "/v1/users/eve", json!({"disabled":true})),
+    );
+    let mut statuses = [one.0.as_u16(), other.0.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409]);
+}
+
+#[tokio::test]
+async fn a_name_is_given_once_however_many_ask_at_the_same_moment() {
+    let bench = Bench::open().await;
+    let asked = (0..8).map(|_| bench.ask("POST", "/v1/users", json!({"name":"alice"})));
+    let made = futures_util::future::join_all(asked).await;
+    assert_eq!(made.iter().filter(|(status, _)| status.is_success()).count(), 1);
+    assert_eq!(bench.changes().await.iter().filter(|change| *change == "user.add user/alice").count(), 1);
+}
+
+#[tokio::test]
+async fn putting_a_resource_is_idempotent_and_its_grants_go_with_it() {
+    let bench = Bench::open().await;
+    let wiki =
+        json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1:80/","tags":["b","a"],"sensitivity":"internal"});
+    let put = bench.done("PUT", "/v1/resources/wiki", wiki.clone()).await;
+    assert_eq!(put, json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1:80","tags":["a","b"]}));
+    let newest = *bench.context().store.recorded().borrow();
+    bench.done("PUT", "/v1/resources/wiki", put.clone()).await;
+    bench.done("PUT", "/v1/resources/wiki", wiki).await;
+    assert_eq!(*bench.context().store.recorded().borrow(), newest);
+    bench.done("POST", "/v1/users", json!({"name":"alice"})).await;
+    let grant = bench.done("POST", "/v1/grants", json!({"user":"alice","resource":"wiki","reason":"audit"})).await;
+    bench.done("DELETE", "/v1/resources/wiki", Value::Null).await;
+    assert_eq!(bench.done("GET", "/v1/grants", Value::Null).await, json!([]));
+    let page = bench.done("GET", "/v1/audit?kind=admin&limit=1", Value::Null).await;
+    let detail = page["records"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains(grant["id"].as_str().unwrap()), "{detail}");
+}
+
+#[tokio::test]
+async fn resources_that_lead_back_here_or_break_a_rule_are_refused() {
+    let bench = Bench::open().await;
+    for upstream in [
+        "https://127.0.0.1:8443",
+        "https://[::1]:8443",
+        "https://[::ffff:127.0.0.9]:8443",
+        "https://localhost:8443",
+        "https://gw.vouchsafe.localhost:8443",
+    ] {
+        let doc = json!({"name":"loop","kind":"http","upstream":upstream});
+        let (status, problem) = bench.ask("PUT", "/v1/resources/loop", doc).await;
+        assert_eq!(status.as_u16(), 422, "{upstream}");
+        assert!(problem["title"].as_str().unwrap().contains("own port"), "{upstream}: {problem}");
+    }
+    bench
+        .done("PUT", "/v1/resources/app", json!({"name":"app","kind":"http","upstream":"https://127.0.0.1:8444"}))
+        .await;
+    let other = json!({"name":"other","kind":"http","upstream":"http://10.0.0.1"});
+    assert_eq!(bench.refused("PUT", "/v1/resources/wiki", other).await.0, 422);
+    let reserved = json!({"name":"console","kind":"http","upstream":"http://10.0.0.1"});
+    assert_eq!(bench.refused("PUT", "/v1/resources/console", reserved).await.0, 422);
+    assert_eq!(bench.refused("GET", "/v1/resources/none", Value::Null).await, (404, "not_found".into()));
+}
+
+#[tokio::test]
+async fn grants_need_both_ends_and_a_sane_time() {
+    let bench = Bench::open().await;
+    bench.done("POST", "/v1/users", json!({"name":"alice"})).await;
+    bench.done("PUT", "/v1/resources/wiki", json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1"})).await;
+    let grant = |seconds: u64| json!({"user":"alice","resource":"wiki","seconds":seconds});
+    for seconds in [0, 59, 31_536_001] {
+        assert_eq!(bench.refused("POST", "/v1/grants", grant(seconds)).await, (422, "invalid".into()));
+    }
+    assert_eq!(bench.refused("POST", "/v1/grants", json!({"user":"bob","resource":"wiki"})).await.0, 404);
+    assert_eq!(bench.refused("POST", "/v1/grants", json!({"user":"alice","resource":"crm"})).await.0, 404);
+    let given = bench.done("POST", "/v1/grants", grant(60)).await;
+    assert_eq!(given["expires"].as_u64().unwrap() - given["created"].as_u64().unwrap(), 60);
+    bench.done("DELETE", &format!("/v1/grants/{}", given["id"].as_str().unwrap()), Value::Null).await;
+    assert_eq!(bench.done("GET", "/v1/grants", Value::Null).await, json!([]));
+}
+
+fn policy(files: &[(&str, &str)]) -> Value {
+    files.iter().map(|(name, text)| json!({"name": name, "text": text})).collect()
+}
+
+const CONSOLE: &str = r#"@id("admins") permit (principal in Group::"administrators", action == Action::"console:write", resource == Console::"console");"#;
+const WIKI: &str =
+    r#"@id("wiki") permit (principal in Group::"mkt", action in Action::"access", resource == Http::"wiki");"#;
+
+#[tokio::test]
+async fn i8_a_policy_with_mistakes_or_without_administrators_is_not_published() {
+    let bench = Bench::open().await;
+    let publish = |files: Value| json!({"files": files});
+    let (status, problem) = bench.ask("POST", "/v1/policy/publish", publish(policy(&[("a.cedar", "permit (")]))).await;
+    assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("policy_invalid")));
+    assert_eq!(problem["diagnostics"][0]["file"], "a.cedar");
+    for files in [policy(&[]), policy(&[("wiki.cedar", WIKI)])] {
+        assert_eq!(bench.refused("POST", "/v1/policy/publish", publish(files)).await, (409, "lock_out".into()));
+    }
+    // A user without a passkey does not count once somebody has one.
+    testing::passkey(&bench.context().store, "admin").await;
+    bench.done("PUT", "/v1/groups/others", Value::Null).await;
+    bench.done("POST", "/v1/users", json!({"name":"eve","groups":["others"]})).await;
+    let others = CONSOLE.replace("administrators", "others");
+    let files = policy(&[("console.cedar", &others)]);
+    assert_eq!(bench.refused("POST", "/v1/policy/publish", publish(files)).await, (409, "lock_out".into()));
+    assert_eq!(bench.refused("POST", "/v1/policy/publish", publish(policy(&[("../x.cedar", CONSOLE)]))).await.0, 422);
+    assert_eq!(bench.done("GET", "/v1/policy", Value::Null).await["version"], 1);
+    assert_eq!(bench.done("GET", "/v1/policy/history", Value::Null).await.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn versions_are_numbered_and_one_can_go_back() {
+    let bench = Bench::open().await;
+    let mut snapshots = bench.controller.link().snapshots();
+    let files = policy(&[("console.cedar", CONSOLE), ("apps/wiki.cedar", WIKI)]);
+    let two = bench.done("POST", "/v1/policy/publish", json!({"files":files,"note":"wiki","expected_version":1})).await;
+    assert_eq!((&two["version"], &two["policies"], &two["note"]), (&json!(2), &json!(2), &json!("wiki")));
+    let published = snapshots.wait_for(|snapshot| snapshot.policy_version == 2);
+    tokio::time::timeout(Duration::from_secs(5), published).await.unwrap().unwrap();
+    let again = bench.done("POST", "/v1/policy/publish", json!({"files":files})).await;
+    assert_eq!(again["version"], 2, "the same files make no version");
+    let stale = json!({"files":policy(&[("console.cedar", CONSOLE)]),"expected_version":1});
+    assert_eq!(bench.refused("POST", "/v1/policy/publish", stale).await, (409, "version_moved".into()));
+    let three = bench.done("POST", "/v1/policy/rollback", json!({"version":1})).await;
+    assert_eq!((&three["version"], &three["note"]), (&json!(3), &json!("rollback to version 1")));
+    assert_eq!(bench.refused("POST", "/v1/policy/rollback", json!({"version":9})).await.0, 404);
+    let history = bench.done("GET", "/v1/policy/history", Value::Null).await;
+    let numbers: Vec<_> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["version"].as_u64().unwrap(), one["current"] == true))
+        .collect();
+    assert_eq!(numbers, [(3, true), (2, false), (1, false)]);
+    let checked = bench.done("POST", "/v1/policy/check", json!({"files":policy(&[("a.cedar", "permit (")])})).await;
+    assert_eq!((&checked["ok"], checked["diagnostics"].as_array().unwrap().is_empty()), (&json!(false), false));
+    let (status, _) = bench.ask("POST", "/v1/policy/explain", json!({"user":"admin","resource":"console"})).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn explain_says_what_the_gateway_would_decide() {
+    let bench = Bench::open().await;
+    bench.done("PUT", "/v1/groups/mkt", Value::Null).await;
+    bench.done("POST", "/v1/users", json!({"name":"alice","groups":["mkt"]})).await;
+    bench.done("PUT", "/v1/resources/wiki", json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1"})).await;
+    bench.done("POST", "/v1/policy/publish", json!({"files":policy(&[("a.cedar", CONSOLE), ("b.cedar", WIKI)])})).await;
+    let device = testing::device(&bench.context().store, "alice-laptop", "alice").await;
+    let ask = |extra: Value| {
+        let mut body = json!({"user":"alice","resource":"wiki"});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        body
+    };
+    let without = bench.done("POST", "/v1/policy/explain", ask(json!({}))).await;
+    assert_eq!(
+        (&without["decision"]["outcome"], &without["decision"]["reason"]),
+        (&json!("deny"), &json!("device_required"))
+    );
+    for device in [json!({"device":"alice-laptop"}), json!({"device":device.to_string()}), json!({"grade":"hardware"})]
+    {
+        let with = bench.done("POST", "/v1/policy/explain", ask(device)).await;
+        assert_eq!(with["decision"]["outcome"], "allow", "{with}");
+    }
+    assert_eq!(bench.refused("POST", "/v1/policy/explain", ask(json!({"device":"none"}))).await.0, 404);
+    assert_eq!(bench.refused("POST", "/v1/policy/explain", ask(json!({"action":"fly"}))).await.0, 422);
+}
+
+#[tokio::test]
+async fn an_apply_does_all_of_the_shown_plan_or_nothing() {
+    let bench = Bench::open().await;
+    bench.done("POST", "/v1/users", json!({"name":"alice"})).await;
+    bench.done("PUT", "/v1/groups/old", Value::Null).await;
+    bench.done("PUT", "/v1/resources/gone", json!({"name":"gone","kind":"tcp","upstream":"10.0.0.9:5432"})).await;
+    let manifest = json!({
+        "groups": [{"name":"mkt","members":["alice"]}],
+        "resources": [{"name":"wiki","kind":"http","upstream":"http://10.0.0.1"}],
+        "policy": policy(&[("console.cedar", CONSOLE), ("wiki.cedar", WIKI)]),
+    });
+    let plan = bench.done("POST", "/v1/plan", manifest.clone()).await;
+    let targets: Vec<_> = plan["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| format!("{} {}", one["verb"].as_str().unwrap(), one["target"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        targets,
+        ["add group/mkt", "add resource/wiki", "remove resource/gone", "remove group/old", "change policy"]
+    );
+    // The state moves between plan and apply.
+    bench.done("PUT", "/v1/groups/newer", Value::Null).await;
+    let stale = json!({"manifest":manifest,"digest":plan["digest"]});
+    assert_eq!(bench.refused("POST", "/v1/apply", stale).await, (409, "plan_moved".into()));
+    // A part that is refused undoes the parts before it.
+    let mut locked = manifest.clone();
+    locked["policy"] = policy(&[("wiki.cedar", WIKI)]);
+    let plan = bench.done("POST", "/v1/plan", locked.clone()).await;
+    let before = bench.changes().await;
+    let apply = json!({"manifest":locked,"digest":plan["digest"]});
+    assert_eq!(bench.refused("POST", "/v1/apply", apply).await, (409, "lock_out".into()));
+    assert_eq!(bench.changes().await, before);
+    assert_eq!(bench.refused("GET", "/v1/resources/wiki", Value::Null).await.0, 404);
+
+    let plan = bench.done("POST", "/v1/plan", manifest.clone()).await;
+    bench.done("POST", "/v1/apply", json!({"manifest":manifest,"digest":plan["digest"]})).await;
+    assert_eq!(
+        bench.changes().await[before.len()..],
+        [
+            "group.add group/mkt",
+            "group.add-member group/mkt",
+            "resource.put resource/wiki",
+            "resource.remove resource/gone",
+            "group.remove group/newer",
+            "group.remove group/old",
+            "policy.publish policy/2",
+        ]
+    );
+    let again = bench.done("POST", "/v1/plan", manifest.clone()).await;
+    assert_eq!(again["changes"], json!([]));
+    let changes = bench.changes().await.len();
+    bench.done("POST", "/v1/apply", json!({"manifest":manifest,"digest":again["digest"]})).await;
+    assert_eq!(bench.changes().await.len(), changes);
+    assert_eq!(bench.done("POST", "/v1/plan", json!({})).await["changes"], json!([]), "what is absent stays");
+    let twice = json!({"groups":[{"name":"a"},{"name":"a"}]});
+    assert_eq!(bench.refused("POST", "/v1/plan", twice).await.0, 422);
+}
+
+#[tokio::test]
+async fn the_log_is_paged_filtered_and_reading_it_is_recorded() {
+    let bench = Bench::open().await;
+    for number in 0..7 {
+        bench.done("PUT", &format!("/v1/groups/group-{number}"), Value::Null).await;
+    }
+    let mut path = "/v1/audit?kind=admin&limit=3".to_owned();
+    let mut seen = Vec::new();
+    loop {
+        let page = bench.done("GET", &path, Value::Null).await;
+        seen.extend(page["records"].as_array().unwrap().iter().map(|one| one["target"].as_str().unwrap().to_owned()));
+        match page["next"].as_u64() {
+            Some(next) => path = format!("/v1/audit?kind=admin&limit=3&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 10, "{seen:?}");
+    assert_eq!(seen[0], "group/group-6");
+    let reads = bench.done("GET", "/v1/audit?kind=audit_read&limit=1", Value::Null).await;
+    assert!(reads["records"][0]["detail"].as_str().unwrap().contains("audit_read"), "{reads}");
+    for wrong in ["limit=0", "limit=10001", "kind=x", "outcome=maybe", "device=none", "user=a&x=1", "limit=x"] {
+        let (status, _) = bench.ask("GET", &format!("/v1/audit?{wrong}"), Value::Null).await;
+        assert!(status.is_client_error(), "{wrong}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_follower_sees_what_a_query_sees_and_ends_with_the_drain() {
+    let bench = Bench::open().await;
+    let request = Request::get("/v1/audit/tail?kind=admin&limit=2").extension(LocalOwner { uid: 0 });
+    let request = request.body(Body::empty()).unwrap();
+    let response = routes(bench.context().clone()).oneshot(request).await.unwrap();
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/x-ndjson");
+    // Far more than any buffer holds, before the follower reads its first line.
+    for number in 0..1_200 {
+        let mut write = bench.context().store.write().await.unwrap();
+        write.audit(crate::directory::Actor::Controller.changed("test.note", format!("note/{number}"), String::new()));
+        write.commit().await.unwrap();
+    }
+    bench.done("PUT", "/v1/groups/last", Value::Null).await;
+    let mut lines = response.into_body().into_data_stream();
+    let mut followed = Vec::new();
+    while followed.last().is_none_or(|line: &String| !line.contains("group/last")) {
+        let line = tokio::time::timeout(Duration::from_secs(5), lines.next()).await.unwrap().unwrap().unwrap();
+        followed.push(String::from_utf8(line.to_vec()).unwrap().trim_end().to_owned());
+    }
+    let page = bench.done("GET", "/v1/audit?kind=admin&limit=10000", Value::Null).await;
+    let mut queried: Vec<String> = page["records"].as_array().unwrap().iter().map(Value::to_string).collect();
+    queried.reverse();
+    let start = queried.len() - followed.len();
+    assert_eq!(followed.len(), 1_203);
+    let sorted: Vec<String> =
+        followed.iter().map(|line| serde_json::from_str::<Value>(line).unwrap().to_string()).collect();
+    assert_eq!(sorted, queried[start..]);
+    let shutting = bench.tasks.shut_down(Duration::from_secs(5));
+    let (_, end) = tokio::join!(shutting, lines.next());
+    assert!(end.is_none());
+}
+
+#[tokio::test]
+async fn devices_are_found_by_id_and_name_and_removed_with_their_sessions() {
+    let bench = Bench::open().await;
+    let store = &bench.context().store;
+    bench.done("POST", "/v1/users", json!({"name":"alice"})).await;
+    let ticket = bench.done("POST", "/v1/devices/invites", json!({"owner":"alice","tags":["laptop"]})).await;
+    assert!(ticket["ticket"].as_str().unwrap().starts_with("vse1."));
+    assert_eq!(bench.refused("POST", "/v1/devices/invites", json!({"owner":"bob"})).await.0, 404);
+    let id = testing::device(store, "alice-laptop", "alice").await;
+    let session = testing::session(store, "alice", Some(id), "c1").await;
+    let sessions = bench.done("GET", "/v1/sessions", Value::Null).await;
+    assert_eq!((&sessions[0]["id"], &sessions[0]["device_name"]), (&json!(session), &json!("alice-laptop")));
+    assert_eq!(bench.done("GET", &format!("/v1/devices/{id}"), Value::Null).await["name"], "alice-laptop");
+    bench.done("DELETE", "/v1/devices/alice-laptop", Value::Null).await;
+    assert_eq!(bench.done("GET", "/v1/sessions", Value::Null).await, json!([]));
+    assert_eq!(bench.refused("DELETE", &format!("/v1/devices/{id}"), Value::Null).await, (404, "not_found".into()));
+    assert_eq!(bench.refused("DELETE", &format!("/v1/sessions/{session}"), Value::Null).await.0, 404);
+    let records = bench.done("GET", &format!("/v1/audit?device={id}"), Value::Null).await;
+    assert_eq!(records["records"][0]["kind"], "session_end");
+}
+
+#[tokio::test]
+async fn bodies_are_json_and_bounded_and_unknown_routes_are_problems() {
+    let bench = Bench::open().await;
+    let send = |builder: http::request::Builder, body: Body| {
+        let request = builder.extension(LocalOwner { uid: 0 }).body(body).unwrap();
+        routes(bench.context().clone()).oneshot(request)
+    };
+    let form = Request::post("/v1/users").header(header::CONTENT_TYPE, "text/plain");
+    let response = send(form, Body::from("{\"name\":\"alice\"}")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let huge = Request::post("/v1/users").header(header::CONTENT_TYPE, "application/json");
+    let response = send(huge, Body::from(vec![b' '; 5 * 1024 * 1024])).await.unwrap();
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(bench.refused("GET", "/v2/users", Value::Null).await, (404, "no_such_route".into()));
+    assert_eq!(bench.refused("POST", "/v1/status", Value::Null).await, (405, "no_such_method".into()));
+    let response = send(Request::get("/v1/policy/schema"), Body::empty()).await.unwrap();
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&text).contains("entity User"));
+}

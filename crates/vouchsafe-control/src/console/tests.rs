@@ -1,0 +1,119 @@
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use http::{Request, header};
+use tower::ServiceExt as _;
+use vouchsafe_model::id::{DecisionId, SessionId, UserId};
+use vouchsafe_model::name::UserName;
+use vouchsafe_model::subject::{AuthFacts, Epoch, SubjectFacts, UserFacts};
+use vouchsafe_runtime::internal::OwnHost;
+use vouchsafe_wire::api::{NewUser, PolicyFileDoc, PolicyVersion, ResourceDoc};
+use vouchsafe_wire::audit::Record;
+
+use super::*;
+use crate::directory;
+
+fn caller(subject: Option<SubjectFacts>) -> Caller {
+    Caller {
+        host: OwnHost::Console,
+        ip: IpAddr::from([192, 0, 2, 1]),
+        device: None,
+        decision: subject.as_ref().map(|_| DecisionId::from_random([1; 16])),
+        subject: subject.map(Arc::new),
+    }
+}
+
+fn admin() -> SubjectFacts {
+    SubjectFacts {
+        session: SessionId::from_random([2; 16]),
+        user: UserFacts {
+            id: UserId::from_random([3; 16]),
+            name: UserName::parse("root").unwrap(),
+            groups: BTreeSet::new(),
+        },
+        device: None,
+        auth: AuthFacts { methods: BTreeSet::new(), at: clock::now() },
+        expires: clock::now(),
+        epoch: Epoch(1),
+    }
+}
+
+async fn get(router: &Router, path: &str, caller: Option<Caller>) -> (StatusCode, String, String) {
+    let mut request = Request::get(path).body(Body::empty()).unwrap();
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    let response = router.clone().oneshot(request).await.unwrap();
+    let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+    let status = response.status();
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap(), policy)
+}
+
+const PATHS: [&str; 6] = ["/", "/users", "/devices", "/resources", "/policy", "/audit"];
+
+#[tokio::test]
+async fn i13_nothing_is_shown_without_a_decision() {
+    let dir = tempfile::tempdir().unwrap();
+    let router = routes(Context::for_test(dir.path()).await);
+    for path in PATHS {
+        for caller in [None, Some(caller(None))] {
+            let (status, body, policy) = get(&router, path, caller).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+            assert!(!body.contains("<table"), "{path}");
+            assert!(policy.contains("default-src 'none'"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_show_what_there_is_and_escape_it() {
+    const HOSTILE: &str = "<script>alert(1)</script>";
+    let dir = tempfile::tempdir().unwrap();
+    let context = Context::for_test(dir.path()).await;
+    let new = NewUser { name: "alice".to_owned(), groups: vec![] };
+    directory::users::add(&context, &new, &Actor::Controller).await.unwrap();
+    let mut write = context.store.write().await.unwrap();
+    let resource: ResourceDoc = serde_json::from_value(serde_json::json!({
+        "name": "wiki", "kind": "http", "upstream": "http://127.0.0.1:8080", "description": HOSTILE,
+    }))
+    .unwrap();
+    resources::put(write.connection(), &resource).await.unwrap();
+    let version = PolicyVersion {
+        version: 1,
+        created: 1,
+        by: "root".to_owned(),
+        note: HOSTILE.to_owned(),
+        current: true,
+        policies: 1,
+        files: vec![PolicyFileDoc { name: "a.cedar".to_owned(), text: HOSTILE.to_owned() }],
+    };
+    policy::insert(write.connection(), &version).await.unwrap();
+    let mut record = Record::new(Kind::Decision, 1_790_000_000_000_000);
+    record.user = Some("alice".to_owned());
+    record.resource = Some("wiki".to_owned());
+    record.outcome = Some("deny".to_owned());
+    record.reason = Some("no_permit".to_owned());
+    record.path = Some(HOSTILE.to_owned());
+    write.audit(record);
+    write.commit().await.unwrap();
+    let router = routes(context.clone());
+    for path in PATHS {
+        let (status, body, _) = get(&router, path, Some(caller(Some(admin())))).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert!(!body.contains(HOSTILE), "{path}");
+        assert!(body.contains("aria-current=\"page\""), "{path}");
+    }
+    let (_, body, _) = get(&router, "/", Some(caller(Some(admin())))).await;
+    assert!(body.contains("no_permit") && body.contains("chip deny"));
+    let (_, body, _) = get(&router, "/audit?user=alice&outcome=deny", Some(caller(Some(admin())))).await;
+    assert!(body.contains("no_permit"));
+    let (_, body, _) = get(&router, "/audit?user=bob", Some(caller(Some(admin())))).await;
+    assert!(!body.contains("no_permit") && body.contains("Nothing yet."));
+    let mut read = context.store.read().await.unwrap();
+    let reads: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM audit WHERE kind = 'audit_read'").fetch_one(&mut *read).await.unwrap();
+    assert!(reads >= 4, "every reading is recorded");
+}

@@ -1,0 +1,57 @@
+//! What every part of the controller shares.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use vouchsafe_model::name::BaseDomain;
+use vouchsafe_runtime::task::TaskGroup;
+
+use crate::ca::Ca;
+use crate::store::Store;
+
+/// Settings of the controller that do not change while it runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// State directory.
+    pub(crate) dir: PathBuf,
+    /// Base domain.
+    pub(crate) domain: BaseDomain,
+    /// Port under which clients reach the gateway.
+    pub(crate) port: u16,
+}
+
+impl Settings {
+    /// `https://<label>.<domain>[:port]`, without a slash at the end; the port is left out when it is 443.
+    pub(crate) fn origin(&self, label: &str) -> String {
+        match self.port {
+            443 => format!("https://{}", self.domain.host(label)),
+            port => format!("https://{}:{port}", self.domain.host(label)),
+        }
+    }
+
+    /// Issuer of tokens and assertions.
+    pub(crate) fn issuer(&self) -> String {
+        self.origin("auth")
+    }
+}
+
+/// Shared by all parts; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) store: Store,
+    pub(crate) ca: Arc<Ca>,
+    pub(crate) tasks: TaskGroup,
+}
+
+#[cfg(test)]
+impl Context {
+    /// A controller's innards on a fresh database in `dir`, with nobody and no policy in it.
+    pub(crate) async fn for_test(dir: &std::path::Path) -> Self {
+        let settings =
+            Settings { dir: dir.to_owned(), domain: BaseDomain::parse("vouchsafe.localhost").unwrap(), port: 8443 };
+        let (store, _) = Store::open(&dir.join("vouchsafe.db")).await.unwrap();
+        let ca = Ca::open(&store, &settings).await.unwrap();
+        Self { settings: Arc::new(settings), store, ca: Arc::new(ca), tasks: TaskGroup::new() }
+    }
+}

@@ -1,0 +1,171 @@
+//! The composition: opens the state directory, and hands out what a gateway needs.
+
+mod directory_lock;
+mod service;
+mod start;
+mod upkeep;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use vouchsafe_model::name::BaseDomain;
+use vouchsafe_runtime::internal::InternalService;
+use vouchsafe_runtime::link::{ControlLink, GatewayIdentity};
+use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_wire::api::Invited;
+
+use self::directory_lock::StateDirectory;
+pub use self::directory_lock::StateDirectoryError;
+use self::service::Service;
+use crate::admin_socket::{self, AdminSocketError};
+use crate::ca::{Ca, CaError};
+use crate::context::{Context, Settings};
+use crate::directory::DirectoryError;
+use crate::identity::IdentityError;
+use crate::link::Link;
+use crate::store::{Store, StoreError};
+
+/// Name of the database in the state directory.
+const DATABASE: &str = "vouchsafe.db";
+
+/// What a controller needs to know before it opens its state.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// State directory; made when it is not there.
+    pub dir: PathBuf,
+    /// Base domain; the one of the first start, ever after.
+    pub domain: BaseDomain,
+    /// Port under which clients reach the gateway; it may change from start to start.
+    pub port: u16,
+}
+
+/// Failure to open a controller.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The state directory can't be used.
+    #[error(transparent)]
+    StateDirectory(#[from] StateDirectoryError),
+    /// The installation is for another domain.
+    #[error(
+        "the state directory `{}` is of the base domain `{remembered}`, not `{given}`; \
+         hint: start it with --domain {remembered}, or give an empty --dir for a new installation", dir.display()
+    )]
+    OtherDomain {
+        /// The directory.
+        dir: PathBuf,
+        /// The domain of the first start.
+        remembered: String,
+        /// The domain asked for.
+        given: BaseDomain,
+    },
+    /// The certificate authority could not be opened.
+    #[error("the certificate authority could not be opened")]
+    Ca(#[from] CaError),
+    /// The base domain does not suit passkeys.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The first administrator could not be made or invited.
+    #[error("the first administrator could not be invited: {why}")]
+    FirstAdministrator {
+        /// Cause in words.
+        why: String,
+    },
+    /// The admin socket could not be opened.
+    #[error(transparent)]
+    AdminSocket(#[from] AdminSocketError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<DirectoryError> for OpenError {
+    fn from(error: DirectoryError) -> Self {
+        match error {
+            DirectoryError::Store(error) => OpenError::Store(error),
+            other => OpenError::FirstAdministrator { why: other.to_string() },
+        }
+    }
+}
+
+/// An open controller. Its tasks run in the group that it was opened with; it holds the lock on its
+/// state directory until it is dropped and they have ended.
+pub struct Controller {
+    context: Context,
+    link: Arc<Link>,
+    service: Arc<Service>,
+    first_invite: Option<Invited>,
+    owner: u32,
+}
+
+impl Controller {
+    /// Opens the state directory, the database and the keys in it, makes what is missing, and
+    /// starts the controller's tasks.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the directory is in use, not ours, of another domain, or damaged.
+    pub async fn open(options: OpenOptions, tasks: TaskGroup) -> Result<Self, OpenError> {
+        let OpenOptions { dir, domain, port } = options;
+        let directory = StateDirectory::lock(&dir)?;
+        let owner = directory.owner();
+        let database = directory.private_file(DATABASE)?;
+        let settings = Settings { dir, domain, port };
+        let (store, snapshots) = Store::open(&database).await?;
+        store.hold(directory);
+        start::remember_domain(&store, &settings).await?;
+        let ca = Ca::open(&store, &settings).await?;
+        let context = Context { settings: Arc::new(settings), store, ca: Arc::new(ca), tasks };
+        let first_invite = start::first_start(&context).await?;
+        let link = Link::start(context.clone(), snapshots).await?;
+        start::record_start(&context).await?;
+        upkeep::start(&context);
+        let service = Service::new(&context)?;
+        Ok(Self { context, link: Arc::new(link), service: Arc::new(service), first_invite, owner })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// What the gateway in this process asks.
+    #[must_use]
+    pub fn link(&self) -> Arc<dyn ControlLink> {
+        Arc::clone(&self.link) as Arc<dyn ControlLink>
+    }
+
+    /// The services behind our own host names.
+    #[must_use]
+    pub fn service(&self) -> Arc<dyn InternalService> {
+        Arc::clone(&self.service) as Arc<dyn InternalService>
+    }
+
+    /// Keys and certificates of the gateway in this process.
+    #[must_use]
+    pub fn gateway_identity(&self) -> GatewayIdentity {
+        self.context.ca.gateway_identity()
+    }
+
+    /// PEM of the root that vouches for our own server names.
+    #[must_use]
+    pub fn root_pem(&self) -> &str {
+        self.context.ca.root_pem()
+    }
+
+    /// The link for the first administrator: on the first start, and on a later one while nobody
+    /// has registered a passkey and no earlier link is good any more.
+    #[must_use]
+    pub fn first_invite(&self) -> Option<&Invited> {
+        self.first_invite.as_ref()
+    }
+
+    /// Offers the API to the owner of the machine, on `<dir>/admin.sock`, until the drain.
+    ///
+    /// # Errors
+    /// [`OpenError::AdminSocket`].
+    pub async fn serve_admin(&self) -> Result<(), OpenError> {
+        Ok(admin_socket::serve(&self.context, self.owner).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! The controller: who people and devices are, what they may reach, and the record of all of it.
+//!
+//! - [`Controller`]: the composition; what the binary starts
+//! - `store`: SQLite behind one writer; the only module that knows SQL
+//! - `directory`: users, groups, devices and sessions, and who acts on them
+//! - `identity`: passkeys, sign-in, enrolment of devices, tokens
+//! - `ca`: the own certificate authority and every other private key
+//! - `administrator`: resources, grants, versions of the policy, plan and apply, explain
+//! - `audit`: taking in records, asking for them, following them
+//! - `link`: what gateways ask (implements `vouchsafe_runtime::link::ControlLink`)
+//! - `api`: the administrator's API; `admin_socket`: the same for the owner of the machine
+//! - `console`: pages of `console.<domain>`
+//! - `pages`: what pages share: layout, styles, scripts
+//! - `context`: what all of them share
+
+mod admin_socket;
+mod administrator;
+mod api;
+mod audit;
+mod ca;
+mod console;
+mod context;
+mod controller;
+mod directory;
+mod identity;
+mod link;
+mod pages;
+mod store;
+#[cfg(test)]
+mod testing;
+
+pub use admin_socket::AdminSocketError;
+pub use ca::CaError;
+pub use controller::{Controller, OpenError, OpenOptions, StateDirectoryError};
+pub use identity::IdentityError;
+pub use store::StoreError;

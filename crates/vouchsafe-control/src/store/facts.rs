@@ -1,0 +1,121 @@
+//! Facts about subjects, as decisions are made on them. Read them within one [`super::Store::read`],
+//! so that they are all of one moment.
+
+use std::collections::BTreeSet;
+
+use sqlx::SqliteConnection;
+use vouchsafe_model::id::{DeviceId, SessionId};
+use vouchsafe_model::name::{GroupName, UserName};
+use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
+use vouchsafe_runtime::clock;
+use vouchsafe_runtime::link::NoSubject;
+
+use super::{StoreError, from_db, list_from_db, parsed, sessions};
+
+/// Why a session ended, where its device was removed (column `why` of `ended_sessions`).
+pub(crate) const DEVICE_REMOVED: &str = "device removed";
+
+/// The number that rises with every change of facts: the highest of the change feed. Facts read in
+/// the same transaction carry it as their epoch, so newer facts never have a lower one.
+pub(crate) async fn epoch(connection: &mut SqliteConnection) -> Result<Epoch, StoreError> {
+    let highest: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(sequence), 0) FROM feed").fetch_one(connection).await?;
+    Ok(Epoch(from_db(highest)))
+}
+
+/// The facts of a live session; `now` in unix seconds.
+pub(crate) async fn subject_by_session(
+    connection: &mut SqliteConnection,
+    id: &SessionId,
+    now: u64,
+) -> Result<Result<SubjectFacts, NoSubject>, StoreError> {
+    let row: Option<(String, Option<String>, String, i64, i64)> =
+        sqlx::query_as("SELECT user_name, device_id, methods, auth_time, expires FROM sessions WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&mut *connection)
+            .await?;
+    let Some((user_name, device_id, methods, auth_time, expires)) = row else {
+        return Ok(Err(match sessions::ended_why(connection, id).await? {
+            Some(why) if why == DEVICE_REMOVED => NoSubject::DeviceRemoved,
+            Some(_) => NoSubject::Ended,
+            None => NoSubject::Unknown,
+        }));
+    };
+    if from_db(expires) <= now {
+        return Ok(Err(NoSubject::Ended));
+    }
+    let Some(user) = user(connection, &parsed(&user_name, "user name")?).await? else {
+        return Ok(Err(NoSubject::Ended));
+    };
+    let device = match device_id {
+        None => None,
+        Some(id) => match device(connection, &parsed(&id, "device id")?).await? {
+            Some(device) => Some(device),
+            None => return Ok(Err(NoSubject::DeviceRemoved)),
+        },
+    };
+    let methods = list_from_db(&methods, "sign-in methods")?
+        .iter()
+        .map(|word| AuthMethod::from_word(word).ok_or(StoreError::Corrupt { what: "sign-in method" }))
+        .collect::<Result<BTreeSet<_>, _>>()?;
+    Ok(Ok(SubjectFacts {
+        session: *id,
+        user,
+        device,
+        auth: AuthFacts { methods, at: clock::from_unix_seconds(from_db(auth_time)) },
+        expires: clock::from_unix_seconds(from_db(expires)),
+        epoch: epoch(connection).await?,
+    }))
+}
+
+/// The session and host label that a cookie (SHA-256 in hex) is of, also of ended sessions.
+pub(crate) async fn session_of_cookie(
+    connection: &mut SqliteConnection,
+    token_hash: &str,
+) -> Result<Option<(SessionId, String)>, StoreError> {
+    let row: Option<(String, String)> = sqlx::query_as(
+        "SELECT session_id, label FROM cookies WHERE token_hash = $1
+         UNION ALL SELECT session_id, label FROM ended_cookies WHERE token_hash = $1 LIMIT 1",
+    )
+    .bind(token_hash)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|(session, label)| Ok((parsed(&session, "session id")?, label))).transpose()
+}
+
+/// A user who exists and is not disabled, with groups.
+pub(crate) async fn user(connection: &mut SqliteConnection, name: &UserName) -> Result<Option<UserFacts>, StoreError> {
+    let id: Option<String> =
+        sqlx::query_scalar("SELECT id FROM users WHERE name = $1 AND disabled = 0 AND deleted = 0")
+            .bind(name.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+    let Some(id) = id else { return Ok(None) };
+    let groups: Vec<String> =
+        sqlx::query_scalar("SELECT group_name FROM memberships WHERE user_name = $1 ORDER BY group_name")
+            .bind(name.as_str())
+            .fetch_all(connection)
+            .await?;
+    let groups = groups.iter().map(|group| parsed(group, "group name")).collect::<Result<BTreeSet<GroupName>, _>>()?;
+    Ok(Some(UserFacts { id: parsed(&id, "user id")?, name: name.clone(), groups }))
+}
+
+/// An enrolled device.
+pub(crate) async fn device(
+    connection: &mut SqliteConnection,
+    id: &DeviceId,
+) -> Result<Option<DeviceFacts>, StoreError> {
+    let row: Option<(String, Option<String>, String, String)> =
+        sqlx::query_as("SELECT name, owner, grade, tags FROM devices WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(connection)
+            .await?;
+    let Some((name, owner, grade, tags)) = row else { return Ok(None) };
+    let tags = list_from_db(&tags, "device tags")?;
+    Ok(Some(DeviceFacts {
+        id: *id,
+        name: parsed(&name, "device name")?,
+        grade: Grade::from_word(&grade).ok_or(StoreError::Corrupt { what: "device grade" })?,
+        owner: owner.as_deref().map(|owner| parsed(owner, "user name")).transpose()?,
+        tags: tags.iter().map(|tag| parsed(tag, "tag")).collect::<Result<_, _>>()?,
+    }))
+}

@@ -1,0 +1,84 @@
+//! Rows of policy versions. The highest is in force; rows are only ever added.
+
+use sqlx::SqliteConnection;
+use vouchsafe_policy::PolicyFile;
+use vouchsafe_wire::api::{PolicyFileDoc, PolicyVersion};
+
+use super::{StoreError, from_db, to_db};
+
+type VersionRow = (i64, String, i64, String, String, i64);
+
+fn version(row: VersionRow, highest: u64) -> Result<PolicyVersion, StoreError> {
+    let (version, files, policies, note, by, created) = row;
+    let version = from_db(version);
+    Ok(PolicyVersion {
+        version,
+        created: from_db(created),
+        by,
+        note,
+        current: version == highest,
+        policies: from_db(policies),
+        files: serde_json::from_str(&files).map_err(|_| StoreError::Corrupt { what: "policy files" })?,
+    })
+}
+
+/// Number of the version in force; 0 when there is none yet.
+pub(crate) async fn highest(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let highest: i64 =
+        sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM policy_versions").fetch_one(connection).await?;
+    Ok(from_db(highest))
+}
+
+/// One version with its files.
+pub(crate) async fn show(connection: &mut SqliteConnection, number: u64) -> Result<Option<PolicyVersion>, StoreError> {
+    let highest = highest(connection).await?;
+    let row: Option<VersionRow> = sqlx::query_as(
+        "SELECT version, files, policies, note, created_by, created FROM policy_versions WHERE version = $1",
+    )
+    .bind(to_db(number))
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| version(row, highest)).transpose()
+}
+
+/// The version in force with its files.
+pub(crate) async fn current(connection: &mut SqliteConnection) -> Result<PolicyVersion, StoreError> {
+    let highest = highest(connection).await?;
+    show(connection, highest).await?.ok_or(StoreError::Corrupt { what: "policy history" })
+}
+
+/// All versions without their files, newest first, at most 1,000.
+pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<Vec<PolicyVersion>, StoreError> {
+    let highest = highest(connection).await?;
+    let rows: Vec<VersionRow> = sqlx::query_as(
+        "SELECT version, '[]', policies, note, created_by, created FROM policy_versions
+         ORDER BY version DESC LIMIT 1000",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(|row| version(row, highest)).collect()
+}
+
+/// Adds a version, which is in force with the commit.
+pub(crate) async fn insert(connection: &mut SqliteConnection, version: &PolicyVersion) -> Result<(), StoreError> {
+    let PolicyVersion { version, created, by, note, current: _, policies, files } = version;
+    let files = serde_json::to_string(files).map_err(|_| StoreError::Corrupt { what: "policy files" })?;
+    sqlx::query(
+        "INSERT INTO policy_versions (version, files, policies, note, created_by, created)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(to_db(*version))
+    .bind(files)
+    .bind(to_db(*policies))
+    .bind(note)
+    .bind(by)
+    .bind(to_db(*created))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Files as the policy engine takes them.
+pub(crate) fn to_engine(files: &[PolicyFileDoc]) -> Vec<PolicyFile> {
+    files.iter().map(|PolicyFileDoc { name, text }| PolicyFile { name: name.clone(), text: text.clone() }).collect()
+}

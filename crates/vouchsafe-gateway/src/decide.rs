@@ -1,0 +1,157 @@
+//! The decision itself, and its audit record.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use vouchsafe_model::action::Action;
+use vouchsafe_model::decision::{Decision, Outcome, Reason};
+use vouchsafe_model::id::{DecisionId, FlowId};
+use vouchsafe_model::name::ResourceName;
+use vouchsafe_model::subject::SubjectFacts;
+use vouchsafe_policy::{Engine, OwnedDetail, Permit, PolicyFile, PolicySource, Request};
+use vouchsafe_runtime::clock;
+use vouchsafe_runtime::link::Snapshot;
+use vouchsafe_wire::audit::{Kind, Record};
+
+use crate::facts::Ready;
+
+/// The engine in force. Replaced as a whole at each snapshot.
+pub(crate) struct Current(RwLock<Arc<Engine>>);
+
+impl Current {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self(RwLock::new(engine))
+    }
+
+    pub(crate) fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.0.read())
+    }
+
+    pub(crate) fn replace(&self, engine: Arc<Engine>) {
+        *self.0.write() = engine;
+    }
+}
+
+/// Makes an engine of a snapshot. The controller checked the policies before it published them; if
+/// they fail here all the same, the engine knows none, and everything is denied.
+pub(crate) fn compile(snapshot: &Snapshot) -> Option<Arc<Engine>> {
+    let source = |files: &[(String, String)]| PolicySource {
+        version: snapshot.policy_version,
+        files: files.iter().map(|(name, text)| PolicyFile { name: name.clone(), text: text.clone() }).collect(),
+        grants: snapshot.grants.clone(),
+        resources: snapshot.resources.clone(),
+    };
+    match Engine::compile(source(&snapshot.policy_files)) {
+        Ok(engine) => Some(engine),
+        Err(diagnostics) => {
+            tracing::error!(
+                version = snapshot.policy_version,
+                mistakes = diagnostics.len(),
+                first = diagnostics.first().map(|d| d.message.as_str()),
+                "published policies can't be used; everything is denied until a good version comes"
+            );
+            let mut empty = source(&[]);
+            empty.grants.clear();
+            Engine::compile(empty).ok()
+        }
+    }
+}
+
+/// One question to the policy engine, kept as long as its flow is open.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub(crate) resource: ResourceName,
+    pub(crate) action: Action,
+    pub(crate) ip: IpAddr,
+    pub(crate) detail: OwnedDetail,
+}
+
+impl Question {
+    pub(crate) fn decide(&self, ready: &Ready) -> Result<Permit, Decision> {
+        let request =
+            Request { resource: &self.resource, action: self.action, ip: self.ip, detail: self.detail.as_detail() };
+        ready.prepared.decide(&request, clock::now())
+    }
+}
+
+/// A decision with its id, ready to be recorded and quoted.
+#[derive(Debug, Clone)]
+pub(crate) struct Decided {
+    pub(crate) id: DecisionId,
+    pub(crate) decision: Decision,
+}
+
+impl Decided {
+    pub(crate) fn new(decision: Decision) -> Self {
+        Self { id: DecisionId::from_random(clock::random()), decision }
+    }
+
+    /// A denial by the enforcement point itself.
+    pub(crate) fn denied(reason: Reason, engine: &Engine) -> Self {
+        Self::new(Decision::denied(reason, engine.version()))
+    }
+}
+
+/// What is known of a request besides the decision, for its record.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Observed {
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) protocol: &'static str,
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) method: Option<String>,
+    pub(crate) path: Option<String>,
+    /// Name of the resource as asked for, whether it exists or not.
+    pub(crate) resource: Option<String>,
+    pub(crate) action: Option<Action>,
+    /// Device proven on the connection, when there is no subject.
+    pub(crate) device: Option<String>,
+}
+
+/// The record of a decision.
+pub(crate) fn record(
+    decided: &Decided,
+    observed: &Observed,
+    subject: Option<&SubjectFacts>,
+    flow: Option<FlowId>,
+) -> Record {
+    let mut record = Record::new(Kind::Decision, clock::unix_micros(clock::now()));
+    let Decision { outcome, reason, words, policies, advice, policy_version, epoch } = &decided.decision;
+    record.id = Some(decided.id.to_string());
+    record.outcome = Some(outcome.as_str().to_owned());
+    record.reason = Some(reason.code().to_owned());
+    record.words = Some(words.clone());
+    record.policies = policies.iter().map(ToString::to_string).collect();
+    record.advice = match outcome {
+        Outcome::Allow => Vec::new(),
+        Outcome::Deny => advice.iter().map(|advice| advice.as_str().to_owned()).collect(),
+    };
+    record.policy_version = Some(*policy_version);
+    record.flow = flow.map(|flow| flow.to_string());
+    record.ip = observed.ip.map(|ip| ip.to_string());
+    record.protocol = Some(observed.protocol.to_owned());
+    record.host.clone_from(&observed.host);
+    record.port = observed.port;
+    record.method.clone_from(&observed.method);
+    record.path.clone_from(&observed.path);
+    record.resource.clone_from(&observed.resource);
+    record.action = observed.action.map(|action| action.as_str().to_owned());
+    record.device.clone_from(&observed.device);
+    if let Some(facts) = subject {
+        record.epoch = Some(epoch.0);
+        add_subject(&mut record, facts);
+    }
+    record
+}
+
+/// Adds who asked to a record.
+pub(crate) fn add_subject(record: &mut Record, facts: &SubjectFacts) {
+    record.user = Some(facts.user.name.to_string());
+    record.session = Some(facts.session.to_string());
+    record.device = facts.device.as_ref().map(|device| device.id.to_string());
+    record.grade = Some(facts.grade().as_str().to_owned());
+    record.groups = facts.user.groups.iter().map(ToString::to_string).collect();
+    record.auth_methods = facts.auth.methods.iter().map(|method| method.as_str().to_owned()).collect();
+    record.auth_time_us = Some(clock::unix_micros(facts.auth.at));
+}

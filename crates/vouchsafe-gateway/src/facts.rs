@@ -1,0 +1,211 @@
+//! What the gateway remembers of subjects: fetched at first sight, dropped at every change.
+//!
+//! An entry may be used only if no change came between asking for it and keeping it; a counter of
+//! changes makes sure of that, so a revocation can't be overtaken by an answer that is older.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use vouchsafe_model::id::{DeviceId, SessionId};
+use vouchsafe_model::subject::DeviceFacts;
+use vouchsafe_policy::{Engine, PreparedSubject};
+use vouchsafe_runtime::limits::{MAX_LOOKUPS, MAX_SUBJECTS, MAX_WAITING_LOOKUPS};
+use vouchsafe_runtime::link::{Change, ControlLink, Credential, KnownSubject, LinkError, NoSubject};
+
+/// How often a look-up is repeated when changes keep coming in between.
+const ATTEMPTS: usize = 8;
+
+/// What stands for a subject, as a key: a cookie's hash or a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum CredentialKey {
+    AppCookie([u8; 32]),
+    Session(SessionId),
+}
+
+impl From<CredentialKey> for Credential {
+    fn from(key: CredentialKey) -> Self {
+        match key {
+            CredentialKey::AppCookie(hash) => Credential::AppCookie(hash),
+            CredentialKey::Session(id) => Credential::Session(id),
+        }
+    }
+}
+
+/// A subject that is ready to be decided on.
+#[derive(Clone)]
+pub(crate) struct Ready {
+    pub(crate) known: KnownSubject,
+    pub(crate) prepared: Arc<PreparedSubject>,
+}
+
+/// The gateway's memory of subjects and devices.
+pub(crate) struct Facts {
+    link: Arc<dyn ControlLink>,
+    subjects: Memory<CredentialKey, Ready>,
+    devices: Memory<DeviceId, DeviceFacts>,
+    changes_seen: AtomicU64,
+    lookups: Semaphore,
+    waiting: Semaphore,
+    watch_lookups: Semaphore,
+}
+
+/// Who wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// A request that just came.
+    Request,
+    /// The watch over open flows.
+    Watch,
+}
+
+impl Facts {
+    pub(crate) fn new(link: Arc<dyn ControlLink>) -> Self {
+        Self {
+            link,
+            subjects: Memory::new(),
+            devices: Memory::new(),
+            changes_seen: AtomicU64::new(0),
+            lookups: Semaphore::new(MAX_LOOKUPS),
+            waiting: Semaphore::new(MAX_WAITING_LOOKUPS),
+            watch_lookups: Semaphore::new(MAX_LOOKUPS),
+        }
+    }
+
+    /// The subject of a credential, made ready for `engine`.
+    pub(crate) async fn subject(
+        &self,
+        key: CredentialKey,
+        engine: &Arc<Engine>,
+        asking: Asking,
+    ) -> Result<Result<Ready, NoSubject>, LinkError> {
+        if let Some(ready) = self.subjects.find(&key) {
+            if Arc::ptr_eq(ready.prepared.engine(), engine) {
+                return Ok(Ok(ready));
+            }
+            let prepared = Arc::new(PreparedSubject::new(Arc::clone(engine), Arc::clone(&ready.known.facts)));
+            let fresh = Ready { known: ready.known, prepared };
+            // Replaced only where the same facts still stand: an invalidation in between must win, also
+            // when newer facts have been kept since.
+            let same = |present: &Ready| Arc::ptr_eq(&present.known.facts, &fresh.known.facts);
+            self.subjects.replace_if(key, fresh.clone(), same);
+            return Ok(Ok(fresh));
+        }
+        let _turn = self.turn(asking).await?;
+        for _ in 0..ATTEMPTS {
+            let seen = self.changes_seen.load(Ordering::SeqCst);
+            let known = match self.link.subject(key.into()).await? {
+                Ok(known) => known,
+                Err(nobody) => return Ok(Err(nobody)),
+            };
+            let prepared = Arc::new(PreparedSubject::new(Arc::clone(engine), Arc::clone(&known.facts)));
+            let ready = Ready { known, prepared };
+            if self.subjects.keep_if(key, ready.clone(), || self.changes_seen.load(Ordering::SeqCst) == seen) {
+                return Ok(Ok(ready));
+            }
+        }
+        Err(LinkError { why: "facts change faster than they can be read".into() })
+    }
+
+    /// An enrolled device.
+    pub(crate) async fn device(&self, id: DeviceId) -> Result<Option<DeviceFacts>, LinkError> {
+        if let Some(device) = self.devices.find(&id) {
+            return Ok(Some(device));
+        }
+        let _turn = self.turn(Asking::Request).await?;
+        for _ in 0..ATTEMPTS {
+            let seen = self.changes_seen.load(Ordering::SeqCst);
+            let Some(device) = self.link.device(id).await? else { return Ok(None) };
+            if self.devices.keep_if(id, device.clone(), || self.changes_seen.load(Ordering::SeqCst) == seen) {
+                return Ok(Some(device));
+            }
+        }
+        Err(LinkError { why: "facts change faster than they can be read".into() })
+    }
+
+    /// How many changes have been seen. Facts and decisions from before the last one may be untrue.
+    pub(crate) fn changes_seen(&self) -> u64 {
+        self.changes_seen.load(Ordering::SeqCst)
+    }
+
+    /// Waits for a turn to ask the controller. Strangers can make us ask, so their queue is bounded,
+    /// and the watch over open flows never stands in it.
+    async fn turn(&self, asking: Asking) -> Result<SemaphorePermit<'_>, LinkError> {
+        let lost = |why: &str| LinkError { why: why.to_owned() };
+        let (lookups, waiting) = match asking {
+            Asking::Watch => (&self.watch_lookups, None),
+            Asking::Request => match self.waiting.try_acquire() {
+                Ok(place) => (&self.lookups, Some(place)),
+                Err(_) => return Err(lost("too many look-ups are waiting")),
+            },
+        };
+        let turn = lookups.acquire().await.map_err(|_| lost("the gateway is stopping"))?;
+        drop(waiting);
+        Ok(turn)
+    }
+
+    /// Forgets what a change made untrue.
+    pub(crate) fn forget(&self, change: &Change) {
+        // Counted first: an answer under way that is older than this change will not be kept.
+        self.changes_seen.fetch_add(1, Ordering::SeqCst);
+        self.subjects.remove_where(|_, ready| concerns(change, ready));
+        self.devices.remove_where(|id, device| match change {
+            Change::Device(changed) => id == changed,
+            Change::User(name) => device.owner.as_ref() == Some(name),
+            Change::Session(_) => false,
+            Change::Everything => true,
+        });
+    }
+}
+
+fn concerns(change: &Change, ready: &Ready) -> bool {
+    let facts = &ready.known.facts;
+    match change {
+        Change::User(name) => facts.user.name == *name,
+        Change::Device(id) => facts.device.as_ref().is_some_and(|device| device.id == *id),
+        Change::Session(id) => facts.session == *id,
+        Change::Everything => true,
+    }
+}
+
+/// A bounded map. When it is full it is emptied: facts are cheap to ask for again, and a flood of
+/// sessions must not grow memory.
+struct Memory<K, V>(Mutex<HashMap<K, V>>);
+
+impl<K: Hash + Eq, V: Clone> Memory<K, V> {
+    fn new() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+
+    fn find(&self, key: &K) -> Option<V> {
+        self.0.lock().get(key).cloned()
+    }
+
+    /// Keeps the value when `still_true` holds under the lock that [`Memory::remove_where`] takes.
+    fn keep_if(&self, key: K, value: V, still_true: impl FnOnce() -> bool) -> bool {
+        let mut map = self.0.lock();
+        if !still_true() {
+            return false;
+        }
+        if map.len() >= MAX_SUBJECTS {
+            map.clear();
+        }
+        map.insert(key, value);
+        true
+    }
+
+    fn replace_if(&self, key: K, value: V, same: impl FnOnce(&V) -> bool) {
+        if let Some(present) = self.0.lock().get_mut(&key)
+            && same(present)
+        {
+            *present = value;
+        }
+    }
+
+    fn remove_where(&self, gone: impl Fn(&K, &V) -> bool) {
+        self.0.lock().retain(|key, value| !gone(key, value));
+    }
+}

@@ -1,0 +1,8 @@
+//! What happens with a permit in hand: bytes go to the upstream.
+
+pub(crate) mod body;
+pub(crate) mod dial;
+pub(crate) mod headers;
+pub(crate) mod http;
+pub(crate) mod pool;
+pub(crate) mod tunnel;

@@ -1,0 +1,162 @@
+//! Connects to an upstream: the only place that opens connections, and only for a permit (I2).
+//!
+//! Names are looked up here, at every connection, and the address that is used is the one that was
+//! checked: a name can't lead to this machine or to link-local addresses (A159).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use vouchsafe_model::resource::{Endpoint, ResourceSpec, UpstreamHost, embedded_v4, never_by_name, never_upstream};
+use vouchsafe_policy::Permit;
+use vouchsafe_runtime::limits::CONNECT_TIMEOUT;
+
+/// Failure to reach an upstream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// The name could not be looked up.
+    #[error("`{host}` can't be looked up")]
+    Lookup {
+        host: String,
+        #[source]
+        source: io::Error,
+    },
+    /// Every address of the name is one that no upstream may have.
+    #[error("`{host}` leads to {address}, which can't be an upstream: {why}")]
+    Forbidden { host: String, address: IpAddr, why: &'static str },
+    /// The upstream is this gateway itself.
+    #[error("the upstream {address} is this gateway itself")]
+    Loop { address: SocketAddr },
+    /// No address answered.
+    #[error("`{endpoint}` refuses the connection")]
+    Connect {
+        endpoint: String,
+        #[source]
+        source: io::Error,
+    },
+    /// No address answered in time.
+    #[error("`{endpoint}` doesn't answer within {after:?}")]
+    TimedOut { endpoint: String, after: Duration },
+    /// The upstream's certificate or TLS is not acceptable.
+    #[error("TLS with `{endpoint}` failed")]
+    Tls {
+        endpoint: String,
+        #[source]
+        source: io::Error,
+    },
+    /// A resource of this kind has no upstream.
+    #[error("this resource has no upstream")]
+    NoUpstream,
+}
+
+/// Opens TCP to the upstream of the permitted resource. `own_ports` are
+/// those that this gateway is reached under.
+pub(crate) async fn connect(permit: &Permit, own_ports: &[u16]) -> Result<TcpStream, DialError> {
+    let endpoint = match &permit.resource().spec {
+        ResourceSpec::Http(http) => &http.upstream,
+        ResourceSpec::Tcp(tcp) => &tcp.upstream,
+        ResourceSpec::Console => return Err(DialError::NoUpstream),
+    };
+    let timed_out = |_| DialError::TimedOut { endpoint: endpoint.to_string(), after: CONNECT_TIMEOUT };
+    tokio::time::timeout(CONNECT_TIMEOUT, connect_any(endpoint, own_ports)).await.map_err(timed_out)?
+}
+
+async fn connect_any(endpoint: &Endpoint, own_ports: &[u16]) -> Result<TcpStream, DialError> {
+    let addresses = addresses(endpoint).await?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        let address = SocketAddr::new(address, endpoint.port);
+        if own_ports.contains(&endpoint.port) && embedded_v4(address.ip()).is_loopback() {
+            return Err(DialError::Loop { address });
+        }
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // Without it, small messages wait for an acknowledgement of the one before.
+                let _ = stream.set_nodelay(true);
+                // A peer that is gone without a word is noticed within minutes.
+                let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(DialError::Connect { endpoint: endpoint.to_string(), source: last })
+}
+
+/// Addresses that may be connected to, in the resolver's order.
+async fn addresses(endpoint: &Endpoint) -> Result<Vec<IpAddr>, DialError> {
+    let name = match &endpoint.host {
+        // The administrator wrote the address down; only what can't be anybody's is refused.
+        UpstreamHost::Ip(address) => {
+            return match never_upstream(*address) {
+                Some(why) => Err(DialError::Forbidden { host: address.to_string(), address: *address, why }),
+                None => Ok(vec![*address]),
+            };
+        }
+        // `localhost` names this machine in words and needs no resolver (RFC 6761 §6.3).
+        UpstreamHost::Name(name) if name == "localhost" => {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        UpstreamHost::Name(name) => name,
+    };
+    let found = tokio::net::lookup_host((name.as_str(), endpoint.port))
+        .await
+        .map_err(|source| DialError::Lookup { host: name.clone(), source })?;
+    let mut allowed = Vec::new();
+    let mut refused = None;
+    for address in found.map(|found| found.ip()) {
+        match never_by_name(address) {
+            Some(why) => refused = Some(DialError::Forbidden { host: name.clone(), address, why }),
+            None => allowed.push(address),
+        }
+    }
+    match (allowed.is_empty(), refused) {
+        (true, Some(error)) => Err(error),
+        _ => Ok(allowed),
+    }
+}
+
+/// TLS on an open connection; the certificate must be for the host that the administrator named.
+pub(crate) async fn secure(
+    stream: TcpStream,
+    endpoint: &Endpoint,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let failed = |source| DialError::Tls { endpoint: endpoint.to_string(), source };
+    let name = match &endpoint.host {
+        UpstreamHost::Ip(address) => ServerName::IpAddress((*address).into()),
+        UpstreamHost::Name(name) => {
+            ServerName::try_from(name.clone()).map_err(|error| failed(io::Error::other(error)))?
+        }
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, TlsConnector::from(config).connect(name, stream)).await {
+        Ok(result) => result.map_err(failed),
+        Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_this_machine_is_refused() {
+        // Every machine's own name in /etc/hosts is as good as a rebinding resolver here.
+        let endpoint = Endpoint { host: UpstreamHost::Name("ip6-localhost".into()), port: 1 };
+        assert!(matches!(addresses(&endpoint).await, Err(DialError::Forbidden { .. } | DialError::Lookup { .. })));
+    }
+
+    #[tokio::test]
+    async fn the_gateway_itself_is_no_upstream() {
+        let endpoint = Endpoint::parse("127.0.0.1:8443").unwrap();
+        assert!(matches!(connect_any(&endpoint, &[443, 8443]).await, Err(DialError::Loop { .. })));
+    }
+}

@@ -1,0 +1,377 @@
+//! Which header fields pass.
+//!
+//! Names are compared in the form that the laxest framework would read them in: lower case, every
+//! byte outside `[a-z0-9]` a hyphen, rows of hyphens one, and without the `HTTP_` that CGI puts in
+//! front. So `X_Vouchsafe_User`, `x-vouchsafe--user` and `HTTP_X_VOUCHSAFE_USER` are all ours (A003).
+
+use std::net::IpAddr;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue};
+use vouchsafe_model::resource::{HostHeader, HttpSpec, IdentityHeaders};
+use vouchsafe_model::subject::SubjectFacts;
+use vouchsafe_wire::token::ASSERTION_HEADER;
+
+use crate::authenticate::{OWN_COOKIE_PREFIX, looks_like_ours};
+
+/// Canonical names that never come through from outside: who somebody is, where a request came
+/// from, and what it "really" asks for, is ours to say (A001, A007, A013, A031).
+const STRIPPED: &[&str] = &[
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-cluster-client-ip",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-rewrite-uri",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "remote-user",
+    "x-remote-user",
+    "x-webauth-user",
+    "x-user",
+    "x-username",
+    "x-authenticated-user",
+    "x-authenticated-userid",
+    "x-client-cert",
+    "x-client-dn",
+    "x-ssl-client-cert",
+    "ssl-client-cert",
+    "x-host",
+    "script-name",
+    "path-info",
+    "path-translated",
+    "x-script-name",
+    "x-path-info",
+    "x-arr-clientcert",
+    "proxy",
+    "keep-alive",
+];
+/// Canonical beginnings of such names.
+const STRIPPED_PREFIXES: &[&str] = &[
+    "x-vouchsafe",
+    "x-forwarded",
+    "x-original-",
+    "x-auth-request-",
+    "x-middleware-",
+    "x-envoy-",
+    "x-nginx-",
+    "x-amzn-oidc-",
+    "x-goog-authenticated-",
+    "x-goog-iap-",
+    "cf-access-",
+    "x-pomerium-",
+    "x-webauth-",
+    "x-remote-",
+    "remote-",
+    "x-auth-",
+    "x-ms-client-principal",
+    "tailscale-user-",
+    "x-consumer-",
+    "x-authenticated-",
+    "x-oidc-",
+    "oidc-",
+    "x-authentik-",
+    "x-ssl-",
+    "ssl-client",
+    "proxy-",
+    "secure-session-",
+    "sec-secure-session-",
+];
+
+/// The form in which two header names are the same to some framework.
+fn canonical_name(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte.to_ascii_lowercase() {
+            byte @ (b'a'..=b'z' | b'0'..=b'9') => out.push(char::from(byte)),
+            _ if out.ends_with('-') => {}
+            _ => out.push('-'),
+        }
+    }
+    let trimmed = out.trim_matches('-');
+    trimmed.strip_prefix("http-").unwrap_or(trimmed).to_owned()
+}
+
+fn is_stripped(name: &HeaderName) -> bool {
+    // CGI and its kin turn every other character into the same `_`, so a name with one is a second
+    // spelling of some other name. nginx drops them for the same reason.
+    if !name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return true;
+    }
+    let canonical = canonical_name(name.as_str());
+    STRIPPED.contains(&canonical.as_str()) || STRIPPED_PREFIXES.iter().any(|prefix| canonical.starts_with(prefix))
+}
+
+/// Fields that belong to one hop (RFC 9110 §7.6.1), including those that `Connection` names.
+/// A name that carries meaning for us can't be dropped that way: ours are added afterwards (A005).
+fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut names = vec![CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, EXPECT];
+    let named = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
+        .filter(|name| ![HOST, CONTENT_LENGTH, COOKIE, AUTHORIZATION].contains(name));
+    names.extend(named);
+    names
+}
+
+/// What the upstream is told about the request besides its own fields.
+pub(crate) struct Facing<'r> {
+    pub(crate) spec: &'r HttpSpec,
+    pub(crate) facts: &'r SubjectFacts,
+    pub(crate) assertion: HeaderValue,
+    /// Host and port that the client asked for.
+    pub(crate) public_host: &'r str,
+    pub(crate) ip: IpAddr,
+}
+
+/// The fields of the request that goes upstream. Framing (`Content-Length`, `Transfer-Encoding`) is
+/// left to the HTTP library, which writes it anew from the body itself (A053).
+pub(crate) fn to_upstream(from: &HeaderMap, facing: &Facing<'_>) -> HeaderMap {
+    let dropped = hop_by_hop(from);
+    let mut headers = HeaderMap::with_capacity(from.len() + 8);
+    for (name, value) in from {
+        let skip = dropped.contains(name)
+            || [HOST, CONTENT_LENGTH, COOKIE].contains(name)
+            || is_stripped(name)
+            || (*name == AUTHORIZATION && value.to_str().is_ok_and(looks_like_ours));
+        if !skip {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if let Some(cookies) = foreign_cookies(from) {
+        headers.insert(COOKIE, cookies);
+    }
+    // The upstream's trailers pass, and gRPC sends none without this. The client's do not.
+    if from.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    let upstream_host = facing.spec.upstream.to_string();
+    let host = match facing.spec.host_header {
+        HostHeader::Public => facing.public_host,
+        HostHeader::Upstream => &upstream_host,
+    };
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("host", host);
+    set("x-forwarded-for", &facing.ip.to_string());
+    set("x-forwarded-proto", "https");
+    set("x-forwarded-host", facing.public_host);
+    if facing.spec.identity_headers == IdentityHeaders::Plain {
+        let groups: Vec<&str> = facing.facts.user.groups.iter().map(|group| group.as_str()).collect();
+        set("x-vouchsafe-user", facing.facts.user.name.as_str());
+        set("x-vouchsafe-groups", &groups.join(","));
+        if let Some(device) = &facing.facts.device {
+            set("x-vouchsafe-device", &device.id.to_string());
+        }
+    }
+    headers.insert(HeaderName::from_static(ASSERTION_HEADER), facing.assertion.clone());
+    headers
+}
+
+/// All cookies but ours, as one field.
+fn foreign_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut kept = String::new();
+    for value in headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()) {
+        for pair in value.split(';').map(str::trim).filter(|pair| !pair.is_empty() && !is_own_cookie(pair)) {
+            if !kept.is_empty() {
+                kept.push_str("; ");
+            }
+            kept.push_str(pair);
+        }
+    }
+    if kept.is_empty() { None } else { HeaderValue::from_str(&kept).ok() }
+}
+
+fn is_own_cookie(pair: &str) -> bool {
+    let name = pair.split('=').next().unwrap_or_default().trim();
+    name.get(..OWN_COOKIE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_COOKIE_PREFIX))
+}
+
+/// Removes from an upstream's answer what belongs to its hop or speaks in our name: it can't set
+/// our cookies, move the browser to another port, or hand out decisions.
+pub(crate) fn from_upstream(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // The body was framed by that, so a length beside it says nothing (RFC 9112 §6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
+    for name in hop_by_hop(headers) {
+        headers.remove(name);
+    }
+    let cookies: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    if cookies.iter().any(|cookie| is_own_cookie(&String::from_utf8_lossy(cookie.as_bytes()))) {
+        headers.remove(SET_COOKIE);
+        for cookie in cookies {
+            if !is_own_cookie(&String::from_utf8_lossy(cookie.as_bytes())) {
+                headers.append(SET_COOKIE, cookie);
+            }
+        }
+    }
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            let canonical = canonical_name(name.as_str());
+            canonical.starts_with("x-vouchsafe")
+                || ["alt-svc", "clear-site-data"].contains(&canonical.as_str())
+                || canonical.starts_with("proxy-")
+                || canonical.starts_with("secure-session-")
+        })
+        .cloned()
+        .collect();
+    for name in ours {
+        headers.remove(name);
+    }
+    headers.entry(http::header::STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static("max-age=31536000"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vouchsafe_model::resource::{AuditTiming, Endpoint, UpstreamScheme};
+    use vouchsafe_model::subject::{AuthFacts, Epoch, UserFacts};
+
+    fn facts() -> SubjectFacts {
+        SubjectFacts {
+            session: vouchsafe_model::id::SessionId::from_random([1; 16]),
+            user: UserFacts {
+                id: vouchsafe_model::id::UserId::from_random([2; 16]),
+                name: vouchsafe_model::name::UserName::parse("alice").unwrap(),
+                groups: std::collections::BTreeSet::new(),
+            },
+            device: None,
+            auth: AuthFacts { methods: std::collections::BTreeSet::new(), at: std::time::UNIX_EPOCH },
+            expires: std::time::UNIX_EPOCH,
+            epoch: Epoch(1),
+        }
+    }
+
+    fn passed(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut from = HeaderMap::new();
+        for (name, value) in fields {
+            from.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        let spec = HttpSpec {
+            scheme: UpstreamScheme::Http,
+            upstream: Endpoint::parse("10.0.0.1:80").unwrap(),
+            upstream_ca_pem: None,
+            host_header: HostHeader::Public,
+            identity_headers: IdentityHeaders::Plain,
+            response_timeout: std::time::Duration::from_secs(1),
+            audit: AuditTiming::Soon,
+        };
+        let facts = facts();
+        to_upstream(
+            &from,
+            &Facing {
+                spec: &spec,
+                facts: &facts,
+                assertion: HeaderValue::from_static("signed"),
+                public_host: "app.corp.example:8443",
+                ip: IpAddr::from([192, 0, 2, 1]),
+            },
+        )
+    }
+
+    #[test]
+    fn a001_a003_identity_from_outside_never_passes_in_any_spelling() {
+        for name in [
+            "X-Vouchsafe-User",
+            "x_vouchsafe_user",
+            "X.Vouchsafe.User",
+            "x-vouchsafe--user",
+            "HTTP_X_VOUCHSAFE_USER",
+            "X-Vouchsafe_Assertion",
+            "x-vouchsafe-groups",
+            "-x-vouchsafe-user",
+            "X-VOUCHSAFE-ANYTHING-NEW",
+        ] {
+            let headers = passed(&[(name, "own")]);
+            let ours: Vec<_> = headers.iter().filter(|(_, value)| *value == "own").collect();
+            assert!(ours.is_empty(), "{name} passed");
+            assert_eq!(headers.get_all("x-vouchsafe-user").iter().collect::<Vec<_>>(), ["alice"]);
+            assert_eq!(headers.get_all(ASSERTION_HEADER).iter().collect::<Vec<_>>(), ["signed"]);
+        }
+    }
+
+    #[test]
+    fn a005_connection_cannot_drop_our_fields() {
+        let headers =
+            passed(&[("connection", "close, X-Vouchsafe-User, x-vouchsafe-assertion, Authorization, host, cookie")]);
+        assert_eq!(headers.get(ASSERTION_HEADER).unwrap(), "signed");
+        assert_eq!(headers.get("host").unwrap(), "app.corp.example:8443");
+        assert!(headers.get("connection").is_none());
+    }
+
+    #[test]
+    fn a007_a013_forwarding_and_framework_fields_are_rewritten_or_dropped() {
+        for name in [
+            "X-Forwarded-For",
+            "x_forwarded_for",
+            "X-Forwarded-Host",
+            "X-Forwarded-User",
+            "X-Forwarded-Uri",
+            "Forwarded",
+            "X-Real-IP",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "X-HTTP-Method-Override",
+            "True-Client-IP",
+            "CF-Connecting-IP",
+            "x-middleware-subrequest",
+            "x-envoy-original-path",
+            "x-amzn-oidc-data",
+            "Proxy-Authorization",
+            "Proxy-Connection",
+            "Remote_User",
+            "script_name",
+            "Script-Name",
+            "path_info",
+            "X-Webauth-Email",
+            "X-Remote-Groups",
+            "X-Auth-User",
+            "any_thing",
+            "any.thing",
+        ] {
+            assert!(!passed(&[(name, "evil")]).values().any(|value| value == "evil"), "{name} passed");
+        }
+        assert_eq!(passed(&[("x-forwarded-for", "127.0.0.1")]).get("x-forwarded-for").unwrap(), "192.0.2.1");
+    }
+
+    #[test]
+    fn a145_our_cookies_and_tokens_never_reach_an_upstream() {
+        let headers =
+            passed(&[("cookie", "a=1; __Host-vouchsafe=secret; b=2"), ("cookie", "__host-Vouchsafe-pending=x; c=3")]);
+        assert_eq!(headers.get("cookie").unwrap(), "a=1; b=2; c=3");
+        let ours = "Bearer eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFUzI1NiIsImtpZCI6ImEifQ.e30.AAAA";
+        assert!(passed(&[("authorization", ours)]).get("authorization").is_none());
+        assert_eq!(passed(&[("authorization", "Basic YTpi")]).get("authorization").unwrap(), "Basic YTpi");
+    }
+
+    #[test]
+    fn a143_an_upstream_cannot_set_our_cookies() {
+        let mut headers = HeaderMap::new();
+        headers.append(SET_COOKIE, HeaderValue::from_static("__Host-vouchsafe=evil; Path=/"));
+        headers.append(SET_COOKIE, HeaderValue::from_static("theirs=1"));
+        headers.insert("alt-svc", HeaderValue::from_static("h3=\":443\""));
+        headers.insert("x-vouchsafe-decision", HeaderValue::from_static("x"));
+        from_upstream(&mut headers);
+        assert_eq!(headers.get_all(SET_COOKIE).iter().collect::<Vec<_>>(), ["theirs=1"]);
+        assert!(headers.get("alt-svc").is_none() && headers.get("x-vouchsafe-decision").is_none());
+    }
+}

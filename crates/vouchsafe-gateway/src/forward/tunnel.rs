@@ -1,0 +1,44 @@
+//! A permitted tunnel: bytes of a CONNECT to a `tcp` resource, both ways.
+
+use std::sync::Arc;
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use vouchsafe_runtime::relay::relay;
+
+use crate::gateway::Shared;
+use crate::listen::Place;
+use crate::watch::Flow;
+
+/// Joins the client's tunnel with the upstream until both have ended or access does.
+pub(crate) fn join(
+    shared: &Arc<Shared>,
+    flow: Arc<Flow>,
+    client: OnUpgrade,
+    mut upstream: TcpStream,
+    place: Arc<Place>,
+) {
+    shared.tasks.spawn("tunnel", async move {
+        let passing = async {
+            let client = client.await.map_err(std::io::Error::other)?;
+            relay(TokioIo::new(client), &mut upstream, flow.traffic()).await
+        };
+        let whole = tokio::select! {
+            result = passing => {
+                flow.set_detail(match &result {
+                    Ok(()) => "closed".to_owned(),
+                    Err(error) => format!("broke off: {error}"),
+                });
+                result.is_ok()
+            }
+            () = flow.cut().cancelled() => false,
+        };
+        if !whole {
+            // A reset instead of an orderly end: the peer must not take a cut or broken stream for a whole one.
+            let _ = SockRef::from(&upstream).set_linger(Some(std::time::Duration::ZERO));
+        }
+        drop(place);
+    });
+}

@@ -1,0 +1,215 @@
+//! The gateway as a whole: what it is given, what its parts share, how it starts.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use vouchsafe_runtime::internal::InternalService;
+use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError};
+use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_runtime::tls::{self, ClientCertificates, Credentials, TlsError};
+use zeroize::Zeroizing;
+
+use crate::assertion::{AssertionError, AssertionSigner};
+use crate::authenticate::Authenticator;
+use crate::decide::{self, Current};
+use crate::facts::Facts;
+use crate::forward::pool::Pool;
+use crate::listen::{self, Census, Certificates};
+use crate::names::Names;
+use crate::record::{Finisher, Recorder};
+use crate::spool::SpoolError;
+use crate::watch::{self, Flows};
+
+/// The operator's certificate for the names that browsers use.
+pub struct BrowserCertificate {
+    /// PEM chain, leaf first.
+    pub chain_pem: String,
+    /// PEM key.
+    pub key_pem: Zeroizing<String>,
+}
+
+/// What a gateway is started with.
+pub struct Options {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Port under which clients reach us, when it is not the one we listen on (port mapping).
+    pub public_port: Option<u16>,
+    /// Directory for the audit spool.
+    pub spool: PathBuf,
+    /// Certificate for browsers; our own when there is none.
+    pub browser_certificate: Option<BrowserCertificate>,
+}
+
+/// Failure to start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// An address can't be listened on.
+    #[error("can't listen on {address}; is another program using it? choose another with `--port`")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// No address was given.
+    #[error("no address to listen on was given")]
+    NoAddress,
+    /// A certificate or key is not usable.
+    #[error("TLS can't be set up")]
+    Tls(#[from] TlsError),
+    /// The audit spool is not usable.
+    #[error("the audit spool can't be opened")]
+    Spool(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The assertion key is not usable.
+    #[error("the assertion key can't be used")]
+    Assertion(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The controller does not answer.
+    #[error("the controller does not answer")]
+    Link(#[from] LinkError),
+    /// No policy engine could be made.
+    #[error("no policy engine could be made of the first snapshot")]
+    Policy,
+}
+
+impl From<SpoolError> for GatewayError {
+    fn from(error: SpoolError) -> Self {
+        GatewayError::Spool(Box::new(error))
+    }
+}
+
+impl From<AssertionError> for GatewayError {
+    fn from(error: AssertionError) -> Self {
+        GatewayError::Assertion(Box::new(error))
+    }
+}
+
+/// What the parts of the gateway share.
+pub(crate) struct Shared {
+    pub(crate) names: Names,
+    pub(crate) link: Arc<dyn ControlLink>,
+    pub(crate) service: Arc<dyn InternalService>,
+    pub(crate) tasks: TaskGroup,
+    pub(crate) certificates: Certificates,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) facts: Facts,
+    pub(crate) current: Current,
+    pub(crate) recorder: Recorder,
+    pub(crate) flows: Arc<Flows>,
+    pub(crate) assertions: AssertionSigner,
+    pub(crate) pool: Pool,
+    pub(crate) census: Arc<Census>,
+    /// Ports under which this gateway is reached; no upstream on loopback can have one.
+    pub(crate) own_ports: Vec<u16>,
+    pub(crate) client_chain_pem: String,
+    pub(crate) client_key_pem: Zeroizing<String>,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    finisher: Finisher,
+}
+
+impl Gateway {
+    /// Starts a gateway in `tasks`; it serves when this returns, and stops with the group.
+    ///
+    /// # Errors
+    /// [`GatewayError`] when it can't serve; nothing is left running then but the caller's group.
+    pub async fn start(
+        options: Options,
+        identity: GatewayIdentity,
+        link: Arc<dyn ControlLink>,
+        service: Arc<dyn InternalService>,
+        tasks: &TaskGroup,
+    ) -> Result<Self, GatewayError> {
+        let listeners = bind(&options.listen).await?;
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let own_port = addresses.first().ok_or(GatewayError::NoAddress)?.port();
+        let certificates = certificates(&identity, options.browser_certificate.as_ref())?;
+        // Subscribed before anything is read, so that no change falls in between.
+        let changes = link.changes();
+        let first = Arc::clone(&link.snapshots().borrow());
+        let engine = decide::compile(&first).ok_or(GatewayError::Policy)?;
+        // What the controller knows of this gateway's records decides where numbering goes on.
+        let known = link.deliver(identity.id, Vec::new()).await?;
+        let recorder = Recorder::start(&options.spool, identity.id, known, Arc::clone(&link), tasks)?;
+        let finisher = recorder.finisher();
+        let shared = Arc::new(Shared {
+            names: Names::new(identity.domain, options.public_port.unwrap_or(own_port)),
+            authenticator: Authenticator::new(identity.issuer.clone(), &identity.token_keys),
+            facts: Facts::new(Arc::clone(&link)),
+            assertions: AssertionSigner::new(identity.issuer, &identity.assertion_key_pem, identity.assertion_kid)?,
+            current: Current::new(engine),
+            flows: Arc::default(),
+            pool: Pool::default(),
+            census: Arc::default(),
+            own_ports: addresses.iter().map(SocketAddr::port).chain(options.public_port).collect(),
+            tasks: tasks.clone(),
+            client_chain_pem: identity.client_chain_pem,
+            client_key_pem: identity.client_key_pem,
+            link,
+            service,
+            certificates,
+            recorder,
+        });
+        tasks.spawn_vital("changes", watch::follow_changes(Arc::clone(&shared), changes));
+        tasks.spawn_vital("snapshots", watch::follow_snapshots(Arc::clone(&shared)));
+        tasks.spawn_vital("pool", tidy(Arc::clone(&shared)));
+        for listener in listeners {
+            tasks.spawn_vital("listener", listen::accept(Arc::clone(&shared), listener));
+        }
+        Ok(Self { addresses, finisher })
+    }
+
+    /// Addresses that are listened on.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Waits, a few seconds at most, until the last audit records are on disk. To be called after
+    /// the shutdown of the group that the gateway was started in: cutting a flow makes a record.
+    pub async fn finish(self) {
+        self.finisher.finish().await;
+    }
+}
+
+async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, GatewayError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| GatewayError::Listen { address: *address, source })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn certificates(identity: &GatewayIdentity, browser: Option<&BrowserCertificate>) -> Result<Certificates, TlsError> {
+    let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
+    let own = Credentials { chain_pem: &identity.server_chain_pem, key_pem: &identity.server_key_pem };
+    let for_browsers = match browser {
+        Some(given) => Credentials { chain_pem: &given.chain_pem, key_pem: &given.key_pem },
+        None => Credentials { chain_pem: own.chain_pem, key_pem: own.key_pem },
+    };
+    let devices = ClientCertificates::Asked { roots_pem: &identity.device_roots_pem };
+    Ok(Certificates {
+        browser: Arc::new(tls::server(&for_browsers, &ClientCertificates::NotAsked, alpn)?),
+        device: Arc::new(tls::server(&own, &devices, alpn)?),
+    })
+}
+
+/// Closes upstream connections that have waited too long.
+async fn tidy(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(Duration::from_secs(15));
+    loop {
+        tokio::select! {
+            _ = every.tick() => shared.pool.tidy(),
+            () = shared.tasks.draining() => return,
+        }
+    }
+}

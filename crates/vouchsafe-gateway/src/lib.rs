@@ -1,0 +1,33 @@
+//! The policy enforcement point.
+//!
+//! A request's way through it, which is also the order of the modules:
+//!
+//! 1. `listen`: accept, limits, TLS; the name asked for in the handshake picks the certificate
+//!    and whether a client certificate is asked for
+//! 2. `route`: one reading of the request, and which of our hosts or resources it is for
+//! 3. `authenticate`: cookie or bound token and proven device → subject, by `facts`
+//! 4. `decide`: policy engine → permit or denial
+//! 5. `record`: the decision goes to the audit `spool` before it takes effect
+//! 6. `forward`: with the permit in hand, to the upstream: `http` or
+//!    `tunnel`
+//! 7. `watch`: while a flow is open it is decided again at every change, and cut when denied
+//!
+//! `answer` gives denials in the form the client's protocol knows; `sign_in` is the app hosts'
+//! half of the browser sign-in.
+
+mod answer;
+mod assertion;
+mod authenticate;
+mod decide;
+mod facts;
+mod forward;
+mod gateway;
+mod listen;
+mod names;
+mod record;
+mod route;
+mod sign_in;
+mod spool;
+mod watch;
+
+pub use gateway::{BrowserCertificate, Gateway, GatewayError, Options};

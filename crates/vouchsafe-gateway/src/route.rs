@@ -1,0 +1,158 @@
+//! One reading of each request, and where it goes.
+//!
+//! ```text
+//! auth.D      → controller, open to everybody
+//! gw.D        → CONNECT · proxied requests · device endpoints (client certificate)
+//! api.D       → decide console:* → controller          (client certificate and bound token)
+//! console.D   → decide console:* → controller          (session cookie)
+//! <name>.D    → decide http:*    → upstream            (session cookie; device of the tunnel)
+//! ```
+
+mod app;
+mod case;
+mod connect;
+mod console;
+mod read;
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, PROXY_AUTHORIZATION};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use vouchsafe_model::decision::Reason;
+use vouchsafe_runtime::body::{Body, boxed};
+use vouchsafe_runtime::internal::{Caller, OwnHost};
+use vouchsafe_runtime::limits::{MAX_OWN_BODY_BYTES, OWN_ANSWER_TIMEOUT};
+use vouchsafe_wire::canonical::CanonicalTarget;
+
+use crate::answer::{self, Form};
+use crate::decide::Observed;
+use crate::forward::body::{Watched, Way};
+use crate::gateway::Shared;
+use crate::names::Site;
+use crate::route::case::{Case, Permitted};
+use crate::route::read::{Asked, Unreadable};
+use crate::sign_in;
+
+pub(crate) use crate::route::read::{Connection, Via};
+
+/// Answers one request.
+pub(crate) async fn handle(
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let (version, is_connect) = (request.version(), request.method() == Method::CONNECT);
+    let mut response = respond(shared, connection, request).await;
+    let status = response.status();
+    if version == Version::HTTP_11 && (status == StatusCode::BAD_REQUEST || (is_connect && status != StatusCode::OK)) {
+        // What follows may be meant as part of what was refused: as the body of a message that
+        // could be read in two ways, or as bytes for the tunnel. It must not be read as requests.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn respond(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
+    match read::read(&shared, &connection, &request) {
+        Err(Unreadable::Misdirected) => {
+            answer::plain(StatusCode::MISDIRECTED_REQUEST, "This connection is for another host name; open a new one.")
+        }
+        Err(Unreadable::Ambiguous(why)) => {
+            let protocol = read::protocol(&request);
+            let observed = Observed { ip: Some(connection.ip), protocol, ..Observed::default() };
+            let form = Form::wanted(request.method(), request.headers());
+            let case = Case { shared: &shared, connection: &connection, observed, form };
+            case.refuse(Reason::Ambiguous, Some(&why)).await
+        }
+        Ok(asked) => dispatch(&shared, &connection, asked, request).await,
+    }
+}
+
+async fn dispatch(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    asked: Asked,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    if request.method() == Method::CONNECT {
+        return connect::serve(shared, connection, asked, request).await;
+    }
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let target = match CanonicalTarget::parse(request.method().as_str(), target) {
+        Ok(target) => target,
+        Err(why) => {
+            let case = Case { shared, connection, observed: asked.observed, form: asked.form };
+            return case.refuse(Reason::Ambiguous, Some(&why.to_string())).await;
+        }
+    };
+    match asked.site {
+        Site::Own(host @ (OwnHost::Auth | OwnHost::Gateway)) => {
+            internal(shared, connection, host, &target, request, None).await
+        }
+        Site::Own(host @ (OwnHost::Console | OwnHost::Api)) => {
+            console::serve(shared, connection, asked, &target, request, host).await
+        }
+        Site::App(_) | Site::Nothing(_) => app::serve(shared, connection, asked, &target, request).await,
+    }
+}
+
+/// Nobody is proven: browsers that navigate are sent to sign in, everybody else is told.
+async fn demand_sign_in(case: &Case<'_>, reason: Reason, label: &str, target: &CanonicalTarget) -> Response<Body> {
+    let denial = case.refuse(reason, None).await;
+    // Were the denial not recorded, its status would be another one, and the browser told so.
+    if case.form == Form::Page && denial.status() == StatusCode::UNAUTHORIZED {
+        return sign_in::redirect(&case.shared.names, label, target);
+    }
+    denial
+}
+
+/// A path that every app host answers for us.
+async fn own_path(
+    shared: &Shared,
+    connection: &Connection,
+    label: &str,
+    target: &CanonicalTarget,
+    request: &Request<Incoming>,
+) -> Response<Body> {
+    let device = connection.device().map(|device| device.id);
+    sign_in::handle(&shared.names, &*shared.link, label, target, request.headers(), device, connection.ip).await
+}
+
+/// Hands a request to the controller, with the facts of its connection as typed extensions.
+async fn internal(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    host: OwnHost,
+    target: &CanonicalTarget,
+    request: Request<Incoming>,
+    permitted: Option<Permitted>,
+) -> Response<Body> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = match target.to_target().parse() {
+        Ok(uri) => uri,
+        Err(_) => return answer::plain(StatusCode::BAD_REQUEST, "The request can't be read."),
+    };
+    parts.headers.remove(PROXY_AUTHORIZATION);
+    parts.extensions.clear();
+    parts.extensions.insert(Caller {
+        host,
+        ip: connection.ip,
+        device: connection.device().cloned(),
+        subject: permitted.as_ref().map(|permitted| Arc::clone(permitted.permit.subject())),
+        decision: permitted.as_ref().map(|permitted| permitted.decided.id),
+    });
+    let body = Limited::new(body, MAX_OWN_BODY_BYTES).boxed_unsync();
+    let call = shared.service.call(Request::from_parts(parts, body));
+    let Ok(response) = tokio::time::timeout(OWN_ANSWER_TIMEOUT, call).await else {
+        return answer::plain(StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive or to answer.");
+    };
+    match permitted {
+        None => response,
+        Some(Permitted { flow, .. }) => {
+            flow.set_status(response.status().as_u16());
+            response.map(|body| boxed(Watched::new(body, Way::Outward, flow)))
+        }
+    }
+}

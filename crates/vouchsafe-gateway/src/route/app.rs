@@ -1,0 +1,110 @@
+//! A request for a web app.
+
+use std::sync::Arc;
+
+use http::header::{ORIGIN, UPGRADE};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use vouchsafe_model::action::Action;
+use vouchsafe_model::decision::Reason;
+use vouchsafe_model::resource::{AuditTiming, ResourceSpec};
+use vouchsafe_policy::{OwnedDetail, Permit};
+use vouchsafe_runtime::body::Body;
+use vouchsafe_wire::canonical::CanonicalTarget;
+use vouchsafe_wire::token::AUDIENCE_GATEWAY;
+
+use crate::answer::{self, Form};
+use crate::authenticate::Presented;
+use crate::decide::{Decided, Question};
+use crate::forward::http::{Forward, Wanted, forward};
+use crate::gateway::Shared;
+use crate::names::Site;
+use crate::record::Until;
+use crate::route::case::{Asker, Case};
+use crate::route::read::{Asked, Connection};
+use crate::route::{demand_sign_in, own_path};
+use crate::sign_in;
+
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    asked: Asked,
+    target: &CanonicalTarget,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let Asked { authority, site, form, mut observed } = asked;
+    let proxied = form == Form::Proxy;
+    if target.path().starts_with(sign_in::OWN_PREFIX) {
+        return match form {
+            Form::Proxy => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
+            Form::Page | Form::Problem => own_path(shared, connection, site.label(), target, &request).await,
+        };
+    }
+    let wanted = wanted(&request);
+    let action = if wanted == Wanted::WebSocket { Action::HttpUpgrade } else { target.action() };
+    observed.method = Some(target.method().to_owned());
+    observed.path = Some(target.path().to_owned());
+    observed.action = Some(action);
+    let case = Case { shared, connection, observed, form };
+    if wanted == Wanted::WebSocket && !proxied && cross_origin(shared, &site, request.headers()) {
+        // A page of another site made this browser's cookie come along (G5).
+        let words = "A WebSocket may be opened only from the app's own pages.";
+        return case.refuse(Reason::CredentialInvalid, Some(words)).await;
+    }
+    let (presented, audience) = match proxied {
+        true => (Presented::proxy_token(request.headers()), AUDIENCE_GATEWAY),
+        false => (Presented::cookie(request.headers()), site.label()),
+    };
+    let seen = shared.facts.changes_seen();
+    let engine = shared.current.engine();
+    let device = connection.device();
+    let asker = match shared.authenticator.subject(presented, audience, device, &shared.facts, &engine).await {
+        Ok((credential, ready)) => Asker { credential, ready, audience: audience.to_owned(), seen },
+        Err(reason) => return demand_sign_in(&case, reason, site.label(), target).await,
+    };
+    let resource = match &site {
+        Site::App(name) => name.clone(),
+        Site::Nothing(_) | Site::Own(_) => {
+            return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
+        }
+    };
+    let detail =
+        OwnedDetail::Http { method: target.method().to_owned(), host: authority.host, path: target.path().to_owned() };
+    let question = Question { resource, action, ip: connection.ip, detail };
+    let permitted = match case.permit(question, asker, record_until).await {
+        Ok(permitted) => permitted,
+        Err(response) => return response,
+    };
+    let public_host = shared.names.host_and_port(site.label());
+    let what =
+        Forward { target, public_host: &public_host, ip: connection.ip, wanted, place: Arc::clone(&connection.place) };
+    match forward(shared, &permitted.permit, &permitted.flow, what, request).await {
+        Ok(response) => {
+            permitted.flow.set_status(response.status().as_u16());
+            response
+        }
+        Err(error) => case.failed(&permitted, &error),
+    }
+}
+
+/// When the record of an HTTP decision must be on disk, as the resource says.
+fn record_until(permit: &Permit) -> Until {
+    match &permit.resource().spec {
+        ResourceSpec::Http(http) if http.audit == AuditTiming::Before => Until::Durable,
+        ResourceSpec::Http(_) | ResourceSpec::Tcp(_) | ResourceSpec::Console => Until::Written,
+    }
+}
+
+fn wanted<B>(request: &Request<B>) -> Wanted {
+    let is_websocket = request.version() == Version::HTTP_11
+        && request.method() == Method::GET
+        && request.headers().get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if is_websocket { Wanted::WebSocket } else { Wanted::Answer }
+}
+
+/// Whether a browser says that another site's page makes this request. Browsers always send
+/// `Origin` with a WebSocket handshake (RFC 6455 §4.1); programs without one have no ambient cookies.
+fn cross_origin(shared: &Shared, site: &Site, headers: &HeaderMap) -> bool {
+    let own = shared.names.origin(site.label());
+    headers.get_all(ORIGIN).iter().any(|origin| origin.as_bytes() != own.as_bytes())
+}

@@ -1,0 +1,138 @@
+//! One request before the policy engine: denied and recorded, or permitted, recorded and watched.
+
+use std::sync::Arc;
+
+use http::Response;
+use vouchsafe_model::decision::Reason;
+use vouchsafe_model::id::FlowId;
+use vouchsafe_policy::Permit;
+use vouchsafe_runtime::body::Body;
+use vouchsafe_runtime::clock;
+
+use crate::answer::{self, Form};
+use crate::decide::{self, Decided, Observed, Question};
+use crate::facts::{CredentialKey, Ready};
+use crate::forward::http::ForwardError;
+use crate::gateway::Shared;
+use crate::record::Until;
+use crate::route::read::Connection;
+use crate::watch::{self, Basis, Flow};
+
+/// A request whose way in and form of answer are known.
+pub(super) struct Case<'r> {
+    pub(super) shared: &'r Arc<Shared>,
+    pub(super) connection: &'r Connection,
+    pub(super) observed: Observed,
+    pub(super) form: Form,
+}
+
+/// Who asks, and by what right she says so.
+pub(super) struct Asker {
+    pub(super) credential: CredentialKey,
+    pub(super) ready: Ready,
+    /// Host label or token audience that the credential was accepted for.
+    pub(super) audience: String,
+    /// Changes that had been seen before the facts were looked up.
+    pub(super) seen: u64,
+}
+
+/// A permitted flow: registered, its decision recorded, and still permitted after that.
+pub(super) struct Permitted {
+    pub(super) permit: Permit,
+    pub(super) flow: Arc<Flow>,
+    pub(super) decided: Decided,
+}
+
+impl Case<'_> {
+    /// Denies without a subject.
+    pub(super) async fn refuse(&self, reason: Reason, detail: Option<&str>) -> Response<Body> {
+        self.deny(&Decided::denied(reason, &self.shared.current.engine()), None, detail).await
+    }
+
+    /// Records a denial, then tells the client.
+    pub(super) async fn deny(&self, decided: &Decided, asker: Option<&Asker>, detail: Option<&str>) -> Response<Body> {
+        let facts = asker.map(|asker| &*asker.ready.known.facts);
+        let record = decide::record(decided, &self.observed, facts, None);
+        let recorded = match self.shared.recorder.record(record, Until::Written).await {
+            Ok(receipt) => receipt.wait().await,
+            Err(error) => Err(error),
+        };
+        match recorded {
+            Ok(()) => answer::denial(decided, self.form, detail),
+            Err(_) => self.unrecorded(),
+        }
+    }
+
+    fn unrecorded(&self) -> Response<Body> {
+        let decided = Decided::denied(Reason::AuditUnavailable, &self.shared.current.engine());
+        answer::denial(&decided, self.form, None)
+    }
+
+    /// Decides, opens the flow, and records. Nothing may go upstream before this returns.
+    ///
+    /// The flow is registered before its record is waited for, and decided again if facts or policy
+    /// changed meanwhile: a change that comes at the same instant either finds the flow in the
+    /// registry or is found here (A197).
+    pub(super) async fn permit(
+        &self,
+        question: Question,
+        asker: Asker,
+        until: impl FnOnce(&Permit) -> Until,
+    ) -> Result<Permitted, Response<Body>> {
+        let permit = match question.decide(&asker.ready) {
+            Ok(permit) => permit,
+            Err(denial) => return Err(self.deny(&Decided::new(denial), Some(&asker), None).await),
+        };
+        let decided = Decided::new(permit.decision().clone());
+        let id = FlowId::from_random(clock::random());
+        let until = until(&permit);
+        let record = decide::record(&decided, &self.observed, Some(permit.subject()), Some(id));
+        let device = self.connection.device().cloned();
+        let basis = Basis { question, credential: asker.credential, audience: asker.audience, device };
+        let flow = Flow::open(self.shared, id, basis.clone(), &permit, &decided, &self.observed);
+        let receipt = match self.shared.recorder.record(record, until).await {
+            Ok(receipt) => receipt.wait().await,
+            Err(error) => Err(error),
+        };
+        if receipt.is_err() {
+            flow.set_detail("the decision could not be recorded, so nothing was done");
+            return Err(self.unrecorded());
+        }
+        let engine = self.shared.current.engine();
+        let unchanged =
+            asker.seen == self.shared.facts.changes_seen() && Arc::ptr_eq(asker.ready.prepared.engine(), &engine);
+        if !unchanged && let Err(reason) = watch::decide_again(self.shared, &basis).await {
+            // The decision stands in the log as it was made, and the end of its flow says why nothing was done.
+            flow.set_cut(reason);
+            let mut after = Decided::denied(reason, &engine);
+            after.id = decided.id;
+            return Err(answer::denial(&after, self.form, None));
+        }
+        Ok(Permitted { permit, flow, decided })
+    }
+
+    /// The upstream did not answer a permitted request, or access ended before it did.
+    pub(super) fn failed(&self, permitted: &Permitted, error: &ForwardError) -> Response<Body> {
+        let reason = permitted.flow.cut_reason().unwrap_or(Reason::UpstreamUnavailable);
+        let detail = chain(error);
+        tracing::info!(resource = %permitted.permit.resource().name, error = %detail, "no answer from the upstream");
+        permitted.flow.set_detail(&detail);
+        let mut decided = Decided::denied(reason, &self.shared.current.engine());
+        decided.id = permitted.decided.id;
+        let response = answer::denial(&decided, self.form, None);
+        permitted.flow.set_status(response.status().as_u16());
+        response
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,126 @@
+//! CONNECT: a tunnel to a `tcp` resource, or to one of our own names, where TLS goes on inside.
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use vouchsafe_model::action::Action;
+use vouchsafe_model::decision::Reason;
+use vouchsafe_model::name::ResourceName;
+use vouchsafe_model::resource::ResourceSpec;
+use vouchsafe_policy::OwnedDetail;
+use vouchsafe_runtime::body::{Body, empty};
+use vouchsafe_runtime::internal::ProvenDevice;
+use vouchsafe_wire::authority::{ANY_PORT, ANY_PORT_HEADER, Authority};
+use vouchsafe_wire::token::AUDIENCE_GATEWAY;
+
+use crate::answer;
+use crate::authenticate::Presented;
+use crate::decide::{Decided, Question};
+use crate::forward::http::ForwardError;
+use crate::forward::{dial, tunnel};
+use crate::gateway::Shared;
+use crate::names::Names;
+use crate::record::Until;
+use crate::route::case::{Asker, Case};
+use crate::route::read::{Asked, Connection};
+
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    asked: Asked,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let Asked { authority, form, mut observed, .. } = asked;
+    observed.action = Some(Action::NetConnect);
+    let target = label_and_port(&shared.names, &authority);
+    observed.resource = target.as_ref().map(|(label, _)| label.clone());
+    let case = Case { shared, connection, observed, form };
+    let Some(device) = connection.device().cloned() else {
+        let words = "A tunnel needs the certificate of an enrolled device on this connection.";
+        return case.refuse(Reason::DeviceRequired, Some(words)).await;
+    };
+    let Some((label, port)) = target else {
+        let words = "A tunnel leads to `<name>:<port>` of a resource.";
+        return case.refuse(Reason::UnknownResource, Some(words)).await;
+    };
+    let seen = shared.facts.changes_seen();
+    let engine = shared.current.engine();
+    let resource = ResourceName::parse(&label).ok();
+    let known = resource.as_ref().and_then(|name| engine.resource(name));
+    let own_port = known.and_then(|resource| match &resource.spec {
+        ResourceSpec::Tcp(tcp) => Some(tcp.port),
+        ResourceSpec::Http(_) | ResourceSpec::Console => None,
+    });
+    // Our own agent may leave the port to the resource. Foreign clients can't say so, and their
+    // tunnel to our own port leads to our own names.
+    let any_port = request.headers().get(ANY_PORT_HEADER).is_some_and(|value| value == ANY_PORT);
+    let is_tcp = own_port.is_some_and(|own_port| any_port || own_port == port);
+    if !is_tcp && !any_port && port == shared.names.port() {
+        return to_own_name(&case, device, request).await;
+    }
+    let port = own_port.filter(|_| is_tcp).unwrap_or(port);
+    let presented = Presented::proxy_token(request.headers());
+    let found = shared.authenticator.subject(presented, AUDIENCE_GATEWAY, Some(&device), &shared.facts, &engine).await;
+    let asker = match found {
+        Ok((credential, ready)) => Asker { credential, ready, audience: AUDIENCE_GATEWAY.to_owned(), seen },
+        Err(reason) => return case.refuse(reason, None).await,
+    };
+    let (Some(resource), true) = (resource, is_tcp) else {
+        return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
+    };
+    let detail = OwnedDetail::Net { port };
+    let question = Question { resource, action: Action::NetConnect, ip: connection.ip, detail };
+    let permitted = match case.permit(question, asker, |_| Until::Durable).await {
+        Ok(permitted) => permitted,
+        Err(response) => return response,
+    };
+    let dialled = tokio::select! {
+        dialled = dial::connect(&permitted.permit, &shared.own_ports) => dialled.map_err(ForwardError::from),
+        () = permitted.flow.cut().cancelled() => Err(ForwardError::Cut),
+    };
+    match dialled {
+        Ok(upstream) => {
+            permitted.flow.set_status(200);
+            let place = Arc::clone(&connection.place);
+            tunnel::join(shared, permitted.flow, hyper::upgrade::on(request), upstream, place);
+            Response::new(empty())
+        }
+        Err(error) => case.failed(&permitted, &error),
+    }
+}
+
+/// `<label>.<domain>:<port>`, or the label alone in front of the port.
+fn label_and_port(names: &Names, authority: &Authority) -> Option<(String, u16)> {
+    let host = &authority.host;
+    let label = match names.domain().label_of(host) {
+        Some(label) => label,
+        None if host.contains('.') => return None,
+        None => host,
+    };
+    Some((label.to_owned(), authority.port?))
+}
+
+/// The device is proven by the tunnel, the user by what is said inside. Every request inside is
+/// decided like any other, so all that is asked here is whether the device is still enrolled.
+/// Whether the name exists plays no part.
+async fn to_own_name(case: &Case<'_>, device: ProvenDevice, request: Request<Incoming>) -> Response<Body> {
+    match case.shared.facts.device(device.id).await {
+        Ok(Some(_)) => {}
+        Ok(None) => return case.refuse(Reason::DeviceUnknown, None).await,
+        Err(_) => return case.refuse(Reason::FactsUnavailable, None).await,
+    }
+    let upgrade = hyper::upgrade::on(request);
+    let (shared, ip, outer) = (Arc::clone(case.shared), case.connection.ip, Arc::clone(&case.connection.place));
+    let Some(place) = shared.census.enter(ip) else {
+        return answer::plain(StatusCode::SERVICE_UNAVAILABLE, "Too many connections from this address.");
+    };
+    case.shared.tasks.spawn("tunnel to own name", async move {
+        match upgrade.await {
+            Ok(upgraded) => crate::listen::serve_inside(shared, upgraded, ip, device, place).await,
+            Err(error) => tracing::debug!(%error, "a tunnel was not taken up"),
+        }
+        drop(outer);
+    });
+    Response::new(empty())
+}

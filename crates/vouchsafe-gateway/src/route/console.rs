@@ -1,0 +1,73 @@
+//! A request for our own console or API: decided like any other, then answered by the controller.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use vouchsafe_model::action::Action;
+use vouchsafe_model::name::ResourceName;
+use vouchsafe_policy::OwnedDetail;
+use vouchsafe_runtime::body::Body;
+use vouchsafe_runtime::internal::OwnHost;
+use vouchsafe_wire::canonical::CanonicalTarget;
+use vouchsafe_wire::token::AUDIENCE_API;
+
+use crate::authenticate::Presented;
+use crate::decide::Question;
+use crate::gateway::Shared;
+use crate::record::Until;
+use crate::route::case::{Asker, Case};
+use crate::route::read::{Asked, Connection};
+use crate::route::{demand_sign_in, internal, own_path};
+use crate::sign_in;
+
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    asked: Asked,
+    target: &CanonicalTarget,
+    request: Request<Incoming>,
+    host: OwnHost,
+) -> Response<Body> {
+    let label = host.label();
+    if host == OwnHost::Console && target.path().starts_with(sign_in::OWN_PREFIX) {
+        return own_path(shared, connection, label, target, &request).await;
+    }
+    let action = match target.method() {
+        "GET" | "HEAD" => Action::ConsoleRead,
+        _ => Action::ConsoleWrite,
+    };
+    let Asked { form, mut observed, .. } = asked;
+    observed.method = Some(target.method().to_owned());
+    observed.path = Some(target.path().to_owned());
+    observed.action = Some(action);
+    let case = Case { shared, connection, observed, form };
+    let (presented, audience) = match host {
+        OwnHost::Api => (Presented::token(request.headers()), AUDIENCE_API),
+        OwnHost::Auth | OwnHost::Console | OwnHost::Gateway => (Presented::cookie(request.headers()), label),
+    };
+    let seen = shared.facts.changes_seen();
+    let engine = shared.current.engine();
+    let device = connection.device();
+    let asker = match shared.authenticator.subject(presented, audience, device, &shared.facts, &engine).await {
+        Ok((credential, ready)) => Asker { credential, ready, audience: audience.to_owned(), seen },
+        Err(reason) => return demand_sign_in(&case, reason, label, target).await,
+    };
+    let operation = format!("{} {}", target.method(), target.path());
+    let question = Question {
+        resource: ResourceName::console(),
+        action,
+        ip: connection.ip,
+        detail: OwnedDetail::Console { operation },
+    };
+    // A change must not take effect before its decision is on disk (DESIGN §9).
+    let until = match action {
+        Action::ConsoleRead => Until::Written,
+        _ => Until::Durable,
+    };
+    let permitted = match case.permit(question, asker, |_| until).await {
+        Ok(permitted) => permitted,
+        Err(response) => return response,
+    };
+    internal(shared, connection, host, target, request, Some(permitted)).await
+}

@@ -1,0 +1,175 @@
+//! One reading of a request's head, or a refusal.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{Method, Request, Version};
+use hyper::body::Incoming;
+use vouchsafe_runtime::clock;
+use vouchsafe_runtime::internal::{OwnHost, ProvenDevice};
+use vouchsafe_wire::authority::Authority;
+
+use crate::answer::Form;
+use crate::decide::Observed;
+use crate::gateway::Shared;
+use crate::listen::Place;
+use crate::names::Site;
+
+/// What is known of a connection once its handshake is over.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    /// Address of the client's socket; for a connection inside a tunnel, the tunnel's.
+    pub(crate) ip: IpAddr,
+    /// Host that the handshake asked for.
+    pub(crate) host: String,
+    /// Its site.
+    pub(crate) site: Site,
+    /// Device proven by this connection's certificate, or by the tunnel it came through.
+    pub(crate) device: Option<ProvenDevice>,
+    /// Inside a tunnel or not.
+    pub(crate) via: Via,
+    /// Its place among all connections; what outlives it keeps the place.
+    pub(crate) place: Arc<Place>,
+}
+
+impl Connection {
+    /// The device that is proven now: its certificate may have ended since the handshake.
+    pub(crate) fn device(&self) -> Option<&ProvenDevice> {
+        self.device.as_ref().filter(|device| device.is_valid(clock::now()))
+    }
+}
+
+/// How a connection reached us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// From the network.
+    Network,
+    /// Through a device's tunnel.
+    Tunnel,
+}
+
+/// One request, read.
+pub(super) struct Asked {
+    pub(super) authority: Authority,
+    pub(super) site: Site,
+    pub(super) form: Form,
+    pub(super) observed: Observed,
+}
+
+/// Why a request is refused before anybody asks who sent it.
+pub(super) enum Unreadable {
+    /// It could be read in more than one way.
+    Ambiguous(String),
+    /// It is for another host than the handshake was for (RFC 9110 §15.5.20).
+    Misdirected,
+}
+
+pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<Incoming>) -> Result<Asked, Unreadable> {
+    let ambiguous = |why: &str| Unreadable::Ambiguous(why.to_owned());
+    if !matches!(request.version(), Version::HTTP_11 | Version::HTTP_2) {
+        return Err(ambiguous("only HTTP/1.1 and HTTP/2 are served"));
+    }
+    let headers = request.headers();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => {}
+        (Some(coding), None) if coding == "chunked" && !headers.contains_key(CONTENT_LENGTH) => {}
+        (Some(_), _) => {
+            return Err(ambiguous("the body may be framed by Content-Length or by `chunked`, and by nothing else"));
+        }
+    }
+    let target = request.uri();
+    let well_formed = match *request.method() {
+        Method::CONNECT => target.authority().is_some() && target.path_and_query().is_none(),
+        _ => target.path_and_query().is_some() && matches!(target.scheme_str(), None | Some("https" | "http")),
+    };
+    if !well_formed {
+        return Err(ambiguous("the target does not have the form that its method demands"));
+    }
+    let authority = authority(request).map_err(Unreadable::Ambiguous)?;
+    if request.method() == Method::CONNECT {
+        // The authority of a CONNECT is its target (RFC 9110 §9.3.6); only the tunnel host takes it.
+        let site = Site::Own(OwnHost::Gateway);
+        let observed = observed(connection, request, &authority, None);
+        return if connection.site == site && connection.via == Via::Network {
+            Ok(Asked { authority, site, form: Form::Proxy, observed })
+        } else {
+            Err(ambiguous("CONNECT is served on the gateway's own host only"))
+        };
+    }
+    let form = Form::wanted(request.method(), headers);
+    let site = shared.names.site(&authority.host).ok_or(Unreadable::Misdirected)?;
+    let proxied = connection.site == Site::Own(OwnHost::Gateway)
+        && connection.via == Via::Network
+        && matches!(site, Site::App(_) | Site::Nothing(_));
+    if proxied {
+        // A client that uses us as its HTTP proxy names the app in the request, and the tunnel
+        // host in the handshake; the certificate of this very connection proves its device.
+        let observed = observed(connection, request, &authority, Some(site.label()));
+        return Ok(Asked { authority, site, form: Form::Proxy, observed });
+    }
+    if authority.host != connection.host || !shared.names.is_our_port(&authority) {
+        return Err(Unreadable::Misdirected);
+    }
+    let label = match &site {
+        Site::Own(OwnHost::Console | OwnHost::Api) => Some("console"),
+        Site::Own(OwnHost::Auth | OwnHost::Gateway) => None,
+        Site::App(_) | Site::Nothing(_) => Some(site.label()),
+    };
+    let observed = observed(connection, request, &authority, label);
+    Ok(Asked { authority, site, form, observed })
+}
+
+/// The one authority of a request: `:authority` or absolute form, and `Host`, must agree.
+fn authority(request: &Request<Incoming>) -> Result<Authority, String> {
+    let parse = |text: &str| Authority::parse(text).map_err(|error| error.to_string());
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) => None,
+        (Some(host), None) => Some(parse(host.to_str().map_err(|_| "Host is not ASCII")?)?),
+        (Some(_), Some(_)) => return Err("Host is given more than once".to_owned()),
+    };
+    let target = request.uri().authority().map(|authority| parse(authority.as_str())).transpose()?;
+    match (target, host) {
+        (None, None) => Err("no host is given".to_owned()),
+        (None, Some(host)) => Ok(host),
+        (Some(target), None) if request.version() == Version::HTTP_2 => Ok(target),
+        (Some(_), None) => Err("no Host is given".to_owned()),
+        // curl and others leave the port out of the Host of a CONNECT.
+        (Some(target), Some(host))
+            if target.host == host.host && (target.port == host.port || request.method() == Method::CONNECT) =>
+        {
+            Ok(target)
+        }
+        (Some(_), Some(_)) => Err("the target and Host name different hosts".to_owned()),
+    }
+}
+
+pub(super) fn protocol<B>(request: &Request<B>) -> &'static str {
+    match (request.version() == Version::HTTP_2, request.method() == Method::CONNECT) {
+        (true, true) => "connect-h2",
+        (true, false) => "h2",
+        (false, true) => "connect",
+        (false, false) => "http/1.1",
+    }
+}
+
+fn observed<B>(
+    connection: &Connection,
+    request: &Request<B>,
+    authority: &Authority,
+    resource: Option<&str>,
+) -> Observed {
+    Observed {
+        ip: Some(connection.ip),
+        protocol: protocol(request),
+        host: Some(authority.host.clone()),
+        port: authority.port,
+        method: None,
+        path: None,
+        resource: resource.map(ToOwned::to_owned),
+        action: None,
+        device: connection.device().map(|device| device.id.to_string()),
+    }
+}

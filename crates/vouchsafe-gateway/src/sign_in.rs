@@ -1,0 +1,166 @@
+//! The app hosts' half of the browser sign-in (`docs/spec/sign-in.md`).
+//!
+//! A browser without a session is sent to the sign-in host with the app's label and a random state;
+//! what it wanted stays in a cookie of the app host. It comes back with a one-time code, which is
+//! worth something only together with that cookie, so nobody can sign another's browser in.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use vouchsafe_model::id::DeviceId;
+use vouchsafe_runtime::body::{Body, empty};
+use vouchsafe_runtime::clock;
+use vouchsafe_runtime::link::ControlLink;
+use vouchsafe_wire::canonical::CanonicalTarget;
+
+use crate::answer;
+use crate::authenticate::{SESSION_COOKIE, cookies};
+use crate::names::Names;
+
+/// Paths under which every app host answers for us; no upstream ever sees them.
+pub(crate) const OWN_PREFIX: &str = "/.vouchsafe/";
+const CALLBACK: &str = "/.vouchsafe/callback";
+const SIGN_OUT: &str = "/.vouchsafe/sign-out";
+const PENDING_COOKIE: &str = "__Host-vouchsafe-pending";
+/// Longest target that is remembered; a longer one comes back to `/`.
+const MAX_TARGET_BYTES: usize = 2_048;
+/// Seconds that a sign-in may take.
+const PENDING_SECONDS: u64 = 600;
+
+/// Sends the browser to sign in; `target` is what it wanted, in canonical form.
+pub(crate) fn redirect(names: &Names, label: &str, target: &CanonicalTarget) -> Response<Body> {
+    let state = URL_SAFE_NO_PAD.encode(clock::random::<32>());
+    let wanted = target.to_target();
+    let wanted = if wanted.len() <= MAX_TARGET_BYTES { wanted } else { "/".to_owned() };
+    let cookie = format!(
+        "{PENDING_COOKIE}={state}.{}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={PENDING_SECONDS}",
+        URL_SAFE_NO_PAD.encode(wanted)
+    );
+    see_other(&sign_in_url(names, label, &state), &[cookie])
+}
+
+fn sign_in_url(names: &Names, label: &str, state: &str) -> String {
+    format!("{}/sign-in?app={label}&state={state}", names.origin("auth"))
+}
+
+/// Answers a path under [`OWN_PREFIX`].
+pub(crate) async fn handle(
+    names: &Names,
+    link: &dyn ControlLink,
+    label: &str,
+    target: &CanonicalTarget,
+    headers: &HeaderMap,
+    device: Option<DeviceId>,
+    ip: IpAddr,
+) -> Response<Body> {
+    match (target.method(), target.path()) {
+        ("GET", CALLBACK) => callback(names, link, label, target, headers, device, ip).await,
+        ("GET", SIGN_OUT) => {
+            see_other(&format!("{}/", names.origin("auth")), &[expire(SESSION_COOKIE), expire(PENDING_COOKIE)])
+        }
+        _ => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
+    }
+}
+
+async fn callback(
+    names: &Names,
+    link: &dyn ControlLink,
+    label: &str,
+    target: &CanonicalTarget,
+    headers: &HeaderMap,
+    device: Option<DeviceId>,
+    ip: IpAddr,
+) -> Response<Body> {
+    let again = || see_other(&format!("{}/", names.origin(label)), &[expire(PENDING_COOKIE)]);
+    let query = target.query().unwrap_or_default();
+    let parameter = |name: &str| {
+        let mut values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
+        match (values.next(), values.next()) {
+            (Some((_, value)), None) if value.len() <= 128 => Some(value.to_owned()),
+            _ => None,
+        }
+    };
+    let pending =
+        cookies(headers).find(|(name, _)| *name == PENDING_COOKIE).and_then(|(_, value)| value.split_once('.'));
+    let (Some(code), Some(state), Some((expected, wanted))) = (parameter("code"), parameter("state"), pending) else {
+        return again();
+    };
+    let same = state.len() == expected.len()
+        && aws_lc_rs::constant_time::verify_slices_are_equal(state.as_bytes(), expected.as_bytes()).is_ok();
+    if !same {
+        return again();
+    }
+    match link.redeem(code, label.to_owned(), device, ip).await {
+        Ok(Some(redeemed)) => {
+            let session = format!(
+                "{SESSION_COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
+                redeemed.cookie, redeemed.max_age_seconds
+            );
+            see_other(&wanted_url(names, label, wanted), &[session, expire(PENDING_COOKIE)])
+        }
+        Ok(None) => again(),
+        Err(error) => {
+            tracing::error!(%error, "a sign-in can't be completed");
+            answer::plain(StatusCode::SERVICE_UNAVAILABLE, "Sign-in isn't possible right now. Try again in a moment.")
+        }
+    }
+}
+
+/// Where the browser wanted to go: read again by the canonical rules, and always on this host.
+fn wanted_url(names: &Names, label: &str, wanted: &str) -> String {
+    let target = URL_SAFE_NO_PAD
+        .decode(wanted)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|text| CanonicalTarget::parse("GET", &text).ok())
+        .filter(|target| !target.path().starts_with(OWN_PREFIX))
+        .map_or_else(|| "/".to_owned(), |target| target.to_target());
+    format!("{}{target}", names.origin(label))
+}
+
+fn expire(cookie: &str) -> String {
+    format!("{cookie}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0")
+}
+
+fn see_other(location: &str, set_cookies: &[String]) -> Response<Body> {
+    let mut response = Response::new(empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    let headers = response.headers_mut();
+    for cookie in set_cookies {
+        if let Ok(mut value) = HeaderValue::from_str(cookie) {
+            value.set_sensitive(true);
+            headers.append(SET_COOKIE, value);
+        }
+    }
+    headers.insert(LOCATION, HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/")));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vouchsafe_model::name::BaseDomain;
+
+    #[test]
+    fn a085_the_way_back_stays_on_this_host() {
+        let names = Names::new(BaseDomain::parse("corp.example").unwrap(), 8443);
+        let url = |wanted: &str| wanted_url(&names, "wiki", &URL_SAFE_NO_PAD.encode(wanted));
+        assert_eq!(url("/page?x=1"), "https://wiki.corp.example:8443/page?x=1");
+        for evil in [
+            "//evil",
+            "https://evil/",
+            "@evil",
+            "/\\evil",
+            "/.vouchsafe/callback?code=x",
+            "\r\nx",
+            "javascript:alert(1)",
+        ] {
+            assert_eq!(url(evil), "https://wiki.corp.example:8443/", "{evil}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Open flows, and the watch over them: at every change of facts or policy, and at least every ten
+//! seconds, each flow is decided again and cut when it is denied (I6).
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio_util::sync::CancellationToken;
+use vouchsafe_model::decision::Reason;
+use vouchsafe_model::id::FlowId;
+use vouchsafe_policy::Permit;
+use vouchsafe_runtime::clock;
+use vouchsafe_runtime::internal::ProvenDevice;
+use vouchsafe_runtime::link::Change;
+use vouchsafe_runtime::relay::Traffic;
+use vouchsafe_wire::audit::{Kind, Record};
+
+use crate::authenticate;
+use crate::decide::{self, Decided, Observed, Question};
+use crate::facts::{Asking, CredentialKey};
+use crate::gateway::Shared;
+use crate::record::Recorder;
+
+/// How often all flows are decided again without a cause: catches what depends on time.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Flows that are decided again side by side.
+const SIDE_BY_SIDE: usize = 32;
+/// Longest wait for the facts of one flow; without them it is cut.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What it takes to decide a flow again.
+#[derive(Clone)]
+pub(crate) struct Basis {
+    pub(crate) question: Question,
+    pub(crate) credential: CredentialKey,
+    /// Host label or token audience that the credential was accepted for.
+    pub(crate) audience: String,
+    /// Device proven on the connection.
+    pub(crate) device: Option<ProvenDevice>,
+}
+
+struct Open {
+    basis: Basis,
+    cut: CancellationToken,
+    why: Arc<OnceLock<Reason>>,
+}
+
+/// All open flows of this gateway.
+#[derive(Default)]
+pub(crate) struct Flows(Mutex<HashMap<FlowId, Open>>);
+
+/// One open flow. When it is dropped it leaves the registry, and its end is recorded.
+pub(crate) struct Flow {
+    flows: Arc<Flows>,
+    recorder: Recorder,
+    id: FlowId,
+    cut: CancellationToken,
+    why: Arc<OnceLock<Reason>>,
+    started: Instant,
+    traffic: Arc<Traffic>,
+    end: Mutex<Record>,
+}
+
+impl Flow {
+    /// Registers a flow that was just permitted.
+    pub(crate) fn open(
+        shared: &Shared,
+        id: FlowId,
+        basis: Basis,
+        permit: &Permit,
+        decided: &Decided,
+        observed: &Observed,
+    ) -> Arc<Self> {
+        let cut = CancellationToken::new();
+        let why = Arc::new(OnceLock::new());
+        let mut end = Record::new(Kind::FlowEnd, 0);
+        end.id = Some(decided.id.to_string());
+        end.flow = Some(id.to_string());
+        end.protocol = Some(observed.protocol.to_owned());
+        end.resource.clone_from(&observed.resource);
+        end.action = Some(permit.action().as_str().to_owned());
+        decide::add_subject(&mut end, permit.subject());
+        end.groups.clear();
+        end.auth_methods.clear();
+        end.auth_time_us = None;
+        shared.flows.0.lock().insert(id, Open { basis, cut: cut.clone(), why: Arc::clone(&why) });
+        Arc::new(Self {
+            flows: Arc::clone(&shared.flows),
+            recorder: shared.recorder.clone(),
+            id,
+            cut,
+            why,
+            started: Instant::now(),
+            traffic: Arc::default(),
+            end: Mutex::new(end),
+        })
+    }
+
+    /// Bytes so far.
+    pub(crate) fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    /// Fires when the flow must end at once.
+    pub(crate) fn cut(&self) -> &CancellationToken {
+        &self.cut
+    }
+
+    /// Why it was cut, once it was.
+    pub(crate) fn cut_reason(&self) -> Option<Reason> {
+        self.why.get().copied()
+    }
+
+    /// Notes that it was refused after all, before anything went upstream.
+    pub(crate) fn set_cut(&self, reason: Reason) {
+        let _ = self.why.set(reason);
+        self.cut.cancel();
+    }
+
+    /// Notes the status that the client got.
+    pub(crate) fn set_status(&self, status: u16) {
+        self.end.lock().status = Some(status);
+    }
+
+    /// Notes how the flow ended, in words.
+    pub(crate) fn set_detail(&self, words: impl Into<String>) {
+        self.end.lock().detail = Some(words.into());
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.flows.0.lock().remove(&self.id);
+        let mut end = self.end.lock().clone();
+        end.time_us = clock::unix_micros(clock::now());
+        end.duration_us = Some(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        end.bytes_in = Some(self.traffic.inward.load(Ordering::Relaxed));
+        end.bytes_out = Some(self.traffic.outward.load(Ordering::Relaxed));
+        if let Some(reason) = self.why.get() {
+            end.reason = Some(reason.code().to_owned());
+            end.detail = Some(format!("cut: {}", reason.words()));
+        }
+        self.recorder.note(end);
+    }
+}
+
+impl Flows {
+    fn cut(&self, id: FlowId, reason: Reason) {
+        if let Some(open) = self.0.lock().get(&id) {
+            let _ = open.why.set(reason);
+            open.cut.cancel();
+        }
+    }
+
+    fn all(&self) -> Vec<(FlowId, Basis)> {
+        self.0.lock().iter().map(|(id, open)| (*id, open.basis.clone())).collect()
+    }
+}
+
+/// Resolves when the drain has begun and no flow is open any more: until then the watch goes on.
+async fn drained(shared: &Shared) {
+    shared.tasks.draining().await;
+    while !shared.flows.0.lock().is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Follows changes of facts: forgets what is no longer true, then decides every open flow again.
+pub(crate) async fn follow_changes(shared: Arc<Shared>, mut changes: broadcast::Receiver<Change>) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            change = changes.recv() => match change {
+                Ok(change) => shared.facts.forget(&change),
+                Err(RecvError::Lagged(_)) => shared.facts.forget(&Change::Everything),
+                Err(RecvError::Closed) => return,
+            },
+            _ = sweep.tick() => {}
+            () = drained(&shared) => return,
+        }
+        // Changes come in rows; one look at all flows answers for all that are here.
+        loop {
+            match changes.try_recv() {
+                Ok(change) => shared.facts.forget(&change),
+                Err(TryRecvError::Lagged(_)) => shared.facts.forget(&Change::Everything),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        decide_all_again(&shared).await;
+    }
+}
+
+/// Follows snapshots: compiles each beside the running engine, replaces it at once, then decides
+/// every open flow again.
+pub(crate) async fn follow_snapshots(shared: Arc<Shared>) {
+    let mut snapshots = shared.link.snapshots();
+    snapshots.mark_changed();
+    loop {
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() { return },
+            () = drained(&shared) => return,
+        }
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        let compiled = tokio::task::spawn_blocking(move || decide::compile(&snapshot)).await;
+        if let Ok(Some(engine)) = compiled {
+            tracing::info!(version = engine.version(), "policy in force");
+            shared.current.replace(engine);
+        } else {
+            tracing::error!("no policy engine could be made; the gateway stops");
+            return;
+        }
+        decide_all_again(&shared).await;
+    }
+}
+
+async fn decide_all_again(shared: &Shared) {
+    let flows = futures_util::stream::iter(shared.flows.all());
+    flows
+        .for_each_concurrent(SIDE_BY_SIDE, async |(id, basis)| {
+            // A controller that does not answer must not hold up the other flows.
+            let decided = tokio::time::timeout(PATIENCE, decide_again(shared, &basis)).await;
+            if let Err(reason) = decided.unwrap_or(Err(Reason::FactsUnavailable)) {
+                tracing::info!(flow = %id, %reason, "cut a flow that is no longer permitted");
+                shared.flows.cut(id, reason);
+            }
+        })
+        .await;
+}
+
+/// Decides a flow on the facts and policy of this moment.
+pub(crate) async fn decide_again(shared: &Shared, basis: &Basis) -> Result<(), Reason> {
+    let engine = shared.current.engine();
+    let ready = match shared.facts.subject(basis.credential, &engine, Asking::Watch).await {
+        Ok(Ok(ready)) => ready,
+        Ok(Err(_)) => return Err(Reason::SessionEnded),
+        // The lease is what bounds this once controller and gateway are apart.
+        Err(_) => return Err(Reason::FactsUnavailable),
+    };
+    authenticate::check(&ready, basis.credential, &basis.audience, basis.device.as_ref())?;
+    basis.question.decide(&ready).map(drop).map_err(|decision| decision.reason)
+}

@@ -1,0 +1,42 @@
+//! The policy engine: request and facts in, decision out. The only maker of a [`Permit`].
+//!
+//! Pure: no sockets, files, threads, async runtime, clock or randomness. Cedar decides; what is on
+//! top of it is written in `docs/reference/policy.md` and `docs/decisions/0002-cedar-slices.md`.
+//!
+//! From files to a permit:
+//!
+//! - `source`: policy files, grants and resources as they are stored
+//! - `schema`: the words that policies can use
+//! - `scan`, `check`, `annotation`, `diagnostic`: mistakes, with their place and the next step
+//! - `engine`, `index`: one version made ready, and policies found by resource and principal
+//! - `facts`, `request`: subject, resource and request in Cedar's terms
+//! - `subject`: a subject made ready once per epoch, with its slices of policies
+//! - `decide`, `permit`: the decision, and the proof of it
+//! - `explain`: why one request is decided as it is, and what would change that
+
+mod annotation;
+mod check;
+mod decide;
+mod diagnostic;
+mod engine;
+mod explain;
+mod facts;
+mod index;
+mod moment;
+mod permit;
+mod request;
+mod scan;
+mod schema;
+mod source;
+mod subject;
+
+pub use annotation::Effect;
+pub use check::check;
+pub use diagnostic::{Diagnostic, Severity};
+pub use engine::{Engine, PolicyListing};
+pub use explain::{Condition, Considered, Explained, Explanation, Holds, Part, Question, ScopeMatch, explain};
+pub use permit::Permit;
+pub use request::{Detail, OwnedDetail, Request};
+pub use schema::schema_text;
+pub use source::{PolicyFile, PolicySource, default_policy};
+pub use subject::PreparedSubject;

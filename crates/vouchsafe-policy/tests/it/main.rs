@@ -1,0 +1,14 @@
+//! The policy engine at its edge.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy.toml allows them in tests, but does not see that helpers of an integration test are tests"
+)]
+
+mod attacks;
+mod check;
+mod decide;
+mod explain;
+mod properties;
+mod world;

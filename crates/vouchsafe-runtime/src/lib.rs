@@ -1,0 +1,21 @@
+//! What several roles share and does I/O.
+//!
+//! - [`body`]: HTTP bodies as they pass between roles
+//! - [`clock`]: the only place that reads the clock and draws random bytes
+//! - [`http_client`]: HTTP over a stream that is already connected and verified
+//! - [`internal`]: the services behind our own host names, and who calls them
+//! - [`limits`]: every number that bounds foreign input, with its reason
+//! - [`link`]: what a gateway and its controller say to each other
+//! - [`relay`]: bytes both ways between two streams, with half-close
+//! - [`task`]: named tasks with an owner, and shutdown in two steps
+//! - [`tls`]: TLS set-up for every role: one provider, one set of versions and groups
+
+pub mod body;
+pub mod clock;
+pub mod http_client;
+pub mod internal;
+pub mod limits;
+pub mod link;
+pub mod relay;
+pub mod task;
+pub mod tls;

@@ -1,0 +1,151 @@
+//! What a gateway and its controller say to each other.
+//!
+//! In `vouchsafe up` both live in one process and the controller implements [`ControlLink`]
+//! directly; the control channel of the split roles is another implementation of the same trait.
+//!
+//! The gateway decides on the [`Snapshot`] and on facts it fetched at first sight. A [`Change`]
+//! tells it which facts are no longer true; a change is sent only after it is durable.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, watch};
+use vouchsafe_model::grant::Grant;
+use vouchsafe_model::id::{DeviceId, GatewayId, SessionId};
+use vouchsafe_model::name::{BaseDomain, UserName};
+use vouchsafe_model::resource::Resource;
+use vouchsafe_model::subject::{DeviceFacts, SubjectFacts};
+
+pub use crate::internal::BoxFuture;
+
+/// Everything all gateways need that does not belong to one subject. Replaced as a whole.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Rises with every change.
+    pub sequence: u64,
+    /// Version of the policy, as administrators number it.
+    pub policy_version: u64,
+    /// Policy files: name and Cedar text. They were checked before they were published.
+    pub policy_files: Vec<(String, String)>,
+    /// Grants in force.
+    pub grants: Vec<Grant>,
+    /// All resources.
+    pub resources: Vec<Resource>,
+}
+
+/// What never changes while a gateway runs.
+#[derive(Clone)]
+pub struct GatewayIdentity {
+    /// Who the gateway is.
+    pub id: GatewayId,
+    /// Base domain.
+    pub domain: BaseDomain,
+    /// Issuer of tokens and assertions: `https://auth.<domain>[:port]`.
+    pub issuer: String,
+    /// PEM of the roots that vouch for devices.
+    pub device_roots_pem: String,
+    /// PEM chain and PKCS#8 key of our own server certificate, for `*.<domain>`.
+    pub server_chain_pem: String,
+    /// Key of the server certificate.
+    pub server_key_pem: zeroize::Zeroizing<String>,
+    /// PEM chain and key that the gateway shows to `https` upstreams which ask for one.
+    pub client_chain_pem: String,
+    /// Key of the client certificate.
+    pub client_key_pem: zeroize::Zeroizing<String>,
+    /// PKCS#8 PEM of the P-256 key that signs assertions.
+    pub assertion_key_pem: zeroize::Zeroizing<String>,
+    /// Its `kid` in the published JWKS.
+    pub assertion_kid: String,
+    /// Keys that verify access tokens: `kid` and the uncompressed P-256 point (65 bytes).
+    pub token_keys: Vec<(String, Vec<u8>)>,
+}
+
+/// Facts that ceased to be true. The gateway drops what it remembers and decides open flows again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The user's groups, state or existence.
+    User(UserName),
+    /// The device's facts or existence.
+    Device(DeviceId),
+    /// The session ended or changed.
+    Session(SessionId),
+    /// Anything: forget all facts.
+    Everything,
+}
+
+/// What was presented in place of a subject.
+#[derive(Clone)]
+pub enum Credential {
+    /// SHA-256 of an app cookie's value.
+    AppCookie([u8; 32]),
+    /// Session of an access token whose signature, type, audience and binding were verified.
+    Session(SessionId),
+}
+
+/// A live session that the credential stands for.
+#[derive(Debug, Clone)]
+pub struct KnownSubject {
+    /// Who, on what, how proven.
+    pub facts: Arc<SubjectFacts>,
+    /// Host label that an app cookie is for; `None` for tokens.
+    pub audience: Option<String>,
+}
+
+/// Why a credential stands for nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSubject {
+    /// It is none of ours.
+    Unknown,
+    /// Its session ended.
+    Ended,
+    /// Its device was removed.
+    DeviceRemoved,
+}
+
+/// Failure to reach the controller; access is denied until it answers.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the controller does not answer: {why}")]
+pub struct LinkError {
+    /// Cause in words.
+    pub why: String,
+}
+
+/// The cookie that an app host gets for a one-time code.
+#[derive(Clone)]
+pub struct RedeemedCode {
+    /// Value of the cookie: a secret.
+    pub cookie: String,
+    /// Seconds until the session ends.
+    pub max_age_seconds: u64,
+}
+
+/// What a gateway asks of its controller.
+pub trait ControlLink: Send + Sync + 'static {
+    /// The latest snapshot, and a signal at each new one.
+    fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>>;
+
+    /// Changes of facts from now on. A receiver that lags must treat it as [`Change::Everything`].
+    fn changes(&self) -> broadcast::Receiver<Change>;
+
+    /// Facts of the subject that a credential stands for.
+    fn subject(&self, credential: Credential) -> BoxFuture<'_, Result<Result<KnownSubject, NoSubject>, LinkError>>;
+
+    /// Facts of an enrolled device; `None` when it is not, or no longer, enrolled.
+    fn device(&self, id: DeviceId) -> BoxFuture<'_, Result<Option<DeviceFacts>, LinkError>>;
+
+    /// Exchanges a one-time code for the cookie of an app host: `code` as it came, the host's
+    /// label, and the device proven on the connection, which must be the session's. The code is
+    /// consumed in the same transaction, whatever the outcome. `None` when it is not good.
+    fn redeem(
+        &self,
+        code: String,
+        label: String,
+        device: Option<DeviceId>,
+        ip: IpAddr,
+    ) -> BoxFuture<'_, Result<Option<RedeemedCode>, LinkError>>;
+
+    /// Delivers audit records (canonical bytes with their sequence numbers, rising, from one
+    /// gateway). At least once: records already known are skipped. Returns the highest sequence
+    /// number up to which all are durable at the controller.
+    fn deliver(&self, gateway: GatewayId, records: Vec<(u64, Vec<u8>)>) -> BoxFuture<'_, Result<u64, LinkError>>;
+}

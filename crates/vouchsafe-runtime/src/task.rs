@@ -1,0 +1,119 @@
+//! Named tasks with an owner, and shutdown in two steps: drain, then cut.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Owns the tasks of one role. Cheap to clone; all clones share one group.
+#[derive(Debug, Clone, Default)]
+pub struct TaskGroup {
+    tracker: TaskTracker,
+    drain: CancellationToken,
+    cut: CancellationToken,
+    failed: CancellationToken,
+}
+
+impl TaskGroup {
+    /// An empty group.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs a task until it ends or the group is cut. Its end is nobody's concern: use it for work
+    /// that comes and goes, such as connections.
+    pub fn spawn<F>(&self, name: &'static str, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let cut = self.cut.clone();
+        let task = async move {
+            tokio::select! {
+                () = future => tracing::trace!(task = name, "task ended"),
+                () = cut.cancelled() => tracing::debug!(task = name, "task was cut"),
+            }
+        };
+        self.tracker.spawn(task);
+    }
+
+    /// Runs a task that must live as long as the role: its end before the drain fails the group
+    /// ([`TaskGroup::failed`]), and the role stops.
+    pub fn spawn_vital<F>(&self, name: &'static str, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (drain, failed) = (self.drain.clone(), self.failed.clone());
+        self.spawn(name, async move {
+            // Dropped on the way out of a panic as well, which is an unexpected end too.
+            let guard = failed.drop_guard();
+            future.await;
+            if drain.is_cancelled() {
+                guard.disarm();
+            } else {
+                tracing::error!(task = name, "a task that must not end has ended");
+            }
+        });
+    }
+
+    /// Resolves when the group should stop accepting work.
+    pub async fn draining(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// Whether the drain has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Resolves when a vital task ended unexpectedly.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// Stops accepting, waits for open work until the deadline, then cuts what is left.
+    /// Returns whether all work ended by itself.
+    pub async fn shut_down(&self, deadline: Duration) -> Drained {
+        self.drain.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok() {
+            return Drained::Completely;
+        }
+        self.cut.cancel();
+        self.tracker.wait().await;
+        Drained::ByCutting
+    }
+}
+
+/// How a shutdown ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// All open work ended by itself.
+    Completely,
+    /// Some work was cut at the deadline.
+    ByCutting,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_may_end_during_the_drain_and_is_cut_after_it() {
+        let group = TaskGroup::new();
+        group.spawn("short", tokio::time::sleep(Duration::from_secs(1)));
+        assert_eq!(group.shut_down(Duration::from_secs(5)).await, Drained::Completely);
+        let group = TaskGroup::new();
+        group.spawn("endless", std::future::pending());
+        assert_eq!(group.shut_down(Duration::from_secs(5)).await, Drained::ByCutting);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_vital_task_fails_the_group() {
+        let group = TaskGroup::new();
+        group.spawn_vital("vital", async {});
+        group.failed().await;
+    }
+}

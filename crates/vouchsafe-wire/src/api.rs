@@ -1,0 +1,514 @@
+//! Bodies of the administrator's API. Specification: `docs/spec/api.md`.
+//!
+//! Served on `https://api.<domain>/` (device certificate and access token of audience
+//! [`crate::token::AUDIENCE_API`]), and on the Unix socket `<state>/admin.sock` for the owner of the
+//! machine. Times are unix seconds. Errors are [`Problem`] (RFC 9457).
+//!
+//! | request | action | body → answer |
+//! | --- | --- | --- |
+//! | `GET /v1/status` | read | → [`Status`] |
+//! | `GET /v1/users` | read | → `Vec<`[`User`]`>` |
+//! | `POST /v1/users` | write | [`NewUser`] → [`Invited`] |
+//! | `GET /v1/users/{name}` | read | → [`User`] |
+//! | `PATCH /v1/users/{name}` | write | [`UserChange`] → [`User`] |
+//! | `DELETE /v1/users/{name}` | write | → 204 |
+//! | `POST /v1/users/{name}/invite` | write | → [`Invited`] |
+//! | `POST /v1/users/{name}/sign-out` | write | → [`Ended`] |
+//! | `GET /v1/groups` | read | → `Vec<`[`Group`]`>` |
+//! | `PUT /v1/groups/{name}` | write | → [`Group`] (creates, idempotent) |
+//! | `DELETE /v1/groups/{name}` | write | → 204 |
+//! | `PUT`/`DELETE /v1/groups/{name}/members/{user}` | write | → [`Group`] |
+//! | `GET /v1/devices` | read | → `Vec<`[`Device`]`>` |
+//! | `GET`/`DELETE /v1/devices/{id or name}` | read/write | → [`Device`] / 204 |
+//! | `POST /v1/devices/invites` | write | [`NewDevice`] → [`DeviceInvited`] |
+//! | `GET /v1/sessions` | read | → `Vec<`[`Session`]`>` |
+//! | `DELETE /v1/sessions/{id}` | write | → 204 |
+//! | `GET /v1/resources` | read | → `Vec<`[`ResourceDoc`]`>` |
+//! | `GET`/`PUT`/`DELETE /v1/resources/{name}` | read/write | [`ResourceDoc`] ↔ [`ResourceDoc`] / 204 |
+//! | `GET /v1/grants` | read | → `Vec<`[`GrantDoc`]`>` |
+//! | `POST /v1/grants` | write | [`NewGrant`] → [`GrantDoc`] |
+//! | `DELETE /v1/grants/{id}` | write | → 204 |
+//! | `GET /v1/policy` | read | → [`PolicyVersion`] with files |
+//! | `GET /v1/policy/schema` | read | → text/plain |
+//! | `POST /v1/policy/check` | write | [`PolicyFiles`] → [`Checked`] |
+//! | `POST /v1/policy/publish` | write | [`Publish`] → [`PolicyVersion`] |
+//! | `GET /v1/policy/history` | read | → `Vec<`[`PolicyVersion`]`>` without files |
+//! | `POST /v1/policy/rollback` | write | [`Rollback`] → [`PolicyVersion`] |
+//! | `POST /v1/policy/explain` | write | [`ExplainRequest`] → explanation (`docs/reference/policy.md`) |
+//! | `POST /v1/plan` | write | [`Manifest`] → [`Plan`] |
+//! | `POST /v1/apply` | write | [`Apply`] → [`Plan`] |
+//! | `GET /v1/audit?…` | read | [`AuditQuery`] → [`AuditPage`] |
+//! | `GET /v1/audit/tail?…` | read | [`AuditQuery`] → records as lines of JSON, until the client closes |
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::resource::ResourceDoc;
+
+/// An error (RFC 9457), as every endpoint gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Short stable code, such as `not_found` or `policy_invalid`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What is wrong, in one line.
+    pub title: String,
+    /// Thing, cause and next step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Id of the decision (`dec_…`) when access was denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// Code of the denial's reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What helps, as words of the policy's `@advice`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<String>,
+    /// Mistakes in policies or manifests, when that is what is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// One mistake in a policy or manifest file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// Short stable code.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// File as given.
+    pub file: String,
+    /// Line from 1; 0 when it has no place.
+    pub line: u32,
+    /// Column from 1, in characters.
+    pub column: u32,
+    /// Byte offset in the file.
+    pub offset: usize,
+    /// Length in bytes.
+    pub length: usize,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// State of the installation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Base domain.
+    pub domain: String,
+    /// Console's address.
+    pub console: String,
+    /// Version of the policy in force.
+    pub policy_version: u64,
+    /// How many there are.
+    pub users: u64,
+    /// How many there are.
+    pub devices: u64,
+    /// How many are open.
+    pub sessions: u64,
+    /// How many there are.
+    pub resources: u64,
+    /// How many there are.
+    pub grants: u64,
+    /// Records in the audit log.
+    pub audit_records: u64,
+    /// Who asks: user name or `local:<uid>`.
+    pub you: String,
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Name.
+    pub name: String,
+    /// Id (`usr_…`).
+    pub id: String,
+    /// Groups, sorted.
+    pub groups: Vec<String>,
+    /// `invited` (no passkey yet), `active` or `disabled`.
+    pub state: String,
+    /// Registered passkeys.
+    pub passkeys: Vec<Passkey>,
+    /// Open sessions.
+    pub sessions: u64,
+    /// When it was made.
+    pub created: u64,
+    /// Last sign-in.
+    pub last_sign_in: Option<u64>,
+}
+
+/// A registered passkey, without its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passkey {
+    /// Id (`pky_…`).
+    pub id: String,
+    /// Name that its owner gave it.
+    pub name: String,
+    /// When it was registered.
+    pub created: u64,
+    /// Last use.
+    pub last_used: Option<u64>,
+}
+
+/// Makes a user.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    /// Name, never used before.
+    pub name: String,
+    /// Groups, which must exist.
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+/// A user and the link that lets the person register a passkey, once.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Invited {
+    /// The user.
+    pub user: User,
+    /// One-time link; its secret stands behind `#`, so no server log ever sees it.
+    pub link: String,
+    /// When the link ends.
+    pub expires: u64,
+}
+
+/// Changes a user; what is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserChange {
+    /// `true` ends all sessions and refuses new ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+    /// The user's groups from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<String>>,
+}
+
+/// How many sessions were ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ended {
+    /// Number of sessions.
+    pub sessions: u64,
+}
+
+/// A group of users.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Name.
+    pub name: String,
+    /// Members, sorted.
+    pub members: Vec<String>,
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Id (`dev_…`).
+    pub id: String,
+    /// Display name.
+    pub name: String,
+    /// Owner's user name.
+    pub owner: Option<String>,
+    /// Grade.
+    pub grade: String,
+    /// Free labels.
+    pub tags: Vec<String>,
+    /// When it was enrolled.
+    pub created: u64,
+    /// End of its present certificate.
+    pub certificate_expires: u64,
+    /// Last time a certificate was issued or a session was opened on it.
+    pub last_seen: Option<u64>,
+}
+
+/// Invites a device.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDevice {
+    /// User it will belong to.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Free labels it will carry.
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+/// The one-time ticket of a device.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct DeviceInvited {
+    /// [`crate::ticket::Ticket`] as text.
+    pub ticket: String,
+    /// When it ends.
+    pub expires: u64,
+}
+
+/// An open session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Id (`ses_…`).
+    pub id: String,
+    /// User name.
+    pub user: String,
+    /// Device id it is bound to.
+    pub device: Option<String>,
+    /// Device name.
+    pub device_name: Option<String>,
+    /// `browser` or `cli`.
+    pub kind: String,
+    /// When it began.
+    pub created: u64,
+    /// When it ends by itself.
+    pub expires: u64,
+}
+
+/// A grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantDoc {
+    /// Id (`grt_…`).
+    pub id: String,
+    /// Who may.
+    pub user: String,
+    /// What.
+    pub resource: String,
+    /// Until when.
+    pub expires: Option<u64>,
+    /// Why.
+    pub reason: String,
+    /// Who gave it.
+    pub by: String,
+    /// When.
+    pub created: u64,
+}
+
+/// Gives a grant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewGrant {
+    /// Who may.
+    pub user: String,
+    /// What.
+    pub resource: String,
+    /// For how many seconds; absent lasts until removed.
+    #[serde(default)]
+    pub seconds: Option<u64>,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// One policy file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFileDoc {
+    /// Path within the policy directory, such as `apps/wiki.cedar`.
+    pub name: String,
+    /// Cedar text.
+    pub text: String,
+}
+
+/// Policy files to check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFiles {
+    /// The files.
+    pub files: Vec<PolicyFileDoc>,
+}
+
+/// Result of a check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Checked {
+    /// Whether it could be published.
+    pub ok: bool,
+    /// Number of policies read.
+    pub policies: u64,
+    /// What was found.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Publishes a policy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// All files of the new version.
+    pub files: Vec<PolicyFileDoc>,
+    /// Why, for the history.
+    #[serde(default)]
+    pub note: String,
+    /// Refuses with 409 unless this is the version in force.
+    #[serde(default)]
+    pub expected_version: Option<u64>,
+}
+
+/// A published version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyVersion {
+    /// Number, from 1.
+    pub version: u64,
+    /// When.
+    pub created: u64,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub note: String,
+    /// Whether it is in force.
+    pub current: bool,
+    /// Number of policies.
+    pub policies: u64,
+    /// The files, where asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PolicyFileDoc>,
+}
+
+/// Publishes an earlier version again, as a new one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// Version to go back to.
+    pub version: u64,
+}
+
+/// Asks why something is or would be allowed or denied.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// User name.
+    pub user: String,
+    /// Device id or name; absent means no proven device.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// Grade to assume instead of the device's.
+    #[serde(default)]
+    pub grade: Option<String>,
+    /// Resource name, or `console`.
+    pub resource: String,
+    /// Action; absent takes the kind's first.
+    #[serde(default)]
+    pub action: Option<String>,
+    /// HTTP method.
+    #[serde(default)]
+    pub method: Option<String>,
+    /// HTTP path.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Source address.
+    #[serde(default)]
+    pub ip: Option<String>,
+    /// Seconds since the sign-in.
+    #[serde(default)]
+    pub auth_age: Option<u64>,
+    /// Unix seconds to assume as now.
+    #[serde(default)]
+    pub at: Option<u64>,
+}
+
+/// Wanted state, from a directory of TOML and Cedar files (`docs/spec/manifest.md`). What is
+/// absent (`None`) is left as it is; a present list is complete: what it lacks is removed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Groups of users; members are users that exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<GroupDoc>>,
+    /// Resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Vec<ResourceDoc>>,
+    /// Policy files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Vec<PolicyFileDoc>>,
+}
+
+/// A group in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupDoc {
+    /// Name.
+    pub name: String,
+    /// Members; absent leaves them as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Vec<String>>,
+}
+
+/// What an apply would do or did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Changes in the order in which they are made; empty when the state is as wanted.
+    pub changes: Vec<PlannedChange>,
+    /// Binds an apply to this plan: SHA-256 over the changes and the state they start from.
+    pub digest: String,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedChange {
+    /// `add`, `change` or `remove`.
+    pub verb: String,
+    /// Such as `resource/wiki`, `group/marketing`, `policy`.
+    pub target: String,
+    /// What exactly, a line each.
+    pub details: Vec<String>,
+}
+
+/// Applies a plan that was shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// The wanted state.
+    pub manifest: Manifest,
+    /// Digest of the plan; refused with 409 when the state has changed since.
+    pub digest: String,
+}
+
+/// Filters of the audit log; all given ones must hold.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditQuery {
+    /// User name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Device id or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Resource name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// `allow` or `deny` (`ok`, `failed` for other events).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Kind of record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Code of a reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Id of a decision, flow or session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// From this unix second on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Up to and without this unix second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// At most so many, 1 to 10,000, default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Continues a page: value of [`AuditPage::next`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
+
+/// A page of the audit log, newest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditPage {
+    /// Records.
+    pub records: Vec<crate::audit::Record>,
+    /// Where the next, older page starts; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}

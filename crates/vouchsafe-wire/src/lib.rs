@@ -1,0 +1,23 @@
+//! Byte formats vouchsafe owns or must read, as pure codecs: no sockets, no clock, no randomness.
+//!
+//! - [`api`]: bodies of the administrator's API, shared by controller and command line
+//! - [`audit`]: the audit record and its canonical bytes (`docs/spec/audit-record.md`)
+//! - [`authority`]: `host:port` of CONNECT, Host and `:authority`
+//! - [`canonical`]: one reading of an HTTP request, or none (`docs/spec/canonical-request.md`)
+//! - [`device`]: bodies of the device endpoints (`docs/spec/device.md`)
+//! - [`resource`]: a resource as TOML and JSON (`docs/spec/manifest.md`)
+//! - [`spiffe`]: SPIFFE ids in certificates
+//! - [`spool`]: frames of the gateway's audit spool
+//! - [`ticket`]: the one-time text that invites a device
+//! - [`token`]: claims of the tokens we sign
+
+pub mod api;
+pub mod audit;
+pub mod authority;
+pub mod canonical;
+pub mod device;
+pub mod resource;
+pub mod spiffe;
+pub mod spool;
+pub mod ticket;
+pub mod token;

@@ -1,0 +1,292 @@
+//! A resource as TOML and JSON: in manifests, in the API and in the store.
+//! Specification: `docs/spec/manifest.md`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use vouchsafe_model::name::{ResourceGroupName, ResourceName, Tag};
+use vouchsafe_model::resource::{
+    AuditTiming, Endpoint, EndpointError, HostHeader, HttpSpec, IdentityHeaders, Resource, ResourceSpec, Sensitivity,
+    TcpSpec, UpstreamScheme,
+};
+
+/// Text form of a resource. Members that keep their default may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceDoc {
+    /// Name, first label of the host name.
+    pub name: String,
+    /// `http` or `tcp`.
+    pub kind: String,
+    /// `http://host:port` or `https://host:port` for `http`, `host:port` for `tcp`.
+    pub upstream: String,
+    /// Groups of resources it belongs to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Free labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// `public`, `internal` (default), `confidential` or `restricted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensitivity: Option<String>,
+    /// One line for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// `tcp` only: port under which it is asked for, when not the upstream's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// `https` upstreams only: PEM of the authorities that may vouch for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_ca: Option<String>,
+    /// `http` only: `public` (default) or `upstream`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_header: Option<String>,
+    /// `http` only: `assertion` (default) or `plain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_headers: Option<String>,
+    /// `http` only: seconds until the response head must come, 1 to 3600, default 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_timeout: Option<u64>,
+    /// `http` only: `soon` (default) or `before`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<String>,
+}
+
+/// Failure to accept a resource.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResourceDocError {
+    /// A name, group or tag is not acceptable.
+    #[error("resource `{resource}`: {source}")]
+    Name {
+        /// The resource's name as given.
+        resource: String,
+        /// Which rule was broken.
+        source: vouchsafe_model::name::NameError,
+    },
+    /// The upstream is not acceptable.
+    #[error("resource `{resource}`: upstream: {source}")]
+    Upstream {
+        /// The resource's name as given.
+        resource: String,
+        /// Which rule was broken.
+        source: EndpointError,
+    },
+    /// A member has a value that it can't have.
+    #[error("resource `{resource}`: `{member}` is `{given}`, but must be {expected}")]
+    Value {
+        /// The resource's name as given.
+        resource: String,
+        /// The member's name.
+        member: &'static str,
+        /// The value, shortened.
+        given: String,
+        /// What is possible.
+        expected: &'static str,
+    },
+    /// A member stands on a kind that has no use for it.
+    #[error("resource `{resource}`: `{member}` has no meaning for a resource of kind `{kind}`")]
+    Misplaced {
+        /// The resource's name as given.
+        resource: String,
+        /// The member's name.
+        member: &'static str,
+        /// The resource's kind.
+        kind: &'static str,
+    },
+}
+
+impl ResourceDoc {
+    /// Checks the text form and makes a resource of it.
+    ///
+    /// # Errors
+    /// [`ResourceDocError`] names the resource, the member and what is possible.
+    pub fn to_resource(&self) -> Result<Resource, ResourceDocError> {
+        let resource = || self.name.chars().take(80).collect::<String>();
+        let name_error = |source| ResourceDocError::Name { resource: resource(), source };
+        let value = |member, given: &str, expected| ResourceDocError::Value {
+            resource: resource(),
+            member,
+            given: given.chars().take(80).collect(),
+            expected,
+        };
+        let name = ResourceName::parse(&self.name).map_err(name_error)?;
+        let groups = self
+            .groups
+            .iter()
+            .map(|group| ResourceGroupName::parse(group))
+            .collect::<Result<BTreeSet<_>, _>>()
+            .map_err(name_error)?;
+        let tags =
+            self.tags.iter().map(|tag| Tag::parse(tag)).collect::<Result<BTreeSet<_>, _>>().map_err(name_error)?;
+        let sensitivity = match self.sensitivity.as_deref() {
+            None => Sensitivity::default(),
+            Some(word) => Sensitivity::from_word(word)
+                .ok_or_else(|| value("sensitivity", word, "public, internal, confidential or restricted"))?,
+        };
+        if self.description.len() > 200 || self.description.chars().any(char::is_control) {
+            return Err(value("description", &self.description, "one line of at most 200 bytes"));
+        }
+        let spec = match self.kind.as_str() {
+            "http" => ResourceSpec::Http(self.http_spec(&value)?),
+            "tcp" => ResourceSpec::Tcp(self.tcp_spec()?),
+            other => return Err(value("kind", other, "http or tcp")),
+        };
+        Ok(Resource { name, spec, groups, tags, sensitivity, description: self.description.clone() })
+    }
+
+    fn http_spec(
+        &self,
+        value: &dyn Fn(&'static str, &str, &'static str) -> ResourceDocError,
+    ) -> Result<HttpSpec, ResourceDocError> {
+        if self.port.is_some() {
+            return Err(ResourceDocError::Misplaced { resource: self.name.clone(), member: "port", kind: "http" });
+        }
+        let (scheme, rest) = match self.upstream.split_once("://") {
+            Some(("http", rest)) => (UpstreamScheme::Http, rest),
+            Some(("https", rest)) => (UpstreamScheme::Https, rest),
+            _ => return Err(value("upstream", &self.upstream, "http://host:port or https://host:port")),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let with_port = match (rest.rsplit_once(':'), rest.ends_with(']')) {
+            (Some(_), false) => rest.to_owned(),
+            (None, _) | (Some(_), true) => format!("{rest}:{}", if scheme == UpstreamScheme::Http { 80 } else { 443 }),
+        };
+        let upstream = Endpoint::parse(&with_port)
+            .map_err(|source| ResourceDocError::Upstream { resource: self.name.clone(), source })?;
+        if self.upstream_ca.is_some() && scheme == UpstreamScheme::Http {
+            return Err(ResourceDocError::Misplaced {
+                resource: self.name.clone(),
+                member: "upstream_ca",
+                kind: "http over http://",
+            });
+        }
+        let response_timeout = match self.response_timeout {
+            None => 60,
+            Some(seconds @ 1..=3600) => seconds,
+            Some(other) => return Err(value("response_timeout", &other.to_string(), "1 to 3600 seconds")),
+        };
+        Ok(HttpSpec {
+            scheme,
+            upstream,
+            upstream_ca_pem: self.upstream_ca.clone(),
+            host_header: match self.host_header.as_deref() {
+                None | Some("public") => HostHeader::Public,
+                Some("upstream") => HostHeader::Upstream,
+                Some(other) => return Err(value("host_header", other, "public or upstream")),
+            },
+            identity_headers: match self.identity_headers.as_deref() {
+                None | Some("assertion") => IdentityHeaders::AssertionOnly,
+                Some("plain") => IdentityHeaders::Plain,
+                Some(other) => return Err(value("identity_headers", other, "assertion or plain")),
+            },
+            response_timeout: Duration::from_secs(response_timeout),
+            audit: match self.audit.as_deref() {
+                None | Some("soon") => AuditTiming::Soon,
+                Some("before") => AuditTiming::Before,
+                Some(other) => return Err(value("audit", other, "soon or before")),
+            },
+        })
+    }
+
+    fn tcp_spec(&self) -> Result<TcpSpec, ResourceDocError> {
+        let misplaced = [
+            ("upstream_ca", self.upstream_ca.is_some()),
+            ("host_header", self.host_header.is_some()),
+            ("identity_headers", self.identity_headers.is_some()),
+            ("response_timeout", self.response_timeout.is_some()),
+            ("audit", self.audit.is_some()),
+        ];
+        if let Some((member, _)) = misplaced.into_iter().find(|(_, present)| *present) {
+            return Err(ResourceDocError::Misplaced { resource: self.name.clone(), member, kind: "tcp" });
+        }
+        let upstream = Endpoint::parse(&self.upstream)
+            .map_err(|source| ResourceDocError::Upstream { resource: self.name.clone(), source })?;
+        let port = self.port.filter(|port| *port != 0).unwrap_or(upstream.port);
+        Ok(TcpSpec { upstream, port })
+    }
+
+    /// The text form of a resource; `None` for our own console, which has none.
+    #[must_use]
+    pub fn from_resource(resource: &Resource) -> Option<Self> {
+        let Resource { name, spec, groups, tags, sensitivity, description } = resource;
+        let mut doc = Self {
+            name: name.to_string(),
+            kind: spec.kind().as_str().to_owned(),
+            upstream: String::new(),
+            groups: groups.iter().map(ToString::to_string).collect(),
+            tags: tags.iter().map(ToString::to_string).collect(),
+            sensitivity: (*sensitivity != Sensitivity::default()).then(|| sensitivity.as_str().to_owned()),
+            description: description.clone(),
+            port: None,
+            upstream_ca: None,
+            host_header: None,
+            identity_headers: None,
+            response_timeout: None,
+            audit: None,
+        };
+        match spec {
+            ResourceSpec::Console => return None,
+            ResourceSpec::Tcp(TcpSpec { upstream, port }) => {
+                doc.upstream = upstream.to_string();
+                doc.port = (*port != upstream.port).then_some(*port);
+            }
+            ResourceSpec::Http(http) => {
+                let HttpSpec {
+                    scheme,
+                    upstream,
+                    upstream_ca_pem,
+                    host_header,
+                    identity_headers,
+                    response_timeout,
+                    audit,
+                } = http;
+                doc.upstream = format!("{}://{upstream}", scheme.as_str());
+                doc.upstream_ca = upstream_ca_pem.clone();
+                doc.host_header = (*host_header == HostHeader::Upstream).then(|| "upstream".to_owned());
+                doc.identity_headers = (*identity_headers == IdentityHeaders::Plain).then(|| "plain".to_owned());
+                doc.response_timeout = (response_timeout.as_secs() != 60).then_some(response_timeout.as_secs());
+                doc.audit = (*audit == AuditTiming::Before).then(|| "before".to_owned());
+            }
+        }
+        Some(doc)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn doc(json: &str) -> Result<Resource, String> {
+        serde_json::from_str::<ResourceDoc>(json).map_err(|e| e.to_string())?.to_resource().map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_resource_round_trips() {
+        for json in [
+            r#"{"name":"wiki","kind":"http","upstream":"http://127.0.0.1:3000"}"#,
+            r#"{"name":"hr","kind":"http","upstream":"https://hr.internal:443","groups":["people"],"tags":["pii"],"sensitivity":"restricted","upstream_ca":"PEM","host_header":"upstream","identity_headers":"plain","response_timeout":5,"audit":"before","description":"HR"}"#,
+            r#"{"name":"db","kind":"tcp","upstream":"10.0.0.5:5432","port":6543}"#,
+        ] {
+            let resource = doc(json).unwrap();
+            assert_eq!(ResourceDoc::from_resource(&resource).unwrap().to_resource().unwrap(), resource);
+        }
+    }
+
+    #[test]
+    fn mistakes_name_the_member_and_what_is_possible() {
+        for (json, part) in [
+            (r#"{"name":"a","kind":"udp","upstream":"h:1"}"#, "`kind` is `udp`"),
+            (r#"{"name":"a","kind":"tcp","upstream":"h:1","audit":"soon"}"#, "no meaning"),
+            (r#"{"name":"a","kind":"http","upstream":"h:1"}"#, "http://host:port"),
+            (r#"{"name":"a","kind":"http","upstream":"http://169.254.169.254"}"#, "metadata"),
+            (r#"{"name":"a","kind":"http","upstream":"http://h","sensitivity":"secret"}"#, "restricted"),
+            (r#"{"name":"a","kind":"http","upstream":"http://h","senstivity":"public"}"#, "unknown field"),
+            (r#"{"name":"auth","kind":"http","upstream":"http://h"}"#, "vouchsafe's own"),
+            (r#"{"name":"a","kind":"http","upstream":"http://h/path"}"#, "neither"),
+        ] {
+            let error = doc(json).unwrap_err();
+            assert!(error.contains(part), "{json}: {error}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! SPIFFE ids in our certificates (SPIFFE-ID §2; X.509-SVID §2): `spiffe://<domain>/<role>/<id>`.
+
+use vouchsafe_model::id::{DeviceId, GatewayId};
+use vouchsafe_model::name::BaseDomain;
+
+/// What a certificate of ours may do; it stands as the first path segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CertifiedIdentity {
+    /// A device, for tunnels and the API.
+    Device(DeviceId),
+    /// A policy enforcement point, for the control channel and towards upstreams.
+    Gateway(GatewayId),
+}
+
+/// Failure to read a SPIFFE id as one of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SpiffeError {
+    /// Not `spiffe://` and our trust domain, byte by byte.
+    #[error("the SPIFFE id is of another trust domain")]
+    TrustDomain,
+    /// Not exactly one role we know and one id of its kind.
+    #[error("the SPIFFE id is not `/device/<id>` or `/gateway/<id>`")]
+    Path,
+}
+
+impl CertifiedIdentity {
+    /// Reads a SPIFFE id, strictly: no case folding, no percent-encoding, no further segments.
+    ///
+    /// # Errors
+    /// [`SpiffeError`] when it is not one of ours.
+    pub fn parse(uri: &str, domain: &BaseDomain) -> Result<Self, SpiffeError> {
+        let path = uri
+            .strip_prefix("spiffe://")
+            .and_then(|rest| rest.strip_prefix(domain.as_str()))
+            .and_then(|rest| rest.strip_prefix('/'))
+            .ok_or(SpiffeError::TrustDomain)?;
+        match path.split_once('/') {
+            Some(("device", id)) => id.parse().map(CertifiedIdentity::Device).map_err(|_| SpiffeError::Path),
+            Some(("gateway", id)) => id.parse().map(CertifiedIdentity::Gateway).map_err(|_| SpiffeError::Path),
+            _ => Err(SpiffeError::Path),
+        }
+    }
+
+    /// The id as it stands in the certificate's only URI name.
+    #[must_use]
+    pub fn to_uri(self, domain: &BaseDomain) -> String {
+        match self {
+            CertifiedIdentity::Device(id) => format!("spiffe://{domain}/device/{id}"),
+            CertifiedIdentity::Gateway(id) => format!("spiffe://{domain}/gateway/{id}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a171_other_spellings_are_refused() {
+        let domain = BaseDomain::parse("corp.example").expect("valid");
+        let id = CertifiedIdentity::Device(DeviceId::from_random([9; 16]));
+        let uri = id.to_uri(&domain);
+        assert_eq!(CertifiedIdentity::parse(&uri, &domain), Ok(id));
+        for bad in [
+            uri.replace("corp", "Corp"),
+            uri.replace("/device/", "/device//"),
+            uri.replace("/device/", "/../device/"),
+            uri.replace("/device/", "/gateway/"),
+            uri.replace("device", "%64evice"),
+            format!("{uri}/"),
+            format!("{uri}?x"),
+            uri.replace("corp.example", "corp.example.evil"),
+            uri.replace("spiffe", "SPIFFE"),
+            "spiffe://corp.example/".into(),
+            format!("{uri}\0"),
+            uri.replace("corp.example", "corp.example:443"),
+        ] {
+            assert!(CertifiedIdentity::parse(&bad, &domain).is_err(), "{bad} was accepted");
+        }
+    }
+}

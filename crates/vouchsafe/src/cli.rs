@@ -1,0 +1,230 @@
+//! The command line: every verb and what all of them take.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::call::Call;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::verbs::{
+    apply, audit, completions, connect, demo, device, enroll, grant, group, login, logout, pipe, plan, policy, proxy,
+    resource, session, status, up, user, version,
+};
+
+/// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vouchsafe",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed, 2 called wrongly, 3 access denied, 4 nobody answers."
+)]
+pub(crate) struct Cli {
+    /// Prints JSON for programs.
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub json: bool,
+    /// State directory [default: $XDG_STATE_HOME/vouchsafe, or /var/lib/vouchsafe as root].
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub dir: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Every verb.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Runs controller and gateway in one process.
+    Up(up::Args),
+    /// Shows the whole of it on this machine, with made-up people and apps.
+    Demo(demo::Args),
+    /// Enrols this device with a ticket from an administrator.
+    Enroll(enroll::Args),
+    /// Signs you in on this device.
+    Login(login::Args),
+    /// Signs you out on this device.
+    Logout(logout::Args),
+    /// Shows this device, who is signed in, and the installation.
+    Status(status::Args),
+    /// Makes a resource reachable at a local port.
+    Connect(connect::Args),
+    /// Joins standard input and output to a resource.
+    Pipe(pipe::Args),
+    /// Runs a local HTTP and SOCKS5 proxy for browsers and tools.
+    Proxy(proxy::Args),
+    /// Users: who there is and may sign in.
+    #[command(subcommand)]
+    User(user::Verb),
+    /// Groups of users.
+    #[command(subcommand)]
+    Group(group::Verb),
+    /// Enrolled devices.
+    #[command(subcommand)]
+    Device(device::Verb),
+    /// Open sessions.
+    #[command(subcommand)]
+    Session(session::Verb),
+    /// Resources: what can be reached.
+    #[command(subcommand)]
+    Resource(resource::Verb),
+    /// Grants: one user's right to one resource.
+    #[command(subcommand)]
+    Grant(grant::Verb),
+    /// Policies: who may reach what, under which conditions.
+    #[command(subcommand)]
+    Policy(policy::Verb),
+    /// Shows what `apply` would change.
+    Plan(plan::Args),
+    /// Brings the installation to the state that a directory describes.
+    Apply(apply::Args),
+    /// The audit log: who reached what, and why.
+    #[command(subcommand)]
+    Audit(audit::Verb),
+    /// Prints completions for a shell.
+    Completions(completions::Args),
+    /// Prints the version.
+    Version(version::Args),
+}
+
+impl Verb {
+    /// Log filter when none is set: servers tell what happens, other verbs only what goes wrong.
+    #[must_use]
+    pub(crate) fn log_filter(&self) -> &'static str {
+        match self {
+            Verb::Up(_) => "info",
+            _ => "warn",
+        }
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// [`VerbError`], to be printed.
+    pub(crate) async fn run(self, call: &Call) -> Result<Exit, VerbError> {
+        match self {
+            Verb::Up(args) => up::run(args, call).await,
+            Verb::Demo(args) => demo::run(args, call).await,
+            Verb::Enroll(args) => enroll::run(args, call).await,
+            Verb::Login(args) => login::run(args, call).await,
+            Verb::Logout(args) => logout::run(args, call).await,
+            Verb::Status(args) => status::run(args, call).await,
+            Verb::Connect(args) => connect::run(args, call).await,
+            Verb::Pipe(args) => pipe::run(args, call).await,
+            Verb::Proxy(args) => proxy::run(args, call).await,
+            Verb::User(verb) => user::run(verb, call).await,
+            Verb::Group(verb) => group::run(verb, call).await,
+            Verb::Device(verb) => device::run(verb, call).await,
+            Verb::Session(verb) => session::run(verb, call).await,
+            Verb::Resource(verb) => resource::run(verb, call).await,
+            Verb::Grant(verb) => grant::run(verb, call).await,
+            Verb::Policy(verb) => policy::run(verb, call).await,
+            Verb::Plan(args) => plan::run(args, call).await,
+            Verb::Apply(args) => apply::run(args, call).await,
+            Verb::Audit(verb) => audit::run(verb, call).await,
+            Verb::Completions(args) => completions::run(&args, call),
+            Verb::Version(args) => version::run(&args, call),
+        }
+    }
+}
+
+/// The command as clap knows it, for completions.
+#[must_use]
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_help_with_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if ["up", "demo"].contains(&command.get_name()) {
+                return;
+            }
+            if command.has_subcommands() {
+                for verb in command.get_subcommands() {
+                    check(verb, &path);
+                }
+            } else {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "`{path}` has no example");
+                assert!(command.get_about().is_some(), "`{path}` says not what it does");
+            }
+        }
+        for verb in command().get_subcommands() {
+            check(verb, "vouchsafe");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_where_they_are_typed() {
+        for good in [
+            "vouchsafe user add alice --group staff --group admins",
+            "vouchsafe --json user list",
+            "vouchsafe user set alice --disable",
+            "vouchsafe resource add http wiki http://127.0.0.1:3000 --tag pii --sensitivity restricted",
+            "vouchsafe resource add tcp db 127.0.0.1:5432 --port 6543",
+            "vouchsafe grant add alice finance --for 8h --reason audit",
+            "vouchsafe policy explain --user alice --resource finance --path /ledger --ip 203.0.113.9",
+            "vouchsafe audit query --since 1h --outcome deny --json",
+            "vouchsafe connect db:5432 --listen 127.0.0.1:6000",
+            "vouchsafe apply -f dir --yes",
+        ] {
+            if let Err(error) = parse(good) {
+                panic!("{good}: {error}");
+            }
+        }
+        for bad in [
+            "vouchsafe user add Alice",
+            "vouchsafe user add alice --group ../x",
+            "vouchsafe user set alice --disable --enable",
+            "vouchsafe user set alice",
+            "vouchsafe grant add alice finance --for 8",
+            "vouchsafe enroll --ticket vse1.x",
+            "vouchsafe audit query --outcome maybe",
+            "vouchsafe policy explain --user alice",
+            "vouchsafe session remove dev_1",
+            "vouchsafe connect db:0",
+            "vouchsafe connect 10.0.0.1:80",
+            "vouchsafe",
+        ] {
+            assert!(parse(bad).is_err(), "{bad} was accepted");
+        }
+    }
+
+    /// clap merges arguments of one id, so a verb's own `dir` would become the state directory.
+    #[test]
+    fn no_verb_has_an_argument_of_a_global_ones_id() {
+        fn check(command: &clap::Command) {
+            for verb in command.get_subcommands() {
+                for argument in verb.get_arguments() {
+                    assert!(!["dir", "json"].contains(&argument.get_id().as_str()), "{}", verb.get_name());
+                }
+                check(verb);
+            }
+        }
+        check(&command());
+        let cli = parse("vouchsafe --dir /state policy check /files").unwrap();
+        assert_eq!(cli.dir, Some(PathBuf::from("/state")));
+    }
+
+    #[test]
+    fn a_denied_name_tells_the_rule() {
+        let error = parse("vouchsafe user add Alice").unwrap_err().to_string();
+        assert!(error.contains("not a valid user name") && error.contains("a-z"), "{error}");
+    }
+}

@@ -1,0 +1,104 @@
+//! `vouchsafe`: one binary for every role and every verb.
+//!
+//! - `cli`: the verbs and what they take; `verbs`: one file for each
+//! - `call`, `output`, `error`, `exit`: what a verb gets, how it prints, how it fails
+//! - `admin`: the administrator's API over the local socket or the enrolled device
+//! - `manifest`, `diagnostics`, `text`: directories of TOML and Cedar, mistakes drawn, times
+
+mod admin;
+mod call;
+mod cli;
+mod diagnostics;
+mod error;
+mod exit;
+mod manifest;
+mod output;
+mod text;
+mod verbs;
+mod wiring;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use vouchsafe_runtime::task::TaskGroup;
+
+use crate::call::{Call, Environment};
+use crate::cli::Cli;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::output::{Colours, Form, Output};
+
+/// How long tasks may take to end after the verb has.
+const WIND_UP: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            // A reader that went away is no failure of ours.
+            drop(error.print());
+            return exit.into();
+        }
+    };
+    let colours = if has("NO_COLOR") || variable("TERM").is_some_and(|term| term == "dumb") {
+        Colours::Never
+    } else {
+        Colours::OnTerminals
+    };
+    let out = Output::new(if cli.json { Form::Json } else { Form::People }, colours);
+    log(cli.verb.log_filter(), &out);
+    let environment = environment();
+    let dir = cli.dir.unwrap_or_else(|| environment.state_dir());
+    let call = Call { out, dir, environment, tasks: TaskGroup::new() };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            call.out.failure(&VerbError::of(Exit::Failed, &error));
+            return Exit::Failed.into();
+        }
+    };
+    let exit = match runtime.block_on(cli.verb.run(&call)) {
+        Ok(exit) => exit,
+        Err(error) => {
+            call.out.failure(&error);
+            error.exit
+        }
+    };
+    // Not awaited without limit: a thread may still be reading standard input.
+    runtime.shutdown_timeout(WIND_UP);
+    exit.into()
+}
+
+fn environment() -> Environment {
+    Environment {
+        state_home: variable("XDG_STATE_HOME").map(PathBuf::from),
+        home: variable("HOME").map(PathBuf::from),
+        has_display: has("DISPLAY") || has("WAYLAND_DISPLAY"),
+        is_root: rustix::process::geteuid().is_root(),
+    }
+}
+
+fn log(default: &str, out: &Output) {
+    let wanted = variable("VOUCHSAFE_LOG").and_then(|filter| filter.into_string().ok());
+    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(default)).unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(out.colours_errors())
+        .with_target(false)
+        .init();
+}
+
+/// A variable that is set to something.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn has(name: &str) -> bool {
+    variable(name).is_some()
+}

@@ -1,0 +1,208 @@
+//! `audit`: who reached what, and why.
+
+mod line;
+
+use clap::{Subcommand, builder::PossibleValuesParser};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use vouchsafe_wire::api::{AuditPage, AuditQuery};
+use vouchsafe_wire::audit::{Kind, MAX_RECORD_BYTES, Record};
+
+use super::now;
+use crate::admin::AdminClient;
+use crate::call::Call;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::output::Style;
+use crate::text::Moment;
+
+/// Most records of one page.
+const PAGE: u32 = 1_000;
+
+/// What to do with the log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Shows records as they are made.
+    #[command(after_help = "Example:\n  vouchsafe audit tail --outcome deny")]
+    Tail {
+        #[command(flatten)]
+        filter: Filter,
+        /// How many of the latest records to begin with.
+        #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 10)]
+        lines: u32,
+    },
+    /// Shows records that were made, oldest first.
+    #[command(
+        after_help = "Examples:\n  vouchsafe audit query --user alice --since 1h\n  vouchsafe audit query --resource finance --outcome deny --json"
+    )]
+    Query {
+        #[command(flatten)]
+        filter: Filter,
+        /// From then on: how long ago, or an RFC 3339 time.
+        #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+        since: Option<Moment>,
+        /// Until then.
+        #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+        until: Option<Moment>,
+        /// At most so many, the latest ones.
+        #[arg(long, value_name = "COUNT", default_value_t = 100)]
+        limit: u32,
+    },
+}
+
+/// Which records.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Filter {
+    /// Of this user.
+    #[arg(long)]
+    user: Option<String>,
+    /// Of this device, by name or id.
+    #[arg(long)]
+    device: Option<String>,
+    /// About this resource.
+    #[arg(long)]
+    resource: Option<String>,
+    /// With this outcome.
+    #[arg(long, value_parser = PossibleValuesParser::new(["allow", "deny", "ok", "failed"]))]
+    outcome: Option<String>,
+    /// Of this kind.
+    #[arg(long, value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)))]
+    kind: Option<String>,
+    /// With this reason, such as `no_permit`.
+    #[arg(long)]
+    reason: Option<String>,
+    /// With this id of a decision, flow or session.
+    #[arg(long)]
+    id: Option<String>,
+}
+
+impl Filter {
+    fn query(self) -> AuditQuery {
+        let Self { user, device, resource, outcome, kind, reason, id } = self;
+        AuditQuery { user, device, resource, outcome, kind, reason, id, ..AuditQuery::default() }
+    }
+}
+
+pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
+    let client = AdminClient::open(call).await?;
+    match verb {
+        Verb::Query { filter, since, until, limit } => {
+            let at = |moment: Option<Moment>| moment.map(|moment| moment.unix_seconds(now()));
+            let query = AuditQuery { since: at(since), until: at(until), ..filter.query() };
+            let records = latest(&client, query, limit).await?;
+            for record in &records {
+                print(call, record)?;
+            }
+            if records.is_empty() {
+                call.out.note(&call.out.paint_error(Style::Dim, "no record matches"));
+            }
+            Ok(Exit::Ok)
+        }
+        Verb::Tail { filter, lines } => tail(call, &client, filter.query(), lines).await,
+    }
+}
+
+/// The latest records, oldest first.
+async fn latest(client: &AdminClient, mut query: AuditQuery, limit: u32) -> Result<Vec<Record>, VerbError> {
+    let mut records = Vec::new();
+    let mut left = limit;
+    while left > 0 {
+        query.limit = Some(left.min(PAGE));
+        let page: AuditPage = client.get(&format!("/v1/audit?{}", encode(&query))).await?;
+        left = left.saturating_sub(u32::try_from(page.records.len()).unwrap_or(u32::MAX));
+        records.extend(page.records);
+        match page.next {
+            Some(next) if query.after != Some(next) => query.after = Some(next),
+            Some(_) | None => break,
+        }
+    }
+    records.reverse();
+    Ok(records)
+}
+
+/// Follows the log, from the latest records on.
+async fn tail(call: &Call, client: &AdminClient, mut query: AuditQuery, lines: u32) -> Result<Exit, VerbError> {
+    query.limit = (lines > 0).then_some(lines.min(PAGE));
+    let mut stream = client.stream(&format!("/v1/audit/tail?{}", encode(&query))).await?;
+    let mut pending = Vec::new();
+    loop {
+        let frame = tokio::select! {
+            frame = next(&mut stream) => frame?,
+            interrupted = call.interrupted() => return interrupted.map(|()| Exit::Ok),
+        };
+        let Some(bytes) = frame else {
+            return Err(VerbError::new(Exit::Unreachable, "the server ended the log"));
+        };
+        pending.extend_from_slice(&bytes);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            let Some(text) = line.strip_suffix(b"\n").filter(|text| !text.is_empty()) else { continue };
+            let record: Record = serde_json::from_slice(text).map_err(|error| VerbError::of(Exit::Failed, &error))?;
+            print(call, &record)?;
+        }
+        if pending.len() > 2 * MAX_RECORD_BYTES {
+            return Err(VerbError::failed("the server sent a line that is longer than any record"));
+        }
+    }
+}
+
+async fn next(stream: &mut Incoming) -> Result<Option<hyper::body::Bytes>, VerbError> {
+    loop {
+        match stream.frame().await {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(VerbError::of(Exit::Unreachable, &error)),
+            Some(Ok(frame)) => {
+                if let Ok(bytes) = frame.into_data() {
+                    return Ok(Some(bytes));
+                }
+            }
+        }
+    }
+}
+
+fn print(call: &Call, record: &Record) -> Result<(), VerbError> {
+    if call.out.is_json() {
+        let bytes = record.to_canonical().map_err(|error| VerbError::of(Exit::Failed, &error))?;
+        call.out.raw(&bytes)?;
+        call.out.raw(b"\n")?;
+    } else {
+        call.out.line(&line::of(&call.out, record))?;
+    }
+    Ok(())
+}
+
+fn encode(query: &AuditQuery) -> String {
+    let AuditQuery { user, device, resource, outcome, kind, reason, id, since, until, limit, after } = query;
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    let texts = [
+        ("user", user.clone()),
+        ("device", device.clone()),
+        ("resource", resource.clone()),
+        ("outcome", outcome.clone()),
+        ("kind", kind.clone()),
+        ("reason", reason.clone()),
+        ("id", id.clone()),
+        ("since", since.map(|since| since.to_string())),
+        ("until", until.map(|until| until.to_string())),
+        ("limit", limit.map(|limit| limit.to_string())),
+        ("after", after.map(|after| after.to_string())),
+    ];
+    for (name, value) in texts {
+        if let Some(value) = value {
+            form.append_pair(name, &value);
+        }
+    }
+    form.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_encoded_and_what_is_absent_is_left_out() {
+        let query = AuditQuery { user: Some("a b&c".into()), since: Some(7), after: Some(9), ..AuditQuery::default() };
+        assert_eq!(encode(&query), "user=a+b%26c&since=7&after=9");
+        assert_eq!(encode(&AuditQuery::default()), "");
+    }
+}

@@ -1,0 +1,303 @@
+//! `policy`: who may reach what, under which conditions.
+
+mod story;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Subcommand;
+use http::Method;
+use vouchsafe_model::action::Action;
+use vouchsafe_model::name::{DeviceName, UserName};
+use vouchsafe_model::subject::Grade;
+use vouchsafe_policy::Explanation;
+use vouchsafe_wire::api::{
+    Checked, Diagnostic, ExplainRequest, PolicyFileDoc, PolicyFiles, PolicyVersion, Publish, Rollback,
+};
+
+use super::plan::unusable;
+use super::{ago, agreed, now, show};
+use crate::admin::AdminClient;
+use crate::call::Call;
+use crate::diagnostics;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::manifest;
+use crate::output::{Cell, Style, Table, clean};
+use crate::text::{self, Moment};
+
+/// What to do with policies.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Prints the schema: the words that policies can use.
+    #[command(after_help = "Example:\n  vouchsafe policy schema > vouchsafe.cedarschema")]
+    Schema,
+    /// Checks policy files, with the place of each mistake and what to do.
+    #[command(after_help = "Example:\n  vouchsafe policy check company/policy")]
+    Check {
+        /// Directory of .cedar files.
+        #[arg(id = "files", value_name = "DIR")]
+        dir: PathBuf,
+        /// Uses this program alone, without asking the installation.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Puts policy files into force, all at once, as a new version.
+    #[command(after_help = "Example:\n  vouchsafe policy publish company/policy --note 'open the wiki to all'")]
+    Publish {
+        /// Directory of .cedar files; it is the whole policy.
+        #[arg(id = "files", value_name = "DIR")]
+        dir: PathBuf,
+        /// Why, for the history.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        note: String,
+        /// Refuses unless this version is in force.
+        #[arg(long, value_name = "VERSION")]
+        expect: Option<u64>,
+    },
+    /// Lists all versions.
+    #[command(after_help = "Example:\n  vouchsafe policy history")]
+    History,
+    /// Puts an earlier version into force again, as a new one.
+    #[command(after_help = "Example:\n  vouchsafe policy rollback 3")]
+    Rollback {
+        /// Version to go back to.
+        #[arg(id = "to", value_name = "VERSION")]
+        version: u64,
+        /// Does not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Prints the policy in force.
+    #[command(after_help = "Example:\n  vouchsafe policy show")]
+    Show,
+    /// Says why a request is or would be allowed or denied, and what would change that.
+    #[command(
+        after_help = "Examples:\n  vouchsafe policy explain --user alice --device alice-laptop --resource finance\n  vouchsafe policy explain --user alice --resource wiki --path /admin --ip 203.0.113.9"
+    )]
+    Explain(Question),
+}
+
+/// What is to be explained.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Question {
+    /// Who asks.
+    #[arg(long)]
+    user: UserName,
+    /// On which device, by name or id [default: none].
+    #[arg(long)]
+    device: Option<DeviceName>,
+    /// Grade to assume instead of the device's: none, software, hardware or hardware-attested.
+    #[arg(long, value_parser = grade)]
+    grade: Option<Grade>,
+    /// What is asked for; `console` is vouchsafe's own.
+    #[arg(long)]
+    resource: String,
+    /// What is done to it, such as `http:write` [default: the first of its kind].
+    #[arg(long)]
+    action: Option<Action>,
+    /// HTTP method.
+    #[arg(long)]
+    method: Option<String>,
+    /// HTTP path.
+    #[arg(long)]
+    path: Option<String>,
+    /// Address that the request comes from.
+    #[arg(long)]
+    ip: Option<IpAddr>,
+    /// How long ago the sign-in was, such as `2h`.
+    #[arg(long, value_name = "TIME", value_parser = text::duration)]
+    auth_age: Option<Duration>,
+    /// Time to assume as now: RFC 3339, or how long ago.
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+    at: Option<Moment>,
+}
+
+fn grade(word: &str) -> Result<Grade, &'static str> {
+    Grade::from_word(word).ok_or("it is none, software, hardware or hardware-attested")
+}
+
+pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
+    match verb {
+        Verb::Schema => schema(call).await,
+        Verb::Check { dir, offline } => check(call, &dir, offline).await,
+        Verb::Publish { dir, note, expect } => publish(call, &dir, note, expect).await,
+        Verb::History => {
+            let versions: Vec<PolicyVersion> = AdminClient::open(call).await?.get("/v1/policy/history").await?;
+            show(call, &versions, |versions| call.out.table(&table(versions)))
+        }
+        Verb::Rollback { version, yes } => {
+            let client = AdminClient::open(call).await?;
+            agreed(call, yes, &format!("Put version {version} of the policy into force again?"))?;
+            let rollback = Rollback { version };
+            let now: PolicyVersion = client.send(Method::POST, "/v1/policy/rollback", &rollback).await?;
+            show(call, &now, |now| in_force(call, now))
+        }
+        Verb::Show => {
+            let version: PolicyVersion = AdminClient::open(call).await?.get("/v1/policy").await?;
+            show(call, &version, |version| files(call, version))
+        }
+        Verb::Explain(question) => explain(call, question).await,
+    }
+}
+
+/// The installation's schema, or this program's own when no installation is at hand.
+async fn schema(call: &Call) -> Result<Exit, VerbError> {
+    let text = match AdminClient::open(call).await {
+        Ok(client) => client.get_text("/v1/policy/schema").await?,
+        Err(_) => vouchsafe_policy::schema_text().to_owned(),
+    };
+    if call.out.is_json() {
+        call.out.json(&serde_json::json!({ "schema": text }))?;
+    } else {
+        call.out.raw(text.as_bytes())?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn check(call: &Call, dir: &Path, offline: bool) -> Result<Exit, VerbError> {
+    let files = manifest::policy_files(dir).map_err(|error| unusable(call, error))?;
+    let client = if offline { None } else { AdminClient::open(call).await.ok() };
+    let checked = match &client {
+        Some(client) => {
+            let body = PolicyFiles { files: files.clone() };
+            client.send(Method::POST, "/v1/policy/check", &body).await?
+        }
+        None => check_here(&files),
+    };
+    let Checked { ok, policies, diagnostics } = &checked;
+    let exit = if *ok { Exit::Ok } else { Exit::Failed };
+    let out = &call.out;
+    if out.is_json() {
+        out.json(&checked)?;
+        return Ok(exit);
+    }
+    for drawn in diagnostics::render(out, diagnostics, &files) {
+        out.note(drawn.trim_end());
+    }
+    let found = diagnostics::count(diagnostics);
+    let plural = if files.len() == 1 { "" } else { "s" };
+    let (mark, what) = match (ok, diagnostics.is_empty()) {
+        (true, true) => (out.paint(Style::Good, "✓"), "nothing to complain about".to_owned()),
+        (true, false) => (out.paint(Style::Warn, "✓"), found),
+        (false, _) => (out.paint(Style::Bad, "✗"), found),
+    };
+    // The local check does not count policies.
+    let size = if client.is_some() { format!("{policies} policies in ") } else { String::new() };
+    out.line(&format!("{mark} {size}{} file{plural}: {what}", files.len()))?;
+    if client.is_none() && !offline {
+        out.note(&out.paint_error(Style::Dim, "checked with this program alone: no installation is at hand"));
+    }
+    Ok(exit)
+}
+
+fn check_here(files: &[PolicyFileDoc]) -> Checked {
+    let sources: Vec<vouchsafe_policy::PolicyFile> = files
+        .iter()
+        .map(|file| vouchsafe_policy::PolicyFile { name: file.name.clone(), text: file.text.clone() })
+        .collect();
+    let found = vouchsafe_policy::check(&sources);
+    Checked {
+        ok: !found.iter().any(vouchsafe_policy::Diagnostic::is_error),
+        policies: 0,
+        diagnostics: found
+            .into_iter()
+            .map(|found| Diagnostic {
+                severity: found.severity.to_string(),
+                code: found.code.into_owned(),
+                message: found.message,
+                file: found.file,
+                line: found.line,
+                column: found.column,
+                offset: found.offset,
+                length: found.length,
+                hint: found.hint,
+            })
+            .collect(),
+    }
+}
+
+async fn publish(call: &Call, dir: &Path, note: String, expected_version: Option<u64>) -> Result<Exit, VerbError> {
+    let files = manifest::policy_files(dir).map_err(|error| unusable(call, error))?;
+    let client = AdminClient::open(call).await?;
+    let body = Publish { files: files.clone(), note, expected_version };
+    let version: PolicyVersion = client.send_files(call, Method::POST, "/v1/policy/publish", &body, &files).await?;
+    show(call, &version, |version| in_force(call, version))
+}
+
+fn in_force(call: &Call, version: &PolicyVersion) -> std::io::Result<()> {
+    let out = &call.out;
+    let number = out.paint(Style::Bold, &format!("version {}", version.version));
+    out.line(&format!("{} {number} is in force, with {} policies", out.paint(Style::Good, "✓"), version.policies))
+}
+
+fn table(versions: &[PolicyVersion]) -> Table {
+    let mut table = Table::new(&["version", "", "policies", "when", "by", "note…"]);
+    for version in versions {
+        let mark = if version.current { Cell::new(Style::Good, "in force") } else { "".into() };
+        table.row([
+            Cell::new(Style::Bold, version.version.to_string()),
+            mark,
+            version.policies.to_string().into(),
+            ago(Some(version.created)).into(),
+            (&version.by).into(),
+            (&version.note).into(),
+        ]);
+    }
+    table
+}
+
+fn files(call: &Call, version: &PolicyVersion) -> std::io::Result<()> {
+    let out = &call.out;
+    let by = format!("version {}, {} by {}", version.version, ago(Some(version.created)), clean(&version.by));
+    out.line(&out.paint(Style::Dim, &format!("// {by}")))?;
+    for file in &version.files {
+        out.line(&out.paint(Style::Bold, &format!("\n// {}", clean(&file.name))))?;
+        for line in file.text.lines() {
+            out.line(&clean(&line.replace('\t', "    ")))?;
+        }
+    }
+    Ok(())
+}
+
+async fn explain(call: &Call, question: Question) -> Result<Exit, VerbError> {
+    let Question { user, device, grade, resource, action, method, path, ip, auth_age, at } = question;
+    let asked = ExplainRequest {
+        user: user.to_string(),
+        device: device.map(|device| device.to_string()),
+        grade: grade.map(|grade| grade.as_str().to_owned()),
+        resource,
+        action: action.map(|action| action.to_string()),
+        method,
+        path,
+        ip: ip.map(|ip| ip.to_string()),
+        auth_age: auth_age.map(|age| age.as_secs()),
+        at: at.map(|at| at.unix_seconds(now())),
+    };
+    let client = AdminClient::open(call).await?;
+    let explanation: Explanation = client.send(Method::POST, "/v1/policy/explain", &asked).await?;
+    show(call, &explanation, |explanation| story::tell(&call.out, &asked, explanation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_local_check_finds_mistakes_with_their_places() {
+        let file = |text: &str| PolicyFileDoc { name: "a.cedar".into(), text: text.into() };
+        let checked = check_here(&[file("@id(\"x\")\npermit (principal, action, resource)\nwhen { context.nope };\n")]);
+        assert!(!checked.ok);
+        let first = checked.diagnostics.first().unwrap();
+        assert_eq!((first.file.as_str(), first.severity.as_str()), ("a.cedar", "error"));
+        assert!(first.line >= 1);
+        assert!(
+            check_here(&[PolicyFileDoc {
+                name: "vouchsafe.cedar".into(),
+                text: vouchsafe_policy::default_policy().text
+            }])
+            .ok
+        );
+    }
+}

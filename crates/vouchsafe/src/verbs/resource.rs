@@ -1,0 +1,288 @@
+//! `resource`: what can be reached.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+use http::Method;
+use vouchsafe_model::name::{ResourceGroupName, ResourceName, Tag};
+use vouchsafe_wire::resource::ResourceDoc;
+
+use super::{agreed, done, list, show};
+use crate::admin::{AdminClient, path};
+use crate::call::Call;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::output::{Cell, Style, Table, clean};
+
+const RESOURCES: &str = "/v1/resources/";
+
+/// What to do with resources.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Adds a resource, or replaces the one of that name. Nobody may reach it until a policy says so.
+    #[command(subcommand)]
+    Add(Add),
+    /// Lists resources.
+    #[command(after_help = "Example:\n  vouchsafe resource list")]
+    List,
+    /// Shows one resource.
+    #[command(after_help = "Example:\n  vouchsafe resource show wiki")]
+    Show {
+        /// Name.
+        name: ResourceName,
+    },
+    /// Removes a resource: what is open to it is cut within the second.
+    #[command(after_help = "Example:\n  vouchsafe resource remove wiki --yes")]
+    Remove {
+        /// Name.
+        name: ResourceName,
+        /// Does not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which kind of resource to add.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Add {
+    /// A web app or HTTP API.
+    #[command(
+        after_help = "Example:\n  vouchsafe resource add http wiki http://10.0.0.7:3000 --group intranet --tag docs"
+    )]
+    Http {
+        /// Name, which becomes the first label of its host name.
+        name: ResourceName,
+        /// Where it listens: `http://host:port` or `https://host:port`.
+        #[arg(value_name = "URL")]
+        upstream: String,
+        #[command(flatten)]
+        common: Common,
+        /// File with the authorities that may vouch for an https upstream (PEM) [default: the public ones].
+        #[arg(long, value_name = "FILE")]
+        upstream_ca: Option<PathBuf>,
+        /// Host name that the upstream sees: the public one, or its own.
+        #[arg(long, value_name = "WHICH")]
+        host_header: Option<HostHeader>,
+        /// How the upstream learns who asks: by signed assertion alone, or also in plain headers.
+        #[arg(long, value_name = "HOW")]
+        identity_headers: Option<IdentityHeaders>,
+        /// Seconds until the response head has to come [default: 60].
+        #[arg(long, value_name = "SECONDS")]
+        response_timeout: Option<u64>,
+        /// Whether a request is recorded on disk before it goes upstream, or soon after.
+        #[arg(long, value_name = "WHEN")]
+        audit: Option<AuditTiming>,
+    },
+    /// Any service on a TCP port, such as a database.
+    #[command(after_help = "Example:\n  vouchsafe resource add tcp finance-db 10.0.0.5:5432 --sensitivity restricted")]
+    Tcp {
+        /// Name, which becomes the first label of its host name.
+        name: ResourceName,
+        /// Where it listens.
+        #[arg(value_name = "HOST:PORT")]
+        upstream: String,
+        #[command(flatten)]
+        common: Common,
+        /// Port under which it is asked for [default: the upstream's].
+        #[arg(long)]
+        port: Option<u16>,
+    },
+}
+
+/// What every kind has.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Common {
+    /// Group of resources it belongs to; may be given several times.
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<ResourceGroupName>,
+    /// Label for policies to read; may be given several times.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<Tag>,
+    /// How much harm a leak would do [default: internal].
+    #[arg(long, value_name = "LEVEL")]
+    sensitivity: Option<Sensitivity>,
+    /// One line for people.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    description: String,
+}
+
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $word:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, ValueEnum)]
+        pub(crate) enum $name { $($(#[$of])* $variant,)* }
+
+        impl $name {
+            fn word(self) -> String {
+                match self { $($name::$variant => $word,)* }.to_owned()
+            }
+        }
+    )*};
+}
+
+words! {
+    /// How much harm a leak would do.
+    Sensitivity {
+        /// Anyone may know.
+        Public = "public",
+        /// For the organisation.
+        Internal = "internal",
+        /// For those who need it.
+        Confidential = "confidential",
+        /// Grave harm.
+        Restricted = "restricted",
+    }
+    /// Which host name the upstream sees.
+    HostHeader {
+        /// The public one.
+        Public = "public",
+        /// Its own.
+        Upstream = "upstream",
+    }
+    /// How the upstream learns who asks.
+    IdentityHeaders {
+        /// By the signed assertion alone.
+        Assertion = "assertion",
+        /// Also in plain headers.
+        Plain = "plain",
+    }
+    /// When a request is recorded.
+    AuditTiming {
+        /// Before the response, synced soon after.
+        Soon = "soon",
+        /// On disk before it goes upstream.
+        Before = "before",
+    }
+}
+
+pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
+    match verb {
+        Verb::Add(add) => {
+            let doc = add.into_doc()?;
+            doc.to_resource().map_err(|error| VerbError::usage(error.to_string()))?;
+            let client = AdminClient::open(call).await?;
+            let kept: ResourceDoc = client.send(Method::PUT, &path(RESOURCES, &doc.name, ""), &doc).await?;
+            show(call, &kept, |kept| facts(call, kept))
+        }
+        Verb::List => {
+            let resources: Vec<ResourceDoc> = AdminClient::open(call).await?.get("/v1/resources").await?;
+            show(call, &resources, |resources| call.out.table(&table(resources)))
+        }
+        Verb::Show { name } => {
+            let resource: ResourceDoc = AdminClient::open(call).await?.get(&path(RESOURCES, name.as_str(), "")).await?;
+            show(call, &resource, |resource| facts(call, resource))
+        }
+        Verb::Remove { name, yes } => {
+            agreed(call, yes, &format!("Remove resource `{name}`, and the grants to it?"))?;
+            AdminClient::open(call).await?.delete(&path(RESOURCES, name.as_str(), "")).await?;
+            done(call, &format!("removed resource {name}"))
+        }
+    }
+}
+
+impl Add {
+    fn into_doc(self) -> Result<ResourceDoc, VerbError> {
+        let doc = |name: ResourceName, kind: &str, upstream, common: Common| ResourceDoc {
+            name: name.to_string(),
+            kind: kind.to_owned(),
+            upstream,
+            groups: common.groups.iter().map(ToString::to_string).collect(),
+            tags: common.tags.iter().map(ToString::to_string).collect(),
+            sensitivity: common.sensitivity.map(Sensitivity::word),
+            description: common.description,
+            port: None,
+            upstream_ca: None,
+            host_header: None,
+            identity_headers: None,
+            response_timeout: None,
+            audit: None,
+        };
+        Ok(match self {
+            Add::Tcp { name, upstream, common, port } => ResourceDoc { port, ..doc(name, "tcp", upstream, common) },
+            Add::Http {
+                name,
+                upstream,
+                common,
+                upstream_ca,
+                host_header,
+                identity_headers,
+                response_timeout,
+                audit,
+            } => ResourceDoc {
+                upstream_ca: upstream_ca.as_deref().map(authorities).transpose()?,
+                host_header: host_header.map(HostHeader::word),
+                identity_headers: identity_headers.map(IdentityHeaders::word),
+                response_timeout,
+                audit: audit.map(AuditTiming::word),
+                ..doc(name, "http", upstream, common)
+            },
+        })
+    }
+}
+
+fn authorities(file: &Path) -> Result<String, VerbError> {
+    let failed = |why: String| VerbError::failed(format!("can't use `{}`", file.display())).cause(why);
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    vouchsafe_runtime::tls::certificates(&text, "the file").map_err(|error| failed(error.to_string()))?;
+    Ok(text)
+}
+
+fn sensitivity(resource: &ResourceDoc) -> Cell {
+    match resource.sensitivity.as_deref().unwrap_or("internal") {
+        level @ "restricted" => Cell::new(Style::Bad, level),
+        level @ "confidential" => Cell::new(Style::Warn, level),
+        level => Cell::new(Style::Plain, level),
+    }
+}
+
+fn table(resources: &[ResourceDoc]) -> Table {
+    let mut table = Table::new(&["name", "kind", "upstream", "sensitivity", "groups", "tags", "description…"]);
+    for resource in resources {
+        table.row([
+            Cell::new(Style::Bold, &resource.name),
+            (&resource.kind).into(),
+            (&resource.upstream).into(),
+            sensitivity(resource),
+            list(&resource.groups).into(),
+            list(&resource.tags).into(),
+            (&resource.description).into(),
+        ]);
+    }
+    table
+}
+
+fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
+    let ResourceDoc {
+        name,
+        kind,
+        upstream,
+        groups,
+        tags,
+        sensitivity,
+        description,
+        port,
+        upstream_ca,
+        host_header,
+        identity_headers,
+        response_timeout,
+        audit,
+    } = resource;
+    let safe = |text: &str| clean(text).into_owned();
+    let mut facts = vec![
+        ("kind", safe(kind)),
+        ("upstream", safe(upstream)),
+        ("sensitivity", safe(sensitivity.as_deref().unwrap_or("internal"))),
+        ("groups", safe(&list(groups))),
+        ("tags", safe(&list(tags))),
+    ];
+    let mut also = |name, value: Option<String>| facts.extend(value.map(|value| (name, safe(&value))));
+    also("port", port.map(|port| port.to_string()));
+    also("upstream CA", upstream_ca.as_ref().map(|_| "own".to_owned()));
+    also("host header", host_header.clone());
+    also("identity", identity_headers.clone());
+    also("time-out", response_timeout.map(|seconds| format!("{seconds} s")));
+    also("audit", audit.clone());
+    also("description", (!description.is_empty()).then(|| description.clone()));
+    call.out.line(&call.out.paint(Style::Bold, &clean(name)))?;
+    call.out.facts(&facts)
+}

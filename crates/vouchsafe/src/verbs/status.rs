@@ -1,0 +1,158 @@
+//! `status`: this device, who is signed in, and the installation.
+
+use serde::Serialize;
+use vouchsafe_agent::device::{Device, DeviceError};
+use vouchsafe_agent::session::{Session, SignedIn};
+use vouchsafe_wire::api::Status;
+use vouchsafe_wire::device::DeviceStatus;
+
+use super::now;
+use crate::admin::AdminClient;
+use crate::call::Call;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::output::{Style, clean};
+use crate::text;
+
+/// Shows this device, who is signed in, and the installation.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  vouchsafe status\n  vouchsafe status --json | jq .session.user")]
+pub(crate) struct Args {}
+
+#[derive(Debug, Serialize)]
+struct Seen {
+    device: Option<SeenDevice>,
+    session: Option<SeenSession>,
+    installation: Option<Status>,
+}
+
+#[derive(Debug, Serialize)]
+struct SeenDevice {
+    id: String,
+    name: String,
+    owner: Option<String>,
+    domain: String,
+    gateway_port: u16,
+    certificate_expires: u64,
+    /// What the gateway says; absent when it can't be asked.
+    gateway: Option<DeviceStatus>,
+    problem: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SeenSession {
+    user: String,
+    expires: u64,
+}
+
+pub(crate) async fn run(_args: Args, call: &Call) -> Result<Exit, VerbError> {
+    let mut exit = Exit::Ok;
+    let (mut device, mut session) = (None, None);
+    match Device::load(call.dir()) {
+        Ok(found) => {
+            let asked = found.status().await;
+            if let Err(error) = &asked {
+                exit = VerbError::from(clone(error)).exit;
+            }
+            device = Some(SeenDevice {
+                id: found.id().to_string(),
+                name: found.name().to_owned(),
+                owner: found.owner().map(str::to_owned),
+                domain: found.domain().to_string(),
+                gateway_port: found.port(),
+                certificate_expires: found.not_after(),
+                problem: asked.as_ref().err().map(ToString::to_string),
+                gateway: asked.ok(),
+            });
+            let signed_in = Session::on(std::sync::Arc::new(found)).signed_in()?;
+            session = signed_in.map(|SignedIn { user, expires }| SeenSession { user, expires });
+        }
+        Err(DeviceError::NotEnrolled { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Whoever is no administrator sees the device alone; that is no failure.
+    let installation: Option<Status> = match AdminClient::open(call).await {
+        Ok(client) => client.get("/v1/status").await.ok(),
+        Err(_) => None,
+    };
+    if device.is_none() && installation.is_none() {
+        // Neither a server nor a device: say how to become one.
+        return Err(AdminClient::open(call).await.err().unwrap_or_else(|| VerbError::failed("nothing is here yet")));
+    }
+    let seen = Seen { device, session, installation };
+    if call.out.is_json() {
+        call.out.json(&seen)?
+    } else {
+        print(call, &seen)?
+    }
+    Ok(exit)
+}
+
+/// Only whether it is unreachable or a denial matters for the exit code.
+fn clone(error: &DeviceError) -> DeviceError {
+    match error {
+        DeviceError::Exchange(vouchsafe_agent::ExchangeError::Refused(refusal)) => {
+            DeviceError::Exchange(refusal.clone().into())
+        }
+        error if error.is_unreachable() => DeviceError::Exchange(vouchsafe_agent::ExchangeError::TimedOut),
+        DeviceError::Expired => DeviceError::Expired,
+        _ => DeviceError::Unexpected { what: "the gateway does not take this device" },
+    }
+}
+
+fn print(call: &Call, seen: &Seen) -> std::io::Result<()> {
+    let out = &call.out;
+    let heading = |text: &str| out.paint(Style::Bold, text);
+    match &seen.device {
+        None => out.line(&format!("{}  not enrolled", heading("This device")))?,
+        Some(device) => {
+            let mark = match (&device.gateway, &device.problem) {
+                (Some(_), _) => out.paint(Style::Good, "✓ the gateway knows it"),
+                (None, Some(problem)) => out.paint(Style::Bad, &format!("✗ {}", clean(problem))),
+                (None, None) => String::new(),
+            };
+            out.line(&format!("{}  {mark}", heading("This device")))?;
+            let grade = device.gateway.as_ref().map_or("unknown", |gateway| gateway.grade.as_str());
+            out.facts(&[
+                ("name", clean(&device.name).into_owned()),
+                ("id", device.id.clone()),
+                ("owner", clean(device.owner.as_deref().unwrap_or("–")).into_owned()),
+                ("grade", clean(grade).into_owned()),
+                ("gateway", format!("gw.{}:{}", device.domain, device.gateway_port)),
+                ("certificate", until(device.certificate_expires)),
+            ])?;
+        }
+    }
+    match &seen.session {
+        None => out.line(&format!("\n{}   nobody: `vouchsafe login`", heading("Signed in")))?,
+        Some(SeenSession { user, expires }) => {
+            out.line(&format!("\n{}   {}", heading("Signed in"), out.paint(Style::Good, &clean(user))))?;
+            out.facts(&[("session", until(*expires))])?;
+        }
+    }
+    if let Some(status) = &seen.installation {
+        out.line(&format!("\n{}", heading("Installation")))?;
+        out.facts(&[
+            ("domain", clean(&status.domain).into_owned()),
+            ("console", out.paint(Style::Accent, &clean(&status.console))),
+            ("you are", clean(&status.you).into_owned()),
+            ("users", status.users.to_string()),
+            ("devices", status.devices.to_string()),
+            ("sessions", status.sessions.to_string()),
+            ("resources", status.resources.to_string()),
+            ("grants", status.grants.to_string()),
+            ("policy", format!("version {}", status.policy_version)),
+            ("audit log", format!("{} records", status.audit_records)),
+            ("version", clean(&status.version).into_owned()),
+        ])?;
+    }
+    Ok(())
+}
+
+fn until(at: u64) -> String {
+    if at <= now() {
+        format!("ended {}", text::relative(at, now()))
+    } else {
+        format!("ends {} ({})", text::relative(at, now()), text::moment(at))
+    }
+}

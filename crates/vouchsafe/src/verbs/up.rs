@@ -1,0 +1,119 @@
+//! `up`: controller and gateway in one process.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use vouchsafe_model::name::BaseDomain;
+use vouchsafe_runtime::task::Drained;
+
+use crate::call::Call;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::output::Style;
+use crate::verbs::show_link;
+use crate::wiring::{Running, UpError, UpOptions};
+
+/// Starts controller and gateway on this machine, with everything they need.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  vouchsafe up --domain access.example.org --port 443")]
+pub(crate) struct Args {
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 8443)]
+    port: u16,
+    /// Domain under which all names live; point `*.<domain>` at this machine.
+    #[arg(long, default_value = "vouchsafe.localhost", value_parser = BaseDomain::parse)]
+    domain: BaseDomain,
+    /// Address to listen on, may be given more than once [default: loopback for `*.localhost`, otherwise all].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<IpAddr>,
+    /// PEM chain to show browsers instead of our own certificate; it must cover `*.<domain>`.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM key of `--tls-cert`.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+/// Runs until SIGTERM or Ctrl-C, then drains.
+///
+/// # Errors
+/// [`VerbError`] when it can't start, or when a part of it ends unexpectedly.
+pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
+    let begun = Instant::now();
+    let options = UpOptions {
+        dir: call.dir.clone(),
+        domain: args.domain,
+        port: args.port,
+        listen: args.listen,
+        browser_certificate: args.tls_cert.zip(args.tls_key),
+    };
+    // Signals are caught before anything is started, so that none is missed.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = Running::start(options).await?;
+    announce(&running, begun, call)?;
+    let failed = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = running.tasks().failed() => true,
+    };
+    call.out.note("stopping: no new connections, open ones may finish");
+    if running.shut_down().await == Drained::ByCutting {
+        call.out.note("stopped; connections that were still open have been cut");
+    }
+    if failed {
+        return Err(VerbError::failed("a part of the process ended unexpectedly, so all of it stopped")
+            .hint("the log above says which; start it again, and report it if it happens twice"));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Tells what is where: one line of JSON, or a few for people.
+///
+/// # Errors
+/// What standard output gives.
+fn announce(running: &Running, begun: Instant, call: &Call) -> Result<(), VerbError> {
+    let out = &call.out;
+    let invite = running.controller.first_invite();
+    let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
+    if out.is_json() {
+        return Ok(out.json(&json!({
+            "event": "ready",
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "milliseconds": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "domain": running.domain.as_str(),
+            "port": running.port,
+            "addresses": addresses,
+            "auth": running.origin("auth"),
+            "console": running.origin("console"),
+            "api": running.origin("api"),
+            "gateway": running.origin("gw"),
+            "root": running.root_file,
+            "root_sha256": running.root_sha256,
+            "first_invite": invite.map(|invite| &invite.link),
+        }))?);
+    }
+    out.line(&format!("{} ready in {} ms", out.paint(Style::Good, "●"), begun.elapsed().as_millis()))?;
+    out.facts(&[
+        ("console", out.paint(Style::Accent, &running.origin("console"))),
+        ("gateway", format!("{} on {}", running.origin("gw"), addresses.join(", "))),
+        ("root", format!("{} (trust it in your browser)", running.root_file.display())),
+        ("sha256", running.root_sha256.clone()),
+    ])?;
+    if let Some(invite) = invite {
+        let words = "You are the first: open this to register your passkey as administrator.";
+        out.line(&format!("\n{}", out.paint(Style::Bold, words)))?;
+        show_link(call, &invite.link, invite.expires)?;
+    }
+    Ok(())
+}
+
+impl From<UpError> for VerbError {
+    fn from(error: UpError) -> Self {
+        Self::of(Exit::Failed, &error)
+    }
+}

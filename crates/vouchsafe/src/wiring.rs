@@ -1,0 +1,204 @@
+//! Controller and gateway in one process: the only place where the two roles meet.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use vouchsafe_control::{Controller, OpenError, OpenOptions};
+use vouchsafe_gateway::{BrowserCertificate, Gateway, GatewayError, Options};
+use vouchsafe_model::name::BaseDomain;
+use vouchsafe_runtime::limits::DRAIN_TIMEOUT;
+use vouchsafe_runtime::task::{Drained, TaskGroup};
+use vouchsafe_runtime::tls::sha256;
+use vouchsafe_wire::ticket::hex;
+
+/// What one process of controller and gateway is started with.
+pub(crate) struct UpOptions {
+    /// State directory.
+    pub(crate) dir: PathBuf,
+    /// Base domain.
+    pub(crate) domain: BaseDomain,
+    /// Port; 0 takes one that is free.
+    pub(crate) port: u16,
+    /// Addresses to listen on; none takes the usual ones ([`usual_addresses`]).
+    pub(crate) listen: Vec<IpAddr>,
+    /// The operator's certificate for browsers: PEM chain and key.
+    pub(crate) browser_certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Failure to start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpError {
+    /// The controller can't be opened.
+    #[error(transparent)]
+    Controller(#[from] OpenError),
+    /// The gateway can't be started.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// A file can't be read or written.
+    #[error("`{path}` can't be used", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// No port is free.
+    #[error("no free port was found")]
+    Port(#[source] io::Error),
+}
+
+/// Controller and gateway, running.
+pub(crate) struct Running {
+    /// The controller.
+    pub(crate) controller: Controller,
+    /// Base domain.
+    pub(crate) domain: BaseDomain,
+    /// Port under which clients reach us.
+    pub(crate) port: u16,
+    /// Addresses that are listened on.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// File with the root certificate.
+    pub(crate) root_file: PathBuf,
+    /// SHA-256 of the root certificate.
+    pub(crate) root_sha256: String,
+    gateway: Gateway,
+    tasks: TaskGroup,
+}
+
+impl Running {
+    /// Starts both; they serve when this returns.
+    ///
+    /// # Errors
+    /// [`UpError`]; nothing keeps running then.
+    pub(crate) async fn start(options: UpOptions) -> Result<Self, UpError> {
+        raise_file_limit();
+        let tasks = TaskGroup::new();
+        match Self::start_in(options, tasks.clone()).await {
+            Ok(running) => Ok(running),
+            Err(error) => {
+                tasks.shut_down(std::time::Duration::ZERO).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_in(options: UpOptions, tasks: TaskGroup) -> Result<Self, UpError> {
+        let UpOptions { dir, domain, port, listen, browser_certificate } = options;
+        let browser_certificate = browser_certificate.map(|(chain, key)| read_certificate(&chain, &key)).transpose()?;
+        let listen = if listen.is_empty() { usual_addresses(&domain) } else { listen };
+        let port = if port == 0 { free_port(&listen).map_err(UpError::Port)? } else { port };
+        let open = OpenOptions { dir: dir.clone(), domain: domain.clone(), port };
+        let controller = Controller::open(open, tasks.clone()).await?;
+        let root_file = dir.join("root.pem");
+        write_public(&root_file, controller.root_pem())
+            .map_err(|source| UpError::File { path: root_file.clone(), source })?;
+        let gateway = Options {
+            listen: listen.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
+            public_port: None,
+            spool: dir.join("gateway").join("spool"),
+            browser_certificate,
+        };
+        let gateway =
+            Gateway::start(gateway, controller.gateway_identity(), controller.link(), controller.service(), &tasks)
+                .await?;
+        controller.serve_admin().await?;
+        Ok(Self {
+            root_sha256: fingerprint(controller.root_pem()),
+            addresses: gateway.addresses().to_vec(),
+            controller,
+            domain,
+            port,
+            root_file,
+            gateway,
+            tasks,
+        })
+    }
+
+    /// `https://<label>.<domain>[:port]`.
+    #[must_use]
+    pub(crate) fn origin(&self, label: &str) -> String {
+        match self.port {
+            443 => format!("https://{}", self.domain.host(label)),
+            port => format!("https://{}:{port}", self.domain.host(label)),
+        }
+    }
+
+    /// The tasks of both roles.
+    #[must_use]
+    pub(crate) fn tasks(&self) -> &TaskGroup {
+        &self.tasks
+    }
+
+    /// Stops accepting, lets open work finish, then cuts what is left; and waits until the records
+    /// of all that are on disk.
+    pub(crate) async fn shut_down(self) -> Drained {
+        let drained = self.tasks.shut_down(DRAIN_TIMEOUT).await;
+        self.gateway.finish().await;
+        drained
+    }
+}
+
+/// Where a new installation listens when nobody says: on loopback while its names only exist
+/// there, otherwise everywhere. A gateway is made to face every network; nothing is granted for
+/// where a request comes from.
+#[must_use]
+pub(crate) fn usual_addresses(domain: &BaseDomain) -> Vec<IpAddr> {
+    let local = domain.as_str().ends_with(".localhost");
+    let pair: [IpAddr; 2] = match local {
+        true => [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        false => [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+    };
+    // A machine without IPv6 has no such address; one with both takes `::` for both families.
+    let usable = |ip: &IpAddr| TcpListener::bind(SocketAddr::new(*ip, 0)).is_ok();
+    let mut usable: Vec<IpAddr> = pair.into_iter().filter(usable).collect();
+    if !local && usable.len() == 2 {
+        usable.remove(0);
+    }
+    usable
+}
+
+/// A port that is free on all of these addresses at this moment.
+fn free_port(addresses: &[IpAddr]) -> io::Result<u16> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for _ in 0..50 {
+        let Some(first) = addresses.first() else { break };
+        let probe = TcpListener::bind(SocketAddr::new(*first, 0))?;
+        let port = probe.local_addr()?.port();
+        let others = addresses.iter().skip(1).map(|ip| TcpListener::bind(SocketAddr::new(*ip, port)));
+        match others.collect::<Result<Vec<_>, _>>() {
+            Ok(_) => return Ok(port),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn read_certificate(chain: &Path, key: &Path) -> Result<BrowserCertificate, UpError> {
+    let read =
+        |path: &Path| std::fs::read_to_string(path).map_err(|source| UpError::File { path: path.to_owned(), source });
+    Ok(BrowserCertificate { chain_pem: read(chain)?, key_pem: read(key)?.into() })
+}
+
+fn write_public(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+fn fingerprint(pem: &str) -> String {
+    let certificates = vouchsafe_runtime::tls::certificates(pem, "root").unwrap_or_default();
+    certificates.first().map(|certificate| hex(&sha256(certificate))).unwrap_or_default()
+}
+
+/// Many connections need many files: takes what the administrator of the machine allows.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}

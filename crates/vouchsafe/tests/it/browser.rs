@@ -1,0 +1,390 @@
+//! What people see: Chromium, real pages, real passkey ceremonies.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use vouchsafe_wire::api::{AuditQuery, DeviceInvited};
+use vouchsafe_wire::audit::Record;
+
+use crate::chrome::Chrome;
+use crate::http::POLICY;
+use crate::peers::{LocalProxy, curl};
+use crate::world::{PATIENCE, Recorder, VOUCHSAFE, World};
+
+/// What the browser notes of a page that is answered with 403, which is what a denial is.
+const DENIED: &str = "the server responded with a status of 403";
+
+/// The marketing app, before anybody has joined.
+struct Office {
+    world: World,
+    marketing: Recorder,
+}
+
+impl Office {
+    async fn start() -> Self {
+        let world = World::start().await;
+        let marketing = Recorder::start(&world.tasks).await;
+        let resource = json!({
+            "name": "marketing", "kind": "http", "upstream": format!("http://{}", marketing.address),
+            "description": "Campaigns, figures and the press",
+        });
+        world.apply(&["marketing", "finance"], json!([resource]), &only_marketing()).await;
+        Self { world, marketing }
+    }
+
+    /// Joins as a person does who got a link: opens it and makes a passkey.
+    async fn join(&self, chrome: &Chrome, name: &str) {
+        let link = self.world.invite(name, &["marketing"]).await;
+        chrome.open(&link).await;
+        chrome.press("Make a passkey").await;
+        chrome.arrive(&self.world.host("auth"), "/").await;
+    }
+
+    /// Address of the marketing app.
+    fn app(&self, path: &str) -> String {
+        self.world.url("marketing", path).to_string()
+    }
+
+    fn auth(&self, path: &str) -> String {
+        self.world.url("auth", path).to_string()
+    }
+
+    /// Waits at the sign-in page and signs in. There is no field for a name.
+    async fn sign_in(&self, chrome: &Chrome) {
+        chrome.arrive(&self.world.host("auth"), "/sign-in").await;
+        assert_eq!(chrome.script("document.querySelectorAll('input').length").await, 0);
+        chrome.press("Sign in with a passkey").await;
+    }
+
+    /// Enrols a laptop of that person through the command line, and gives its state directory.
+    async fn enrol(&self, owner: &str) -> PathBuf {
+        let invited: DeviceInvited =
+            self.world.admin.post("/v1/devices/invites", &json!({"owner": owner})).await.expect("device invited");
+        let ticket = self.world.dir.path().join("ticket.txt");
+        std::fs::write(&ticket, invited.ticket).expect("written");
+        let dir = self.world.dir.path().join("laptop");
+        let file = ticket.display().to_string();
+        let (code, _, err) = self.world.cli(&dir, &["enroll", "--name", "laptop", "--ticket-file", &file]).await;
+        assert_eq!(code, 0, "{err}");
+        dir
+    }
+
+    /// The allowed requests to the marketing app, once there is one.
+    async fn allowed(&self) -> Vec<Record> {
+        let query = AuditQuery {
+            kind: Some("decision".into()),
+            outcome: Some("allow".into()),
+            resource: Some("marketing".into()),
+            ..AuditQuery::default()
+        };
+        for _ in 0..200 {
+            let records = self.world.audit(query.clone()).await;
+            if !records.is_empty() {
+                return records;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("nothing was allowed");
+    }
+}
+
+/// The part of the policy that is about the one app here.
+fn only_marketing() -> String {
+    POLICY.split("\n\n").next().expect("a policy").to_owned()
+}
+
+/// `vouchsafe login` on a laptop, waiting for its person.
+struct SigningIn {
+    child: tokio::process::Child,
+    link: String,
+    code: String,
+}
+
+impl SigningIn {
+    async fn start(dir: &std::path::Path) -> Self {
+        let mut child = Command::new(VOUCHSAFE)
+            .args(["login", "--no-browser", "--json", "--dir"])
+            .arg(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("starts");
+        let mut lines = BufReader::new(child.stdout.as_mut().expect("piped")).lines();
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("readable");
+        let shown: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        let text = |name: &str| shown[name].as_str().expect("a text").to_owned();
+        Self { link: text("verification_uri"), code: text("user_code"), child }
+    }
+
+    async fn finish(mut self) {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("in time").expect("status");
+        assert!(status.success(), "`login` ends with {status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invite_makes_a_passkey_that_signs_in_without_a_name() {
+    let office = Office::start().await;
+    let chrome = Chrome::start(&office.world).await;
+    office.join(&chrome, "alice").await;
+    let page = chrome.text().await;
+    assert!(page.contains("alice") && page.contains("no device proven"), "{page}");
+    let held = chrome.passkeys().await;
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0]["isResidentCredential"], true);
+    // Nothing is left of the session: the passkey alone says who this is.
+    chrome.forget_cookies().await;
+    chrome.open(&office.auth("/")).await;
+    office.sign_in(&chrome).await;
+    chrome.arrive(&office.world.host("auth"), "/").await;
+    assert!(chrome.text().await.contains("alice"));
+    let cookies = chrome.script("document.cookie").await;
+    assert_eq!(cookies, "", "no script can read a cookie of ours");
+    // A script that somebody slipped into the page does not run, and the log shows the attempt.
+    let slipped = "(s => { s.textContent = 'document.title = \"owned\"'; document.body.append(s); })";
+    chrome.script(&format!("{slipped}(document.createElement('script'))")).await;
+    assert_ne!(chrome.script("document.title").await, "owned");
+    chrome.finish(&["Content Security Policy"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invite_is_good_once() {
+    let office = Office::start().await;
+    let chrome = Chrome::start(&office.world).await;
+    let link = office.world.invite("alice", &[]).await;
+    chrome.open(&link).await;
+    chrome.press("Make a passkey").await;
+    chrome.arrive(&office.world.host("auth"), "/").await;
+    let other = Chrome::start(&office.world).await;
+    other.open(&link).await;
+    other.until("document.getElementById('notice') && !document.getElementById('notice').hidden").await;
+    assert_eq!(other.script("document.querySelector('[data-invite-ready]').hidden").await, true);
+    assert!(other.passkeys().await.is_empty());
+    other.finish(&["/webauthn/register/start"]).await;
+    chrome.finish(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_device_an_app_is_denied_with_what_to_do() {
+    let office = Office::start().await;
+    let chrome = Chrome::start(&office.world).await;
+    office.join(&chrome, "alice").await;
+    chrome.forget_cookies().await;
+    chrome.open(&office.app("/plans?year=2027")).await;
+    office.sign_in(&chrome).await;
+    chrome.arrive(&office.world.host("marketing"), "/plans").await;
+    assert_eq!(chrome.url().await.query(), Some("year=2027"), "the sign-in leads back to what was asked for");
+    let page = chrome.text().await;
+    assert!(page.contains("Access denied") && page.contains("vouchsafe enroll"), "{page}");
+    let id = chrome.script("document.querySelector('footer code').textContent").await;
+    let record = office.world.decision(id.as_str().expect("a decision id")).await;
+    assert_eq!(record.reason.as_deref(), Some("device_required"));
+    assert_eq!((record.user.as_deref(), record.device), (Some("alice"), None));
+    assert_eq!(record.path.as_deref(), Some("/plans"));
+    assert_eq!(office.marketing.connections(), 0);
+    chrome.finish(&[DENIED]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_her_laptops_proxy_the_same_person_gets_in_until_she_signs_out() {
+    let office = Office::start().await;
+    let outside = Chrome::start(&office.world).await;
+    office.join(&outside, "alice").await;
+    // She signs in on her laptop, and compares the code.
+    let laptop = office.enrol("alice").await;
+    let login = SigningIn::start(&laptop).await;
+    outside.open(&login.link).await;
+    let page = outside.text().await;
+    assert!(page.contains(&login.code) && page.contains("laptop"), "{page}");
+    outside.press("Approve").await;
+    outside.until("document.querySelector('h1').textContent === 'Approved'").await;
+    login.finish().await;
+    // A browser behind the laptop's proxy, on a fresh profile.
+    let proxy = LocalProxy::start(&laptop).await;
+    let chrome = Chrome::start_with(&office.world, &proxy.chromium_arguments()).await;
+    chrome.take_passkeys(&outside).await;
+    chrome.open(&office.app("/plans")).await;
+    office.sign_in(&chrome).await;
+    chrome.arrive(&office.world.host("marketing"), "/plans").await;
+    assert_eq!(chrome.text().await, "ok", "the app answers");
+    let seen = office.marketing.text();
+    assert!(
+        seen.contains("GET /plans HTTP/1.1") && seen.to_lowercase().contains("x-vouchsafe-assertion: ey"),
+        "{seen}"
+    );
+    let devices: Vec<Value> = office.world.admin.get("/v1/devices").await.expect("devices");
+    for record in office.allowed().await {
+        assert_eq!(record.user.as_deref(), Some("alice"));
+        assert_eq!(record.device.as_deref(), devices[0]["id"].as_str(), "{record:?}");
+    }
+    chrome.open(&office.auth("/")).await;
+    assert!(chrome.text().await.contains("on laptop"));
+    // Signed out here, the app's own cookie is worth nothing any more.
+    chrome.press("Sign out").await;
+    chrome.arrive(&office.world.host("auth"), "/signed-out").await;
+    let connections = office.marketing.text().len();
+    chrome.open(&office.app("/plans")).await;
+    office.sign_in(&chrome).await;
+    chrome.arrive(&office.world.host("marketing"), "/plans").await;
+    assert!(office.marketing.text().len() > connections);
+    // Everywhere: also in the other browser, and on the laptop.
+    chrome.open(&office.auth("/")).await;
+    chrome.press("Sign out everywhere").await;
+    chrome.confirm().await;
+    chrome.arrive(&office.world.host("auth"), "/signed-out").await;
+    outside.open(&office.auth("/")).await;
+    outside.arrive(&office.world.host("auth"), "/sign-in").await;
+    chrome.open(&office.app("/plans")).await;
+    chrome.arrive(&office.world.host("auth"), "/sign-in").await;
+    let (_, out, err) = office.world.cli(&laptop, &["pipe", "marketing"]).await;
+    assert!(err.contains("vouchsafe login"), "the laptop is signed out too: {out}{err}");
+    outside.finish(&[]).await;
+    chrome.finish(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_passkey_needs_a_fresh_sign_in() {
+    let office = Office::start().await;
+    let mut chrome = Chrome::start(&office.world).await;
+    office.join(&chrome, "alice").await;
+    age_sign_ins(&office.world).await;
+    chrome.open(&office.auth("/")).await;
+    assert_eq!(chrome.script("document.querySelector('[data-add-passkey]')").await, Value::Null);
+    chrome.press("sign in again").await;
+    office.sign_in(&chrome).await;
+    chrome.arrive(&office.world.host("auth"), "/").await;
+    // The same authenticator would hold two passkeys for one person, so it refuses.
+    chrome.press("Add a passkey").await;
+    chrome.until("!document.getElementById('notice').hidden").await;
+    assert!(chrome.text().await.contains("has a passkey for you already"));
+    chrome.change_authenticator().await;
+    chrome.type_into("#passkey-name", "security key <b>").await;
+    chrome.press("Add a passkey").await;
+    chrome.until("document.body.innerText.includes('security key <b>')").await;
+    chrome.forget_cookies().await;
+    chrome.open(&office.auth("/")).await;
+    office.sign_in(&chrome).await;
+    chrome.arrive(&office.world.host("auth"), "/").await;
+    assert!(chrome.text().await.contains("alice"), "the second passkey signs in too");
+    chrome.finish(&[]).await;
+}
+
+/// Makes every session's sign-in an hour old. Time can't be advanced in another process.
+async fn age_sign_ins(world: &World) {
+    let database = world.state_dir().join("vouchsafe.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("the database");
+    let aged = sqlx::query("UPDATE sessions SET auth_time = auth_time - 3600").execute(&mut connection).await;
+    assert!(aged.expect("aged").rows_affected() > 0);
+}
+
+const HOSTILE: &str = "<img src=x onerror=document.title='owned'><script>document.title='owned'</script>";
+
+/// An office where names and texts are markup.
+async fn hostile_office() -> Office {
+    let office = Office::start().await;
+    let resource = json!({
+        "name": "marketing", "kind": "http", "upstream": format!("http://{}", office.marketing.address),
+        "description": HOSTILE, "tags": ["quarter-end"], "sensitivity": "confidential",
+    });
+    let policy = format!("{}\n// {HOSTILE}\n", only_marketing());
+    office.world.apply(&["marketing", "finance"], json!([resource]), &policy).await;
+    let path = "/%3Cimg%20src=x%20onerror=document.title='owned'%3E";
+    curl(&office.world, &[&office.app(path)]).await;
+    office
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_opens_for_the_first_administrator_and_shows_hostile_texts_as_text() {
+    let office = hostile_office().await;
+    let world = &office.world;
+    let chrome = Chrome::start(world).await;
+    chrome.open(world.first_invite.as_deref().expect("an invitation")).await;
+    chrome.press("Make a passkey").await;
+    chrome.arrive(&world.host("auth"), "/").await;
+    chrome.press("Console").await;
+    chrome.arrive(&world.host("console"), "/").await;
+    for (link, path) in [
+        ("Users", "/users"),
+        ("Devices", "/devices"),
+        ("Resources", "/resources"),
+        ("Policy", "/policy"),
+        ("Audit", "/audit"),
+        ("Overview", "/"),
+    ] {
+        chrome.press(link).await;
+        chrome.arrive(&world.host("console"), path).await;
+        assert_eq!(chrome.script("document.querySelectorAll('main img, main script').length").await, 0, "{path}");
+        assert!(!chrome.script("document.title").await.as_str().unwrap_or_default().contains("owned"), "{path}");
+        let page = chrome.text().await;
+        match path {
+            "/resources" | "/policy" => assert!(page.contains(HOSTILE), "{path}: {page}"),
+            "/audit" | "/" => assert!(page.contains("onerror") && page.contains("sign_in_required"), "{path}: {page}"),
+            _ => {}
+        }
+    }
+    chrome.open(world.url("console", "/audit?user=%22%3E%3Cimg%20src=x%3E").as_str()).await;
+    assert_eq!(chrome.script("document.getElementById('user').value").await, "\"><img src=x>");
+    chrome.finish(&[]).await;
+    // Who is no administrator doesn't get in.
+    let chrome = Chrome::start(world).await;
+    office.join(&chrome, "alice").await;
+    chrome.press("Console").await;
+    chrome.arrive(&world.host("console"), "/").await;
+    assert!(chrome.text().await.contains("Access denied"));
+    chrome.finish(&[DENIED]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_fits_a_desktop_and_a_phone_in_light_and_dark() {
+    let office = Office::start().await;
+    let world = &office.world;
+    let chrome = Chrome::start(world).await;
+    chrome.open(&office.auth("/sign-in")).await;
+    chrome.look("sign-in").await;
+    chrome.open(world.first_invite.as_deref().expect("an invitation")).await;
+    chrome.until("document.querySelector('[data-invite-ready]:not([hidden])')").await;
+    chrome.look("invite").await;
+    chrome.press("Make a passkey").await;
+    chrome.arrive(&world.host("auth"), "/").await;
+    let account = chrome.script("document.querySelector('h1').textContent").await;
+    let account = account.as_str().expect("a name").to_owned();
+    let laptop = office.enrol(&account).await;
+    let login = SigningIn::start(&laptop).await;
+    chrome.open(&office.auth("/device")).await;
+    chrome.look("device-code").await;
+    chrome.open(&login.link).await;
+    chrome.look("device-approval").await;
+    chrome.press("Approve").await;
+    chrome.until("document.querySelector('h1').textContent === 'Approved'").await;
+    chrome.look("device-approved").await;
+    login.finish().await;
+    chrome.open(&office.auth("/")).await;
+    chrome.look("my-page").await;
+    chrome.open(&office.app("/plans")).await;
+    chrome.arrive(&world.host("marketing"), "/plans").await;
+    chrome.look("denied").await;
+    let grant = json!({"user": account, "resource": "marketing", "reason": "test"});
+    let _: Value = world.admin.post("/v1/grants", &grant).await.expect("granted");
+    for (name, path) in [
+        ("console-overview", "/"),
+        ("console-users", "/users"),
+        ("console-devices", "/devices"),
+        ("console-resources", "/resources"),
+        ("console-policy", "/policy"),
+        ("console-audit", "/audit"),
+        ("console-nothing", "/nothing"),
+    ] {
+        chrome.open(world.url("console", path).as_str()).await;
+        chrome.look(name).await;
+    }
+    chrome.open(&office.auth("/signed-out")).await;
+    chrome.look("signed-out").await;
+    chrome.finish(&[DENIED, "the server responded with a status of 404"]).await;
+}

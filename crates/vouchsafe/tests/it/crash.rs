@@ -1,0 +1,129 @@
+//! I7: `kill -9` under load loses no record of anything a client was answered.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use vouchsafe_runtime::tls::{self, Credentials, ServerTrust};
+use vouchsafe_wire::api::AuditQuery;
+
+use crate::http::Company;
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_kill_nine_under_load_loses_no_record() {
+    let company = Company::start().await;
+    let ledger: Arc<Mutex<BTreeSet<u32>>> = Arc::default();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..8_u32 {
+        let mut stream = connect(&company).await;
+        let (ledger, stop) = (Arc::clone(&ledger), Arc::clone(&stop));
+        let host = format!("{}:{}", company.world.host("marketing"), company.world.port);
+        let token = company.laptop.token.clone();
+        clients.spawn(async move {
+            for number in (client * 1_000_000).. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let request = format!(
+                    "GET http://{host}/n/{number} HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
+                );
+                if stream.write_all(request.as_bytes()).await.is_err() || !answered(&mut stream).await {
+                    return;
+                }
+                ledger.lock().insert(number);
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let port = company.world.port;
+    let dir = company.world.kill().await;
+    stop.store(true, Ordering::Relaxed);
+    while clients.join_next().await.is_some() {}
+    let ledger = std::mem::take(&mut *ledger.lock());
+    assert!(ledger.len() > 100, "there was load: {}", ledger.len());
+
+    // A torn record at the end of the spool, as a power cut would leave it, must not matter either.
+    tear_last_segment(dir.path());
+    let world = World::start_in(dir, port).await;
+    let mut found = BTreeSet::new();
+    for _ in 0..100 {
+        found = recorded(&world).await;
+        if ledger.is_subset(&found) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let missing: Vec<_> = ledger.difference(&found).collect();
+    assert!(missing.is_empty(), "{} of {} answered requests have no record", missing.len(), ledger.len());
+}
+
+/// Numbers of all requests that have a decision record; none may have two.
+async fn recorded(world: &World) -> BTreeSet<u32> {
+    let mut numbers = BTreeSet::new();
+    let mut after = None;
+    loop {
+        let query = AuditQuery {
+            kind: Some("decision".into()),
+            resource: Some("marketing".into()),
+            limit: Some(5_000),
+            after,
+            ..AuditQuery::default()
+        };
+        let page = world.admin.audit(&query).await.expect("audit");
+        for record in page.records {
+            let path = record.path.unwrap_or_default();
+            if let Some(number) = path.strip_prefix("/n/").and_then(|text| text.parse().ok()) {
+                assert!(numbers.insert(number), "two records of request {number}");
+            }
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return numbers,
+        }
+    }
+}
+
+fn tear_last_segment(dir: &std::path::Path) {
+    let spool = dir.join("state").join("gateway").join("spool");
+    let mut segments: Vec<_> =
+        std::fs::read_dir(spool).expect("spool").map(|entry| entry.expect("entry").path()).collect();
+    segments.sort();
+    let last = segments.last().expect("a segment");
+    let mut file = std::fs::OpenOptions::new().append(true).open(last).expect("opened");
+    file.write_all(&[0x40, 0x01, 0, 0, 1, 2, 3, 4, b'{', b'"']).expect("torn");
+}
+
+async fn connect(company: &Company) -> TlsStream<TcpStream> {
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).expect("readable");
+    let (chain, key) = (read(company.laptop.certificate()), read(company.laptop.key()));
+    let trust = ServerTrust::Roots(tls::roots(&company.world.root_pem, "root").expect("roots"));
+    let identity = Credentials { chain_pem: &chain, key_pem: &key };
+    let config = Arc::new(tls::client(trust, Some(&identity), &[b"http/1.1"]).expect("TLS"));
+    let tcp = TcpStream::connect(company.world.address()).await.expect("connected");
+    let name = company.world.host("gw").try_into().expect("name");
+    TlsConnector::from(config).connect(name, tcp).await.expect("handshake")
+}
+
+/// Whether a whole 200 answer came.
+async fn answered(stream: &mut TlsStream<TcpStream>) -> bool {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer).await {
+            Ok(length @ 1..) => seen.extend_from_slice(&buffer[..length]),
+            _ => return false,
+        }
+        if seen.ends_with(b"\r\n\r\nok") {
+            return seen.starts_with(b"HTTP/1.1 200");
+        }
+    }
+}

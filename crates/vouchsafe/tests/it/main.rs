@@ -1,0 +1,24 @@
+//! Tests through the real binary, against real peers.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::result_large_err,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "all of this is test code: a broken expectation ends the test"
+)]
+
+mod attacks;
+mod browser;
+mod chrome;
+mod crash;
+mod database;
+mod devices;
+mod http;
+mod installation;
+mod peers;
+mod ssh;
+mod upstreams;
+mod world;
