@@ -17,9 +17,8 @@ mod read;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, PROXY_AUTHORIZATION};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::Limited;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_runtime::body::{Body, boxed};
 use vouchsafe_runtime::internal::{Caller, OwnHost};
@@ -38,11 +37,7 @@ use crate::sign_in;
 pub(crate) use crate::route::read::{Connection, Via};
 
 /// Answers one request.
-pub(crate) async fn handle(
-    shared: Arc<Shared>,
-    connection: Arc<Connection>,
-    request: Request<Incoming>,
-) -> Response<Body> {
+pub(crate) async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
     let (version, is_connect) = (request.version(), request.method() == Method::CONNECT);
     let mut response = respond(shared, connection, request).await;
     let status = response.status();
@@ -54,7 +49,7 @@ pub(crate) async fn handle(
     response
 }
 
-async fn respond(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
+async fn respond(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
     match read::read(&shared, &connection, &request) {
         Err(Unreadable::Misdirected) => {
             answer::plain(StatusCode::MISDIRECTED_REQUEST, "This connection is for another host name; open a new one.")
@@ -74,7 +69,7 @@ async fn dispatch(
     shared: &Arc<Shared>,
     connection: &Connection,
     asked: Asked,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> Response<Body> {
     if request.method() == Method::CONNECT {
         return connect::serve(shared, connection, asked, request).await;
@@ -114,10 +109,10 @@ async fn own_path(
     connection: &Connection,
     label: &str,
     target: &CanonicalTarget,
-    request: &Request<Incoming>,
+    headers: &HeaderMap,
 ) -> Response<Body> {
     let device = connection.device().map(|device| device.id);
-    sign_in::handle(&shared.names, &*shared.link, label, target, request.headers(), device, connection.ip).await
+    sign_in::handle(&shared.names, &*shared.link, label, target, headers, device, connection.ip).await
 }
 
 /// Hands a request to the controller, with the facts of its connection as typed extensions.
@@ -126,7 +121,7 @@ async fn internal(
     connection: &Connection,
     host: OwnHost,
     target: &CanonicalTarget,
-    request: Request<Incoming>,
+    request: Request<Body>,
     permitted: Option<Permitted>,
 ) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
@@ -143,7 +138,7 @@ async fn internal(
         subject: permitted.as_ref().map(|permitted| Arc::clone(permitted.permit.subject())),
         decision: permitted.as_ref().map(|permitted| permitted.decided.id),
     });
-    let body = Limited::new(body, MAX_OWN_BODY_BYTES).boxed_unsync();
+    let body = boxed(Limited::new(body, MAX_OWN_BODY_BYTES));
     let call = shared.service.call(Request::from_parts(parts, body));
     let Ok(response) = tokio::time::timeout(OWN_ANSWER_TIMEOUT, call).await else {
         return answer::plain(StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive or to answer.");

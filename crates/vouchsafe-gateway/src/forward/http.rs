@@ -83,7 +83,7 @@ pub(crate) async fn forward(
     permit: &Permit,
     flow: &Arc<Flow>,
     what: Forward<'_>,
-    mut incoming: Request<Incoming>,
+    mut incoming: Request<Body>,
 ) -> Result<Response<Body>, ForwardError> {
     let ResourceSpec::Http(spec) = &permit.resource().spec else { return Err(ForwardError::NotHttp) };
     let client_side = (what.wanted == Wanted::WebSocket).then(|| hyper::upgrade::on(&mut incoming));

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::header::{ORIGIN, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::resource::{AuditTiming, ResourceSpec};
@@ -30,14 +29,14 @@ pub(super) async fn serve(
     connection: &Connection,
     asked: Asked,
     target: &CanonicalTarget,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> Response<Body> {
     let Asked { authority, site, form, mut observed } = asked;
     let proxied = form == Form::Proxy;
     if target.path().starts_with(sign_in::OWN_PREFIX) {
         return match form {
             Form::Proxy => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
-            Form::Page | Form::Problem => own_path(shared, connection, site.label(), target, &request).await,
+            Form::Page | Form::Problem => own_path(shared, connection, site.label(), target, request.headers()).await,
         };
     }
     let wanted = wanted(&request);
@@ -83,7 +82,7 @@ pub(super) async fn serve(
             permitted.flow.set_status(response.status().as_u16());
             response
         }
-        Err(error) => case.failed(&permitted, &error),
+        Err(error) => case.failed(&permitted, &error).await,
     }
 }
 

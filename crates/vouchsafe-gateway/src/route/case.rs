@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Response;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::id::FlowId;
+use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
@@ -51,7 +52,15 @@ impl Case<'_> {
 
     /// Records a denial, then tells the client.
     pub(super) async fn deny(&self, decided: &Decided, asker: Option<&Asker>, detail: Option<&str>) -> Response<Body> {
-        let facts = asker.map(|asker| &*asker.ready.known.facts);
+        self.deny_subject(decided, asker.map(|asker| &*asker.ready.known.facts), detail).await
+    }
+
+    async fn deny_subject(
+        &self,
+        decided: &Decided,
+        facts: Option<&SubjectFacts>,
+        detail: Option<&str>,
+    ) -> Response<Body> {
         let record = decide::record(decided, &self.observed, facts, None);
         let recorded = match self.shared.recorder.record(record, Until::Written).await {
             Ok(receipt) => receipt.wait().await,
@@ -102,22 +111,31 @@ impl Case<'_> {
         let unchanged =
             asker.seen == self.shared.facts.changes_seen() && Arc::ptr_eq(asker.ready.prepared.engine(), &engine);
         if !unchanged && let Err(reason) = watch::decide_again(self.shared, &basis).await {
-            // The decision stands in the log as it was made, and the end of its flow says why nothing was done.
             flow.set_cut(reason);
-            let mut after = Decided::denied(reason, &engine);
-            after.id = decided.id;
-            return Err(answer::denial(&after, self.form, None));
+            return Err(self.overtaken(&permit, reason).await);
         }
         Ok(Permitted { permit, flow, decided })
     }
 
+    /// A change overtook a permit before its request was answered: that is a second decision, with a
+    /// record of its own, and the one that the client is told. The first stands in the log as it was
+    /// made, and the end of its flow says why it came to nothing.
+    async fn overtaken(&self, permit: &Permit, reason: Reason) -> Response<Body> {
+        let decided = Decided::denied(reason, &self.shared.current.engine());
+        self.deny_subject(&decided, Some(permit.subject()), None).await
+    }
+
     /// The upstream did not answer a permitted request, or access ended before it did.
-    pub(super) fn failed(&self, permitted: &Permitted, error: &ForwardError) -> Response<Body> {
-        let reason = permitted.flow.cut_reason().unwrap_or(Reason::UpstreamUnavailable);
+    pub(super) async fn failed(&self, permitted: &Permitted, error: &ForwardError) -> Response<Body> {
         let detail = chain(error);
-        tracing::info!(resource = %permitted.permit.resource().name, error = %detail, "no answer from the upstream");
         permitted.flow.set_detail(&detail);
-        let mut decided = Decided::denied(reason, &self.shared.current.engine());
+        if let Some(reason) = permitted.flow.cut_reason() {
+            let response = self.overtaken(&permitted.permit, reason).await;
+            permitted.flow.set_status(response.status().as_u16());
+            return response;
+        }
+        tracing::info!(resource = %permitted.permit.resource().name, error = %detail, "no answer from the upstream");
+        let mut decided = Decided::denied(Reason::UpstreamUnavailable, &self.shared.current.engine());
         decided.id = permitted.decided.id;
         let response = answer::denial(&decided, self.form, None);
         permitted.flow.set_status(response.status().as_u16());

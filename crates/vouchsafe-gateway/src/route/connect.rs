@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::name::ResourceName;
@@ -29,7 +28,7 @@ pub(super) async fn serve(
     shared: &Arc<Shared>,
     connection: &Connection,
     asked: Asked,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> Response<Body> {
     let Asked { authority, form, mut observed, .. } = asked;
     observed.action = Some(Action::NetConnect);
@@ -86,7 +85,7 @@ pub(super) async fn serve(
             tunnel::join(shared, permitted.flow, hyper::upgrade::on(request), upstream, place);
             Response::new(empty())
         }
-        Err(error) => case.failed(&permitted, &error),
+        Err(error) => case.failed(&permitted, &error).await,
     }
 }
 
@@ -104,7 +103,7 @@ fn label_and_port(names: &Names, authority: &Authority) -> Option<(String, u16)>
 /// The device is proven by the tunnel, the user by what is said inside. Every request inside is
 /// decided like any other, so all that is asked here is whether the device is still enrolled.
 /// Whether the name exists plays no part.
-async fn to_own_name(case: &Case<'_>, device: ProvenDevice, request: Request<Incoming>) -> Response<Body> {
+async fn to_own_name(case: &Case<'_>, device: ProvenDevice, request: Request<Body>) -> Response<Body> {
     match case.shared.facts.device(device.id).await {
         Ok(Some(_)) => {}
         Ok(None) => return case.refuse(Reason::DeviceUnknown, None).await,

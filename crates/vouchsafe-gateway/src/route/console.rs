@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_policy::OwnedDetail;
@@ -26,12 +25,12 @@ pub(super) async fn serve(
     connection: &Connection,
     asked: Asked,
     target: &CanonicalTarget,
-    request: Request<Incoming>,
+    request: Request<Body>,
     host: OwnHost,
 ) -> Response<Body> {
     let label = host.label();
     if host == OwnHost::Console && target.path().starts_with(sign_in::OWN_PREFIX) {
-        return own_path(shared, connection, label, target, &request).await;
+        return own_path(shared, connection, label, target, request.headers()).await;
     }
     let action = match target.method() {
         "GET" | "HEAD" => Action::ConsoleRead,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{Method, Request, Version};
-use hyper::body::Incoming;
+use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{OwnHost, ProvenDevice};
 use vouchsafe_wire::authority::Authority;
@@ -65,7 +65,7 @@ pub(super) enum Unreadable {
     Misdirected,
 }
 
-pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<Incoming>) -> Result<Asked, Unreadable> {
+pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<Body>) -> Result<Asked, Unreadable> {
     let ambiguous = |why: &str| Unreadable::Ambiguous(why.to_owned());
     if !matches!(request.version(), Version::HTTP_11 | Version::HTTP_2) {
         return Err(ambiguous("only HTTP/1.1 and HTTP/2 are served"));
@@ -122,7 +122,7 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<I
 }
 
 /// The one authority of a request: `:authority` or absolute form, and `Host`, must agree.
-fn authority(request: &Request<Incoming>) -> Result<Authority, String> {
+fn authority(request: &Request<Body>) -> Result<Authority, String> {
     let parse = |text: &str| Authority::parse(text).map_err(|error| error.to_string());
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
