@@ -1,0 +1,58 @@
+//! TLS: the name that is asked for picks the certificate, and whether a device's is asked for.
+
+use std::sync::Arc;
+
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+use vouchsafe_runtime::internal::{OwnHost, ProvenDevice};
+use vouchsafe_runtime::tls::sha256;
+use vouchsafe_wire::spiffe::CertifiedIdentity;
+
+use crate::gateway::Shared;
+use crate::names::{Names, Site};
+use crate::route::Via;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandshakeError {
+    #[error("TLS")]
+    Tls(#[from] std::io::Error),
+    #[error("no name of ours was asked for")]
+    Name,
+}
+
+pub(super) async fn handshake<S>(
+    shared: &Shared,
+    stream: S,
+    via: Via,
+) -> Result<(TlsStream<S>, String, Site), HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let host = start.client_hello().server_name().map(str::to_ascii_lowercase).ok_or(HandshakeError::Name)?;
+    let site = shared.names.site(&host).ok_or(HandshakeError::Name)?;
+    let config = match (&site, via) {
+        (Site::Own(OwnHost::Gateway | OwnHost::Api), Via::Network) => &shared.certificates.device,
+        // A tunnel inside a tunnel has no use, and would hide where a request comes from.
+        (Site::Own(OwnHost::Gateway), Via::Tunnel) => return Err(HandshakeError::Name),
+        (Site::Own(_) | Site::App(_) | Site::Nothing(_), _) => &shared.certificates.browser,
+    };
+    let stream = start.into_stream(Arc::clone(config)).await?;
+    Ok((stream, host, site))
+}
+
+/// The device whose certificate was verified in this handshake.
+pub(super) fn device_of<S>(stream: &TlsStream<S>, names: &Names) -> Result<Option<ProvenDevice>, &'static str> {
+    let Some(leaf) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) else { return Ok(None) };
+    let uri = vouchsafe_runtime::tls::only_uri_name(leaf).ok_or("it has not exactly one URI name")?;
+    match CertifiedIdentity::parse(&uri, names.domain()) {
+        Ok(CertifiedIdentity::Device(id)) => {
+            let not_after = vouchsafe_runtime::tls::not_after(leaf).ok_or("its end can't be read")?;
+            Ok(Some(ProvenDevice { id, certificate_sha256: sha256(leaf), not_after }))
+        }
+        Ok(CertifiedIdentity::Gateway(_)) => Err("it is a gateway's"),
+        Err(_) => Err("its SPIFFE id is not one of ours"),
+    }
+}
