@@ -130,7 +130,7 @@ fn problem(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Probl
     Problem {
         kind: format!("urn:vouchsafe:reason:{}", told(decision.reason)),
         status: status.as_u16(),
-        title: decision.words.clone(),
+        title: decision.words.as_ref().to_owned(),
         detail: detail.map(ToOwned::to_owned).or(next),
         decision: Some(decided.id.to_string()),
         reason: Some(told(decision.reason).to_owned()),
@@ -161,11 +161,11 @@ fn page(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Markup {
                 main {
                     p.mark role="status" { span aria-hidden="true" { "⛔" } "Access denied" }
                     h1 { (heading) }
-                    p { (decision.words) }
+                    p { (decision.words.as_ref()) }
                     @if let Some(detail) = detail { p { (detail) } }
                     @if !decision.advice.is_empty() {
                         h2 { "What you can do" }
-                        ul { @for advice in &decision.advice { li { (advice_markup(*advice)) } } }
+                        ul { @for advice in decision.advice.iter() { li { (advice_markup(*advice)) } } }
                     }
                     footer {
                         "Decision " code { (decided.id) } " · reason " code { (told(decision.reason)) }

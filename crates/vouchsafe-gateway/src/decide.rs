@@ -121,7 +121,7 @@ pub(crate) fn record(
     record.id = Some(decided.id.to_string());
     record.outcome = Some(outcome.as_str().to_owned());
     record.reason = Some(reason.code().to_owned());
-    record.words = Some(words.clone());
+    record.words = Some(words.as_ref().to_owned());
     record.policies = policies.iter().map(ToString::to_string).collect();
     record.advice = match outcome {
         Outcome::Allow => Vec::new(),

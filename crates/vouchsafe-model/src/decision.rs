@@ -1,11 +1,13 @@
 //! Allow or deny, with reasons a person can act on. A denial is a value, never an error.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::name::PolicyName;
 use crate::subject::Epoch;
 
-/// What the policy engine or the enforcement point decided about one request.
+/// What the policy engine or the enforcement point decided about one request. Cheap to clone: a
+/// decision that is remembered is handed out without copying its words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Allow or deny.
@@ -13,11 +15,11 @@ pub struct Decision {
     /// Why, as a code that records, queries and tests use.
     pub reason: Reason,
     /// Why, in words for the person who asked (from `@reason` where a policy decided).
-    pub words: String,
+    pub words: Arc<str>,
     /// The policies or grants that decided, sorted. Empty when none applied.
-    pub policies: Vec<PolicyName>,
+    pub policies: Arc<[PolicyName]>,
     /// What the person can do about a denial, best first.
-    pub advice: Vec<Advice>,
+    pub advice: Arc<[Advice]>,
     /// Version of the policy this was decided under.
     pub policy_version: u64,
     /// Version of the facts about the subject; 0 when there was no subject.
@@ -31,8 +33,8 @@ impl Decision {
         Self {
             outcome: Outcome::Deny,
             reason,
-            words: reason.words().to_owned(),
-            policies: Vec::new(),
+            words: reason.words().into(),
+            policies: Arc::default(),
             advice: reason.advice().into_iter().collect(),
             policy_version,
             epoch: Epoch::default(),

@@ -3,6 +3,7 @@
 //! Cedar alone skips a policy that fails, lets a permit count on any device, and says nothing about
 //! why nothing applied. The rules here are on top of its answer.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use cedar_policy::{AuthorizationError, Decision as Answer, Response};
@@ -87,8 +88,9 @@ fn judge(engine: &Engine, facts: &SubjectFacts, slice: &Slice, response: &Respon
                 (true, false) => ruling.plain(Reason::DeviceRequired, &permits),
                 (false, false) => {
                     let mut ruling = ruling.told(Reason::ConditionFailed, &near);
-                    if near.len() < permits.len() && !ruling.decision.advice.contains(&Advice::EnrolDevice) {
-                        ruling.decision.advice.push(Advice::EnrolDevice);
+                    let advice = &ruling.decision.advice;
+                    if near.len() < permits.len() && !advice.contains(&Advice::EnrolDevice) {
+                        ruling.decision.advice = advice.iter().copied().chain([Advice::EnrolDevice]).collect();
                     }
                     ruling
                 }
@@ -119,7 +121,7 @@ impl<'e> Rules<'e> {
     fn permitted(&self, applied: &[(Number, &Entry)]) -> Ruling {
         let mut ruling = self.told(Reason::Permitted, applied);
         ruling.decision.outcome = Outcome::Allow;
-        ruling.decision.advice.clear();
+        ruling.decision.advice = Arc::default();
         ruling.allowed = Allowed::Yes;
         ruling
     }
@@ -128,7 +130,7 @@ impl<'e> Rules<'e> {
     fn told(&self, reason: Reason, entries: &[(Number, &Entry)]) -> Ruling {
         let mut ruling = self.plain(reason, entries);
         if let Some(words) = entries.iter().find_map(|(_, entry)| entry.notes.reason.clone()) {
-            ruling.decision.words = words;
+            ruling.decision.words = words.into();
         }
         let mut advice: Vec<Advice> = Vec::new();
         for given in entries.iter().filter_map(|(_, entry)| entry.notes.advice) {
@@ -137,7 +139,7 @@ impl<'e> Rules<'e> {
             }
         }
         advice.extend(reason.advice().filter(|usual| !advice.contains(usual)));
-        ruling.decision.advice = advice;
+        ruling.decision.advice = advice.into();
         ruling
     }
 

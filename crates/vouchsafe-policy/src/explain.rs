@@ -213,9 +213,9 @@ impl From<Decision> for Explained {
         Self {
             outcome: outcome.as_str().to_owned(),
             reason: reason.code().to_owned(),
-            words,
-            policies,
-            advice: advice.into_iter().map(|advice: Advice| advice.as_str().to_owned()).collect(),
+            words: words.as_ref().to_owned(),
+            policies: policies.to_vec(),
+            advice: advice.iter().map(|advice: &Advice| advice.as_str().to_owned()).collect(),
             policy_version,
         }
     }

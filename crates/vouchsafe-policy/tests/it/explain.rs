@@ -89,7 +89,7 @@ fn it_says_how_to_get_in() {
 #[test]
 fn a_forbid_comes_first_and_says_what_lifts_it() {
     let told = ask(&engine(FINANCE), facts("tim", &["finance", "trainees"]), "erp", Action::HttpRead);
-    assert_eq!((told.decision.reason.as_str(), told.decision.words.as_str()), ("forbidden", "The books are closed."));
+    assert_eq!((told.decision.reason.as_str(), told.decision.words.as_ref()), ("forbidden", "The books are closed."));
     assert_eq!((told.considered[0].id.as_str(), told.considered[0].verdict.as_str()), ("night", "it forbids this"));
     assert_eq!(told.considered[1].verdict, "it would allow this alone");
     assert_eq!(

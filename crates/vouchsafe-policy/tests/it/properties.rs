@@ -375,8 +375,8 @@ proptest! {
                     let question = Question { facts: facts.clone(), resource: of.into(), action, ip: ADDRESS, detail: detail(action).0.into() };
                     let told: Explanation = explain(&engine, &question, now());
                     prop_assert_eq!(&told.decision.reason, decision.reason.code());
-                    prop_assert_eq!(&told.decision.words, &decision.words);
-                    prop_assert_eq!(&told.decision.policies, &decision.policies);
+                    prop_assert_eq!(told.decision.words.as_str(), decision.words.as_ref());
+                    prop_assert_eq!(told.decision.policies.as_slice(), decision.policies.as_ref());
                     prop_assert_eq!(told.would_change.is_empty(), decision.outcome == Outcome::Allow);
                     let decides = told.considered.iter().filter(|each| each.decides).count();
                     prop_assert_eq!(decides, decision.policies.len());
