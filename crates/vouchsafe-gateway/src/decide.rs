@@ -12,6 +12,7 @@ use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::{Engine, OwnedDetail, Permit, PolicyFile, PolicySource, Request};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::Snapshot;
+use vouchsafe_runtime::tls::Negotiated;
 use vouchsafe_wire::audit::{Kind, Record};
 
 use crate::facts::Ready;
@@ -107,6 +108,8 @@ pub(crate) struct Observed {
     pub(crate) action: Option<Action>,
     /// Device proven on the connection, when there is no subject.
     pub(crate) device: Option<String>,
+    /// What the handshake of the connection ended with.
+    pub(crate) tls: Option<Negotiated>,
 }
 
 /// The record of a decision.
@@ -138,6 +141,7 @@ pub(crate) fn record(
     record.resource.clone_from(&observed.resource);
     record.action = observed.action.map(|action| action.as_str().to_owned());
     record.device.clone_from(&observed.device);
+    record.tls = observed.tls.map(|tls| tls.to_string());
     if let Some(facts) = subject {
         record.epoch = Some(epoch.0);
         add_subject(&mut record, facts);

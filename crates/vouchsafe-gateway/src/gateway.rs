@@ -10,27 +10,20 @@ use tokio::net::TcpListener;
 use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError};
 use vouchsafe_runtime::task::TaskGroup;
-use vouchsafe_runtime::tls::{self, ClientCertificates, Credentials, TlsError};
+use vouchsafe_runtime::tls::TlsError;
 use zeroize::Zeroizing;
 
 use crate::assertion::{AssertionError, AssertionSigner};
 use crate::authenticate::Authenticator;
+use crate::certificates::{BrowserCertificate, Certificates};
 use crate::decide::{self, Current};
 use crate::facts::Facts;
 use crate::forward::pool::Pool;
-use crate::listen::{self, Census, Certificates};
+use crate::listen::{self, Census};
 use crate::names::Names;
 use crate::record::{Finisher, Recorder};
 use crate::spool::SpoolError;
 use crate::watch::{self, Flows};
-
-/// The operator's certificate for the names that browsers use.
-pub struct BrowserCertificate {
-    /// PEM chain, leaf first.
-    pub chain_pem: String,
-    /// PEM key.
-    pub key_pem: Zeroizing<String>,
-}
 
 /// What a gateway is started with.
 pub struct Options {
@@ -130,7 +123,7 @@ impl Gateway {
         let listeners = bind(&options.listen).await?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let own_port = addresses.first().ok_or(GatewayError::NoAddress)?.port();
-        let certificates = certificates(&identity, options.browser_certificate.as_ref())?;
+        let certificates = Certificates::new(&identity, options.browser_certificate.as_ref())?;
         // Subscribed before anything is read, so that no change falls in between.
         let changes = link.changes();
         let first = Arc::clone(&link.snapshots().borrow());
@@ -187,20 +180,6 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, GatewayError
         listeners.push(listener);
     }
     Ok(listeners)
-}
-
-fn certificates(identity: &GatewayIdentity, browser: Option<&BrowserCertificate>) -> Result<Certificates, TlsError> {
-    let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
-    let own = Credentials { chain_pem: &identity.server_chain_pem, key_pem: &identity.server_key_pem };
-    let for_browsers = match browser {
-        Some(given) => Credentials { chain_pem: &given.chain_pem, key_pem: &given.key_pem },
-        None => Credentials { chain_pem: own.chain_pem, key_pem: own.key_pem },
-    };
-    let devices = ClientCertificates::Asked { roots_pem: &identity.device_roots_pem };
-    Ok(Certificates {
-        browser: Arc::new(tls::server(&for_browsers, &ClientCertificates::NotAsked, alpn)?),
-        device: Arc::new(tls::server(&own, &devices, alpn)?),
-    })
 }
 
 /// Closes upstream connections that have waited too long.

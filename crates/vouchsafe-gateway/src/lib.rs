@@ -13,11 +13,12 @@
 //! 7. `watch`: while a flow is open it is decided again at every change, and cut when denied
 //!
 //! `answer` gives denials in the form the client's protocol knows; `sign_in` is the app hosts'
-//! half of the browser sign-in.
+//! half of the browser sign-in; `certificates` is what is shown of ourselves.
 
 mod answer;
 mod assertion;
 mod authenticate;
+mod certificates;
 mod decide;
 mod facts;
 mod forward;
@@ -30,4 +31,5 @@ mod sign_in;
 mod spool;
 mod watch;
 
-pub use gateway::{BrowserCertificate, Gateway, GatewayError, Options};
+pub use certificates::BrowserCertificate;
+pub use gateway::{Gateway, GatewayError, Options};

@@ -9,24 +9,16 @@ use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use vouchsafe_runtime::internal::{BoxFuture, ProvenDevice};
 use vouchsafe_runtime::limits::HANDSHAKE_TIMEOUT;
+use vouchsafe_runtime::tls::Negotiated;
 
 use crate::gateway::Shared;
 use crate::route::{Connection, Via};
 
 pub(crate) use census::{Census, Place};
-
-/// TLS configurations by what a host name demands.
-pub(crate) struct Certificates {
-    /// For names that browsers use: no client certificate is asked for, so none prompts.
-    pub(crate) browser: Arc<ServerConfig>,
-    /// For `gw` and `api`: a device certificate is asked for.
-    pub(crate) device: Arc<ServerConfig>,
-}
 
 /// Accepts until the drain begins. A failure to accept never ends the loop (A183).
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
@@ -76,15 +68,26 @@ where
     let handshake = handshake::handshake(&shared, stream, via);
     let (stream, host, site) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(done)) => done,
-        Ok(Err(error)) => return tracing::debug!(%ip, %error, "handshake failed"),
+        Ok(Err(error)) => return told(ip, &error),
         Err(_) => return tracing::debug!(%ip, "handshake took too long"),
     };
     let device = match (via, handshake::device_of(&stream, &shared.names)) {
         (Via::Network, Ok(device)) => device,
-        (Via::Network, Err(why)) => return tracing::info!(%ip, why, "a client certificate is not a device's"),
+        (Via::Network, Err(why)) => return tracing::info!(%ip, %why, "a client certificate is refused"),
         // Inside a tunnel the tunnel proves the device; no certificate is asked for.
         (Via::Tunnel, _) => tunnel,
     };
-    let connection = Arc::new(Connection { ip, host, site, device, via, place });
+    let tls = Negotiated::of(stream.get_ref().1);
+    tracing::debug!(%ip, %host, %tls, "handshake done");
+    let connection = Arc::new(Connection { ip, host, site, device, via, place, tls });
     http::serve(shared, stream, connection).await;
+}
+
+/// Handshakes fail all day for no reason of ours; that somebody shows a certificate that is refused
+/// is worth a line.
+fn told(ip: IpAddr, error: &handshake::HandshakeError) {
+    match error.refusal() {
+        Some(why) => tracing::info!(%ip, %why, "a client certificate is refused"),
+        None => tracing::debug!(%ip, error = error as &dyn std::error::Error, "handshake failed"),
+    }
 }

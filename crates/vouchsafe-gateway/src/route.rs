@@ -56,7 +56,8 @@ async fn respond(shared: Arc<Shared>, connection: Arc<Connection>, request: Requ
         }
         Err(Unreadable::Ambiguous(why)) => {
             let protocol = read::protocol(&request);
-            let observed = Observed { ip: Some(connection.ip), protocol, ..Observed::default() };
+            let observed =
+                Observed { ip: Some(connection.ip), protocol, tls: Some(connection.tls), ..Observed::default() };
             let form = Form::wanted(request.method(), request.headers());
             let case = Case { shared: &shared, connection: &connection, observed, form };
             case.refuse(Reason::Ambiguous, Some(&why)).await

@@ -174,6 +174,9 @@ pub struct Record {
     pub target: Option<String>,
     /// When, unix microseconds by the source's clock.
     pub time_us: u64,
+    /// TLS of the client's connection: version, key agreement, `resumed` (`1.3 X25519MLKEM768`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tls: Option<String>,
     /// Who: name of the user, or `local:<uid>` for the owner of the machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user: Option<String>,
@@ -238,6 +241,7 @@ impl Record {
             status: None,
             target: None,
             time_us,
+            tls: None,
             user: None,
             v: FORMAT,
             words: None,
@@ -300,6 +304,7 @@ impl Record {
             &mut self.reason,
             &mut self.resource,
             &mut self.target,
+            &mut self.tls,
             &mut self.user,
             &mut self.words,
         ];
@@ -341,6 +346,7 @@ impl Record {
             &mut self.resource,
             &mut self.session,
             &mut self.target,
+            &mut self.tls,
             &mut self.user,
             &mut self.words,
         ];
@@ -417,9 +423,10 @@ mod tests {
         record.port = Some(5432);
         record.status = Some(403);
         record.target = Some("user/alice".into());
+        record.tls = Some("1.3 X25519MLKEM768".into());
         let bytes = record.to_canonical().unwrap();
         let sorted: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(sorted.len(), 35, "a new member must be set in this test");
+        assert_eq!(sorted.len(), 36, "a new member must be set in this test");
         assert_eq!(serde_json::to_vec(&sorted).unwrap(), bytes);
     }
 
@@ -461,6 +468,7 @@ mod tests {
             &mut record.resource,
             &mut record.session,
             &mut record.target,
+            &mut record.tls,
             &mut record.user,
             &mut record.words,
         ] {

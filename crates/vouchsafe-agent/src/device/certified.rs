@@ -5,10 +5,8 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::name::BaseDomain;
-use vouchsafe_runtime::tls::{self, Credentials, ServerTrust, TlsError};
+use vouchsafe_runtime::tls::{self, CertificateRefusal, CertifiedPeer, Credentials, ServerTrust, TlsError};
 use vouchsafe_wire::spiffe::CertifiedIdentity;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::FromDer;
 
 /// Failure to accept a certificate as this device's.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +14,9 @@ pub enum CertificateError {
     /// The chain, the key or the root can't be used for TLS.
     #[error("the device's certificate and key can't be used")]
     Tls(#[from] TlsError),
-    /// The certificate can't be read.
-    #[error("the device's certificate can't be read")]
-    Unreadable,
+    /// The certificate is not of the profile of ours.
+    #[error("the device's certificate is not what it should be")]
+    Refused(#[from] CertificateRefusal),
     /// The certificate names somebody else.
     #[error("the certificate is not of device `{expected}`")]
     Identity {
@@ -56,10 +54,11 @@ impl Certified {
     pub(crate) fn new(parts: &Parts<'_>) -> Result<Self, CertificateError> {
         let Parts { id, domain, chain_pem, key_pem, root_pem, not_after, renew_at } = *parts;
         let leaf = tls::certificates(chain_pem, "the device's certificate")?;
-        let leaf = leaf.first().ok_or(CertificateError::Unreadable)?;
-        let expected = CertifiedIdentity::Device(id).to_uri(domain);
-        if only_uri(leaf)? != expected {
-            return Err(CertificateError::Identity { expected });
+        let leaf = leaf.first().ok_or(CertificateRefusal::Unreadable)?;
+        let expected = CertifiedIdentity::Device(id);
+        let peer = CertifiedPeer::read(leaf, domain)?;
+        if peer.identity != expected {
+            return Err(CertificateError::Identity { expected: expected.to_uri(domain) });
         }
         let roots = tls::roots(root_pem, "the installation's root")?;
         let config = |alpn: &[u8]| -> Result<Arc<ClientConfig>, TlsError> {
@@ -67,21 +66,6 @@ impl Certified {
             // Building it also checks that certificate and key belong together.
             Ok(Arc::new(tls::client(ServerTrust::Roots(roots.clone()), Some(&identity), &[alpn])?))
         };
-        Ok(Self { sha256: tls::sha256(leaf), not_after, renew_at, http1: config(b"http/1.1")?, http2: config(b"h2")? })
-    }
-}
-
-/// The one URI name of a certificate.
-fn only_uri(der: &[u8]) -> Result<String, CertificateError> {
-    let (_, certificate) =
-        x509_parser::certificate::X509Certificate::from_der(der).map_err(|_| CertificateError::Unreadable)?;
-    let names = certificate.subject_alternative_name().ok().flatten().ok_or(CertificateError::Unreadable)?;
-    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
-        _ => None,
-    });
-    match (uris.next(), uris.next()) {
-        (Some(uri), None) => Ok(uri),
-        _ => Err(CertificateError::Unreadable),
+        Ok(Self { sha256: peer.sha256, not_after, renew_at, http1: config(b"http/1.1")?, http2: config(b"h2")? })
     }
 }

@@ -161,12 +161,9 @@ async fn only_the_devices_authority_makes_devices_and_the_server_chain_ends_in_t
     let csr = CertificateParams::new(vec![]).unwrap().serialize_request(&key).unwrap().pem().unwrap();
     let (_, issued) = device(&store, &ca, &csr).await;
     let key_pem = key.serialize_pem();
-    let server = tls::server(
-        &Credentials { chain_pem: &identity.server_chain_pem, key_pem: &identity.server_key_pem },
-        &ClientCertificates::Asked { roots_pem: &identity.device_roots_pem },
-        &[],
-    )
-    .unwrap();
+    let shown = Credentials { chain_pem: &identity.server_chain_pem, key_pem: &identity.server_key_pem };
+    let devices = ClientCertificates::OfDevices { roots_pem: &identity.device_roots_pem, domain: &identity.domain };
+    let server = tls::server(tls::Shown::load(&shown).unwrap(), &devices, &[]).unwrap();
     let roots = tls::roots(ca.root_pem(), "root").unwrap();
     for (chain, key, good) in [
         (issued.chain_pem.as_str(), key_pem.as_str(), true),

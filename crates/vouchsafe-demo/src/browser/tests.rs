@@ -27,7 +27,8 @@ async fn site() -> Site {
     let key = KeyPair::generate().unwrap();
     let leaf = CertificateParams::new(vec!["*.corp.example".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
     let credentials = Credentials { chain_pem: &leaf.pem(), key_pem: &key.serialize_pem() };
-    let config = tls::server(&credentials, &ClientCertificates::NotAsked, &[b"http/1.1"]).unwrap();
+    let shown = tls::Shown::load(&credentials).unwrap();
+    let config = tls::server(shown, &ClientCertificates::NotAsked, &[b"http/1.1"]).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -6,8 +6,9 @@ use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{OwnHost, ProvenDevice};
-use vouchsafe_runtime::tls::sha256;
+use vouchsafe_runtime::tls::{self, CertificateRefusal};
 use vouchsafe_wire::spiffe::CertifiedIdentity;
 
 use crate::gateway::Shared;
@@ -20,6 +21,16 @@ pub(super) enum HandshakeError {
     Tls(#[from] std::io::Error),
     #[error("no name of ours was asked for")]
     Name,
+}
+
+impl HandshakeError {
+    /// Why the client's certificate was refused, if that is what failed.
+    pub(super) fn refusal(&self) -> Option<CertificateRefusal> {
+        match self {
+            HandshakeError::Tls(error) => CertificateRefusal::of(error),
+            HandshakeError::Name => None,
+        }
+    }
 }
 
 pub(super) async fn handshake<S>(
@@ -43,16 +54,14 @@ where
     Ok((stream, host, site))
 }
 
-/// The device whose certificate was verified in this handshake.
-pub(super) fn device_of<S>(stream: &TlsStream<S>, names: &Names) -> Result<Option<ProvenDevice>, &'static str> {
-    let Some(leaf) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) else { return Ok(None) };
-    let uri = vouchsafe_runtime::tls::only_uri_name(leaf).ok_or("it has not exactly one URI name")?;
-    match CertifiedIdentity::parse(&uri, names.domain()) {
-        Ok(CertifiedIdentity::Device(id)) => {
-            let not_after = vouchsafe_runtime::tls::not_after(leaf).ok_or("its end can't be read")?;
-            Ok(Some(ProvenDevice { id, certificate_sha256: sha256(leaf), not_after }))
+/// The device whose certificate was verified in this handshake, or in the one that this session was
+/// resumed from. Whether it is still enrolled is asked before the first request.
+pub(super) fn device_of<S>(stream: &TlsStream<S>, names: &Names) -> Result<Option<ProvenDevice>, CertificateRefusal> {
+    let Some(peer) = tls::proven_client(stream.get_ref().1, names.domain(), clock::now())? else { return Ok(None) };
+    match peer.identity {
+        CertifiedIdentity::Device(id) => {
+            Ok(Some(ProvenDevice { id, certificate_sha256: peer.sha256, not_after: peer.not_after }))
         }
-        Ok(CertifiedIdentity::Gateway(_)) => Err("it is a gateway's"),
-        Err(_) => Err("its SPIFFE id is not one of ours"),
+        CertifiedIdentity::Gateway(_) => Err(CertificateRefusal::Role),
     }
 }

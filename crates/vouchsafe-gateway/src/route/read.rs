@@ -8,6 +8,7 @@ use http::{Method, Request, Version};
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{OwnHost, ProvenDevice};
+use vouchsafe_runtime::tls::Negotiated;
 use vouchsafe_wire::authority::Authority;
 
 use crate::answer::Form;
@@ -29,6 +30,8 @@ pub(crate) struct Connection {
     pub(crate) device: Option<ProvenDevice>,
     /// Inside a tunnel or not.
     pub(crate) via: Via,
+    /// What its handshake ended with.
+    pub(crate) tls: Negotiated,
     /// Its place among all connections; what outlives it keeps the place.
     pub(crate) place: Arc<Place>,
 }
@@ -171,5 +174,6 @@ fn observed<B>(
         resource: resource.map(ToOwned::to_owned),
         action: None,
         device: connection.device().map(|device| device.id.to_string()),
+        tls: Some(connection.tls),
     }
 }

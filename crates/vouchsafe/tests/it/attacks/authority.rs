@@ -151,13 +151,43 @@ async fn a045_a047_a_ticket_opens_only_the_host_it_is_for_and_carries_no_early_d
             *kind != Some(HandshakeKind::Full) && *kind != Some(HandshakeKind::FullWithHelloRetryRequest)
         })
         .collect();
-    // Only the same browser-facing name may be taken up; device connections give no tickets at all.
-    assert!(resumed.iter().all(|(first, second, _, _)| (*first, *second) == ("app-a", "app-a")), "{kinds:?}");
-    assert!(kinds.iter().all(|(first, _, tickets, _)| *first != "gw" || *tickets == 0), "{kinds:?}");
-    assert!(
-        kinds.iter().any(|(first, _, tickets, _)| *first == "app-a" && *tickets > 0),
-        "the test saw a ticket: {kinds:?}"
+    // Only the very name where a session began may take it up.
+    let names: Vec<_> = resumed.iter().map(|(first, second, _, _)| (*first, *second)).collect();
+    assert_eq!(names, [("app-a", "app-a"), ("gw", "gw")], "{kinds:?}");
+    assert!(kinds.iter().all(|(_, _, tickets, _)| *tickets == 1), "the test saw tickets: {kinds:?}");
+}
+
+/// A resumed session proves the device of the session it came from, and no more than that: the device
+/// is looked up anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a045_a_device_that_was_removed_gets_nothing_on_a_resumed_session() {
+    let lab = Lab::start().await;
+    let config = probe::config(&lab.world, Some(&lab.laptop), &[b"http/1.1"]);
+    let target = lab.host("app-a");
+    let request = format!(
+        "GET https://{target}/public/x HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Bearer {}\r\n\r\n",
+        lab.laptop.token
     );
+    let mut statuses = Vec::new();
+    for round in 0..3 {
+        if round == 2 {
+            let id = lab.laptop.device.id();
+            lab.world.admin.delete(&format!("/v1/devices/{id}")).await.expect("removed");
+        }
+        let mut stream = probe::connect(&lab.world, "gw", config.clone()).await.expect("handshake");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let answer = probe::read_h1(&mut stream).await;
+        let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        assert_eq!(resumed, round > 0, "round {round}");
+        if let Some(decision) = answer.decision() {
+            let record = lab.world.decision(decision).await;
+            assert_eq!(record.tls.as_deref(), Some("1.3 X25519MLKEM768 resumed"));
+        }
+        statuses.push(answer.status);
+    }
+    assert_eq!(statuses[..2], [200, 200]);
+    assert!([401, 403, 407].contains(&statuses[2]), "{statuses:?}");
+    assert_eq!(lab.app.take().len(), 2, "nothing went upstream for a removed device");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,5 @@
+//! Real handshakes in memory, with certificates made for each case.
+
+mod peers;
+mod resumption;
+mod verifier;
