@@ -43,6 +43,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         // The same for every authority of the tests, so that only the key tells them apart.
         params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![1; 20]);
         let root = params.self_signed(&key).unwrap();

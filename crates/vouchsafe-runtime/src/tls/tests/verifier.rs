@@ -26,11 +26,10 @@ fn hybrid_key_agreement_is_preferred_and_told() {
     let negotiated = tls::Negotiated::of(&server_end);
     assert_eq!(negotiated.to_string(), "1.3 X25519MLKEM768");
     assert!(negotiated.is_post_quantum() && !negotiated.is_resumed());
-    let mut old = client(&authority, None);
     let mut provider = (*tls::provider()).clone();
     provider.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
     let trust = tls::roots(&authority.pem, "test").unwrap();
-    old = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+    let mut old = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(trust)
