@@ -1,6 +1,7 @@
 //! Accepts connections: limits, TLS by the name that is asked for, then HTTP.
 
 mod census;
+mod guarded;
 mod handshake;
 mod http;
 
@@ -19,6 +20,7 @@ use crate::gateway::Shared;
 use crate::route::{Connection, Via};
 
 pub(crate) use census::{Census, Place};
+pub(crate) use guarded::Framing;
 
 /// Accepts until the drain begins. A failure to accept never ends the loop (A183).
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
@@ -79,7 +81,7 @@ where
     };
     let tls = Negotiated::of(stream.get_ref().1);
     tracing::debug!(%ip, %host, %tls, "handshake done");
-    let connection = Arc::new(Connection { ip, host, site, device, via, place, tls });
+    let connection = Arc::new(Connection { ip, host, site, device, via, place, tls, framing: Arc::default() });
     http::serve(shared, stream, connection).await;
 }
 

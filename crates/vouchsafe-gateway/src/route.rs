@@ -24,6 +24,7 @@ use vouchsafe_runtime::body::{Body, boxed};
 use vouchsafe_runtime::internal::{Caller, OwnHost};
 use vouchsafe_runtime::limits::{MAX_OWN_BODY_BYTES, OWN_ANSWER_TIMEOUT};
 use vouchsafe_wire::canonical::CanonicalTarget;
+use vouchsafe_wire::framing::Fault;
 
 use crate::answer::{self, Form};
 use crate::decide::Observed;
@@ -64,6 +65,19 @@ async fn respond(shared: Arc<Shared>, connection: Arc<Connection>, request: Requ
         }
         Ok(asked) => dispatch(&shared, &connection, asked, request).await,
     }
+}
+
+/// Refuses a request of HTTP/1.1 whose framing is in doubt, so that nothing of it is known. It is the
+/// last on its connection.
+pub(crate) async fn refuse_unframed(shared: &Arc<Shared>, connection: &Connection, fault: Fault) -> Response<Body> {
+    let observed = Observed { ip: Some(connection.ip), protocol: "http/1.1", ..Observed::default() };
+    let case = Case { shared, connection, observed, form: Form::Problem };
+    let mut response = case.refuse(Reason::Ambiguous, Some(&format!("{fault}."))).await;
+    if matches!(fault, Fault::TooLong | Fault::TooManyFields) && response.status() == StatusCode::BAD_REQUEST {
+        *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    }
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn dispatch(

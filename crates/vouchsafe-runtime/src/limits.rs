@@ -10,6 +10,8 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Most header fields in one request.
 pub const MAX_HEADERS: usize = 100;
+/// Largest trailer section of a request in HTTP/1.1, bytes.
+pub const MAX_TRAILER_BYTES: usize = 8 * 1024;
 /// Streams that one HTTP/2 connection may have open.
 pub const MAX_H2_STREAMS: u32 = 128;
 /// Connections from all clients together.

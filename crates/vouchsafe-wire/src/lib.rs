@@ -5,6 +5,7 @@
 //! - [`authority`]: `host:port` of CONNECT, Host and `:authority`
 //! - [`canonical`]: one reading of an HTTP request, or none (`docs/spec/canonical-request.md`)
 //! - [`device`]: bodies of the device endpoints (`docs/spec/device.md`)
+//! - [`framing`]: where an HTTP/1.1 request ends and the next begins, strictly
 //! - [`resource`]: a resource as TOML and JSON (`docs/spec/manifest.md`)
 //! - [`spiffe`]: SPIFFE ids in certificates
 //! - [`spool`]: frames of the gateway's audit spool
@@ -16,6 +17,7 @@ pub mod audit;
 pub mod authority;
 pub mod canonical;
 pub mod device;
+pub mod framing;
 pub mod resource;
 pub mod spiffe;
 pub mod spool;

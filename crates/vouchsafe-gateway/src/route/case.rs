@@ -129,6 +129,14 @@ impl Case<'_> {
     pub(super) async fn failed(&self, permitted: &Permitted, error: &ForwardError) -> Response<Body> {
         let detail = chain(error);
         permitted.flow.set_detail(&detail);
+        if let Some(fault) = self.connection.framing.body_fault() {
+            // The client's own body broke off the exchange, not the upstream.
+            let decided = Decided::denied(Reason::Ambiguous, &self.shared.current.engine());
+            let words = format!("{fault}.");
+            let response = self.deny_subject(&decided, Some(permitted.permit.subject()), Some(&words)).await;
+            permitted.flow.set_status(response.status().as_u16());
+            return response;
+        }
         if let Some(reason) = permitted.flow.cut_reason() {
             let response = self.overtaken(&permitted.permit, reason).await;
             permitted.flow.set_status(response.status().as_u16());

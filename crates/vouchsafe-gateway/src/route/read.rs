@@ -14,7 +14,7 @@ use vouchsafe_wire::authority::Authority;
 use crate::answer::Form;
 use crate::decide::Observed;
 use crate::gateway::Shared;
-use crate::listen::Place;
+use crate::listen::{Framing, Place};
 use crate::names::Site;
 
 /// What is known of a connection once its handshake is over.
@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     pub(crate) tls: Negotiated,
     /// Its place among all connections; what outlives it keeps the place.
     pub(crate) place: Arc<Place>,
+    /// Where its requests begin and end, in HTTP/1.1.
+    pub(crate) framing: Arc<Framing>,
 }
 
 impl Connection {
