@@ -9,11 +9,12 @@ use vouchsafe_model::decision::{Decision, Outcome, Reason};
 use vouchsafe_model::id::{DecisionId, FlowId};
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::subject::SubjectFacts;
-use vouchsafe_policy::{Engine, OwnedDetail, Permit, PolicyFile, PolicySource, Request};
+use vouchsafe_policy::{Detail, Engine, Permit, PolicyFile, PolicySource, Request};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::Snapshot;
 use vouchsafe_runtime::tls::Negotiated;
 use vouchsafe_wire::audit::{Kind, Record};
+use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::facts::Ready;
 
@@ -62,17 +63,74 @@ pub(crate) fn compile(snapshot: &Snapshot) -> Option<Arc<Engine>> {
 /// One question to the policy engine, kept as long as its flow is open.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
-    pub(crate) resource: ResourceName,
-    pub(crate) action: Action,
-    pub(crate) ip: IpAddr,
-    pub(crate) detail: OwnedDetail,
+    resource: ResourceName,
+    action: Action,
+    ip: IpAddr,
+    what: What,
+}
+
+/// What is asked for. A question about a web request owns it in its canonical form, so that what is
+/// decided on and what is sent are one value.
+#[derive(Debug, Clone)]
+enum What {
+    Http { host: String, target: Arc<CanonicalTarget> },
+    Net { port: u16 },
+    Console { operation: String, target: Arc<CanonicalTarget> },
 }
 
 impl Question {
+    /// May this request be made to that web app?
+    pub(crate) fn http(
+        resource: ResourceName,
+        action: Action,
+        ip: IpAddr,
+        host: String,
+        target: CanonicalTarget,
+    ) -> Self {
+        Self { resource, action, ip, what: What::Http { host, target: Arc::new(target) } }
+    }
+
+    /// May a tunnel lead to that port?
+    pub(crate) fn net(resource: ResourceName, ip: IpAddr, port: u16) -> Self {
+        Self { resource, action: Action::NetConnect, ip, what: What::Net { port } }
+    }
+
+    /// May this be done in the console or API?
+    pub(crate) fn console(action: Action, ip: IpAddr, target: CanonicalTarget) -> Self {
+        let operation = format!("{} {}", target.method(), target.path());
+        Self {
+            resource: ResourceName::console(),
+            action,
+            ip,
+            what: What::Console { operation, target: Arc::new(target) },
+        }
+    }
+
+    /// The canonical request that is decided on, where there is one.
+    pub(crate) fn target(&self) -> Option<&Arc<CanonicalTarget>> {
+        match &self.what {
+            What::Http { target, .. } | What::Console { target, .. } => Some(target),
+            What::Net { .. } => None,
+        }
+    }
+
+    /// Decides. A path that an app may take for another one (`%2F`, `//`, `;`) needs a permit for
+    /// each of them; the permit that is given is for the one that will be sent.
     pub(crate) fn decide(&self, ready: &Ready) -> Result<Permit, Decision> {
-        let request =
-            Request { resource: &self.resource, action: self.action, ip: self.ip, detail: self.detail.as_detail() };
-        ready.prepared.decide(&request, clock::now())
+        let decide = |detail| {
+            let request = Request { resource: &self.resource, action: self.action, ip: self.ip, detail };
+            ready.prepared.decide(&request, clock::now())
+        };
+        match &self.what {
+            What::Http { host, target } => {
+                for path in target.other_readings() {
+                    let _also_permitted = decide(Detail::Http { method: target.method(), host, path })?;
+                }
+                decide(Detail::Http { method: target.method(), host, path: target.path() })
+            }
+            What::Net { port } => decide(Detail::Net { port: *port }),
+            What::Console { operation, .. } => decide(Detail::Console { operation }),
+        }
     }
 }
 

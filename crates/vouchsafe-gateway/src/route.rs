@@ -17,7 +17,7 @@ mod read;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Limited;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_runtime::body::{Body, boxed};
@@ -28,13 +28,14 @@ use vouchsafe_wire::framing::Fault;
 
 use crate::answer::{self, Form};
 use crate::decide::Observed;
-use crate::forward::body::{Watched, Way};
+use crate::forward::body::{self, Watched};
 use crate::gateway::Shared;
 use crate::names::Site;
-use crate::route::case::{Case, Permitted};
+use crate::route::case::Case;
 use crate::route::read::{Asked, Unreadable};
 use crate::sign_in;
 
+pub(crate) use crate::route::case::Permitted;
 pub(crate) use crate::route::read::{Connection, Via};
 
 /// Answers one request.
@@ -84,27 +85,28 @@ async fn dispatch(
     shared: &Arc<Shared>,
     connection: &Connection,
     asked: Asked,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Response<Body> {
     if request.method() == Method::CONNECT {
         return connect::serve(shared, connection, asked, request).await;
     }
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let target = match CanonicalTarget::parse(request.method().as_str(), target) {
+    let target = match read::target(&request, &asked.site) {
         Ok(target) => target,
         Err(why) => {
             let case = Case { shared, connection, observed: asked.observed, form: asked.form };
             return case.refuse(Reason::Ambiguous, Some(&why.to_string())).await;
         }
     };
+    // From here on there is the canonical request and no other.
+    *request.uri_mut() = Uri::default();
     match asked.site {
         Site::Own(host @ (OwnHost::Auth | OwnHost::Gateway)) => {
-            internal(shared, connection, host, &target, request, None).await
+            internal(shared, connection, host, Way::Open(target), request).await
         }
         Site::Own(host @ (OwnHost::Console | OwnHost::Api)) => {
-            console::serve(shared, connection, asked, &target, request, host).await
+            console::serve(shared, connection, asked, target, request, host).await
         }
-        Site::App(_) | Site::Nothing(_) => app::serve(shared, connection, asked, &target, request).await,
+        Site::App(_) | Site::Nothing(_) => app::serve(shared, connection, asked, target, request).await,
     }
 }
 
@@ -130,19 +132,43 @@ async fn own_path(
     sign_in::handle(&shared.names, &*shared.link, label, target, headers, device, connection.ip).await
 }
 
+/// By what right a request goes to the controller.
+enum Way {
+    /// It is open to everybody (sign-in) or proves itself to the controller (devices).
+    Open(CanonicalTarget),
+    /// It was decided on.
+    Permitted(Permitted),
+}
+
+impl Way {
+    fn target(&self) -> Option<&CanonicalTarget> {
+        match self {
+            Way::Open(target) => Some(target),
+            Way::Permitted(permitted) => permitted.target(),
+        }
+    }
+
+    fn permitted(&self) -> Option<&Permitted> {
+        match self {
+            Way::Open(_) => None,
+            Way::Permitted(permitted) => Some(permitted),
+        }
+    }
+}
+
 /// Hands a request to the controller, with the facts of its connection as typed extensions.
 async fn internal(
     shared: &Arc<Shared>,
     connection: &Connection,
     host: OwnHost,
-    target: &CanonicalTarget,
+    way: Way,
     request: Request<Body>,
-    permitted: Option<Permitted>,
 ) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
-    parts.uri = match target.to_target().parse() {
-        Ok(uri) => uri,
-        Err(_) => return answer::plain(StatusCode::BAD_REQUEST, "The request can't be read."),
+    let target = way.target().map(CanonicalTarget::to_target);
+    parts.uri = match target.and_then(|target| target.parse().ok()) {
+        Some(uri) => uri,
+        None => return answer::plain(StatusCode::BAD_REQUEST, "The request can't be read."),
     };
     parts.headers.remove(PROXY_AUTHORIZATION);
     parts.extensions.clear();
@@ -150,19 +176,20 @@ async fn internal(
         host,
         ip: connection.ip,
         device: connection.device().cloned(),
-        subject: permitted.as_ref().map(|permitted| Arc::clone(permitted.permit.subject())),
-        decision: permitted.as_ref().map(|permitted| permitted.decided.id),
+        subject: way.permitted().map(|permitted| Arc::clone(permitted.permit().subject())),
+        decision: way.permitted().map(Permitted::decision),
     });
     let body = boxed(Limited::new(body, MAX_OWN_BODY_BYTES));
     let call = shared.service.call(Request::from_parts(parts, body));
     let Ok(response) = tokio::time::timeout(OWN_ANSWER_TIMEOUT, call).await else {
         return answer::plain(StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive or to answer.");
     };
-    match permitted {
-        None => response,
-        Some(Permitted { flow, .. }) => {
+    match way {
+        Way::Open(_) => response,
+        Way::Permitted(permitted) => {
+            let flow = Arc::clone(permitted.flow());
             flow.set_status(response.status().as_u16());
-            response.map(|body| boxed(Watched::new(body, Way::Outward, flow)))
+            response.map(|body| boxed(Watched::new(body, body::Way::Outward, flow)))
         }
     }
 }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use vouchsafe_model::id::DeviceId;
+use vouchsafe_model::resource::PathRules;
 use vouchsafe_runtime::body::{Body, empty};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::ControlLink;
@@ -115,7 +116,7 @@ fn wanted_url(names: &Names, label: &str, wanted: &str) -> String {
         .decode(wanted)
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
-        .and_then(|text| CanonicalTarget::parse("GET", &text).ok())
+        .and_then(|text| CanonicalTarget::parse("GET", &text, PathRules::WIDEST).ok())
         .filter(|target| !target.path().starts_with(OWN_PREFIX))
         .map_or_else(|| "/".to_owned(), |target| target.to_target());
     format!("{}{target}", names.origin(label))

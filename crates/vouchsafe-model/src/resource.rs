@@ -115,6 +115,59 @@ pub struct HttpSpec {
     pub response_timeout: Duration,
     /// When the audit record of a request must be durable.
     pub audit: AuditTiming,
+    /// How its paths are read.
+    pub paths: PathRules,
+}
+
+/// What a web app needs its paths to be allowed. Strict by default: every leeway is a spelling that
+/// some servers read otherwise than others, so it is the owner's word on how this one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct PathRules {
+    /// `%2F` inside a segment.
+    pub encoded_slashes: Leeway,
+    /// `//`, but never at the beginning.
+    pub double_slashes: Leeway,
+    /// `;` and what follows it in a segment.
+    pub parameters: Leeway,
+    /// Whether upper and lower case are different paths.
+    pub case: PathCase,
+}
+
+impl PathRules {
+    /// No leeway, and case matters: the default.
+    pub const STRICT: Self = Self {
+        encoded_slashes: Leeway::Refused,
+        double_slashes: Leeway::Refused,
+        parameters: Leeway::Refused,
+        case: PathCase::Sensitive,
+    };
+    /// Every leeway that any resource can have: what is refused even so has no reading anywhere.
+    pub const WIDEST: Self = Self {
+        encoded_slashes: Leeway::Kept,
+        double_slashes: Leeway::Kept,
+        parameters: Leeway::Kept,
+        case: PathCase::Sensitive,
+    };
+}
+
+/// Whether a spelling that servers read in different ways is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Leeway {
+    /// A request that has it is refused.
+    #[default]
+    Refused,
+    /// It is kept as it is, and every reading of it must be permitted.
+    Kept,
+}
+
+/// Whether upper and lower case are different paths to an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PathCase {
+    /// They are.
+    #[default]
+    Sensitive,
+    /// They are the same: the path is decided on, recorded and sent in lower case.
+    Folded,
 }
 
 /// How a TCP service is reached.

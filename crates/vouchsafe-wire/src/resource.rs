@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::name::{ResourceGroupName, ResourceName, Tag};
 use vouchsafe_model::resource::{
-    AuditTiming, Endpoint, EndpointError, HostHeader, HttpSpec, IdentityHeaders, Resource, ResourceSpec, Sensitivity,
-    TcpSpec, UpstreamScheme,
+    AuditTiming, Endpoint, EndpointError, HostHeader, HttpSpec, IdentityHeaders, Leeway, PathCase, PathRules, Resource,
+    ResourceSpec, Sensitivity, TcpSpec, UpstreamScheme,
 };
 
 /// Text form of a resource. Members that keep their default may be left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceDoc {
     /// Name, first label of the host name.
@@ -51,6 +51,18 @@ pub struct ResourceDoc {
     /// `http` only: `soon` (default) or `before`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<String>,
+    /// `http` only: `refuse` (default) or `keep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoded_slashes: Option<String>,
+    /// `http` only: `refuse` (default) or `keep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub double_slashes: Option<String>,
+    /// `http` only: `refuse` (default) or `keep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_parameters: Option<String>,
+    /// `http` only: `sensitive` (default) or `fold`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_case: Option<String>,
 }
 
 /// Failure to accept a resource.
@@ -186,6 +198,28 @@ impl ResourceDoc {
                 Some("before") => AuditTiming::Before,
                 Some(other) => return Err(value("audit", other, "soon or before")),
             },
+            paths: self.path_rules(value)?,
+        })
+    }
+
+    fn path_rules(
+        &self,
+        value: &dyn Fn(&'static str, &str, &'static str) -> ResourceDocError,
+    ) -> Result<PathRules, ResourceDocError> {
+        let leeway = |member, given: &Option<String>| match given.as_deref() {
+            None | Some("refuse") => Ok(Leeway::Refused),
+            Some("keep") => Ok(Leeway::Kept),
+            Some(other) => Err(value(member, other, "refuse or keep")),
+        };
+        Ok(PathRules {
+            encoded_slashes: leeway("encoded_slashes", &self.encoded_slashes)?,
+            double_slashes: leeway("double_slashes", &self.double_slashes)?,
+            parameters: leeway("path_parameters", &self.path_parameters)?,
+            case: match self.path_case.as_deref() {
+                None | Some("sensitive") => PathCase::Sensitive,
+                Some("fold") => PathCase::Folded,
+                Some(other) => return Err(value("path_case", other, "sensitive or fold")),
+            },
         })
     }
 
@@ -196,6 +230,10 @@ impl ResourceDoc {
             ("identity_headers", self.identity_headers.is_some()),
             ("response_timeout", self.response_timeout.is_some()),
             ("audit", self.audit.is_some()),
+            ("encoded_slashes", self.encoded_slashes.is_some()),
+            ("double_slashes", self.double_slashes.is_some()),
+            ("path_parameters", self.path_parameters.is_some()),
+            ("path_case", self.path_case.is_some()),
         ];
         if let Some((member, _)) = misplaced.into_iter().find(|(_, present)| *present) {
             return Err(ResourceDocError::Misplaced { resource: self.name.clone(), member, kind: "tcp" });
@@ -218,12 +256,7 @@ impl ResourceDoc {
             tags: tags.iter().map(ToString::to_string).collect(),
             sensitivity: (*sensitivity != Sensitivity::default()).then(|| sensitivity.as_str().to_owned()),
             description: description.clone(),
-            port: None,
-            upstream_ca: None,
-            host_header: None,
-            identity_headers: None,
-            response_timeout: None,
-            audit: None,
+            ..Self::default()
         };
         match spec {
             ResourceSpec::Console => return None,
@@ -240,6 +273,7 @@ impl ResourceDoc {
                     identity_headers,
                     response_timeout,
                     audit,
+                    paths: PathRules { encoded_slashes, double_slashes, parameters, case },
                 } = http;
                 doc.upstream = format!("{}://{upstream}", scheme.as_str());
                 doc.upstream_ca = upstream_ca_pem.clone();
@@ -247,6 +281,11 @@ impl ResourceDoc {
                 doc.identity_headers = (*identity_headers == IdentityHeaders::Plain).then(|| "plain".to_owned());
                 doc.response_timeout = (response_timeout.as_secs() != 60).then_some(response_timeout.as_secs());
                 doc.audit = (*audit == AuditTiming::Before).then(|| "before".to_owned());
+                let kept = |leeway: &Leeway| (*leeway == Leeway::Kept).then(|| "keep".to_owned());
+                doc.encoded_slashes = kept(encoded_slashes);
+                doc.double_slashes = kept(double_slashes);
+                doc.path_parameters = kept(parameters);
+                doc.path_case = (*case == PathCase::Folded).then(|| "fold".to_owned());
             }
         }
         Some(doc)
@@ -266,6 +305,7 @@ mod tests {
         for json in [
             r#"{"name":"wiki","kind":"http","upstream":"http://127.0.0.1:3000"}"#,
             r#"{"name":"hr","kind":"http","upstream":"https://hr.internal:443","groups":["people"],"tags":["pii"],"sensitivity":"restricted","upstream_ca":"PEM","host_header":"upstream","identity_headers":"plain","response_timeout":5,"audit":"before","description":"HR"}"#,
+            r#"{"name":"git","kind":"http","upstream":"http://10.0.0.5:80","encoded_slashes":"keep","double_slashes":"keep","path_parameters":"keep","path_case":"fold"}"#,
             r#"{"name":"db","kind":"tcp","upstream":"10.0.0.5:5432","port":6543}"#,
         ] {
             let resource = doc(json).unwrap();
@@ -282,6 +322,9 @@ mod tests {
             (r#"{"name":"a","kind":"http","upstream":"http://169.254.169.254"}"#, "metadata"),
             (r#"{"name":"a","kind":"http","upstream":"http://h","sensitivity":"secret"}"#, "restricted"),
             (r#"{"name":"a","kind":"http","upstream":"http://h","senstivity":"public"}"#, "unknown field"),
+            (r#"{"name":"a","kind":"http","upstream":"http://h","encoded_slashes":"yes"}"#, "refuse or keep"),
+            (r#"{"name":"a","kind":"http","upstream":"http://h","path_case":"lower"}"#, "sensitive or fold"),
+            (r#"{"name":"a","kind":"tcp","upstream":"h:1","path_case":"fold"}"#, "no meaning"),
             (r#"{"name":"auth","kind":"http","upstream":"http://h"}"#, "vouchsafe's own"),
             (r#"{"name":"a","kind":"http","upstream":"http://h/path"}"#, "neither"),
         ] {

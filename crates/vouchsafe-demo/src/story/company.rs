@@ -172,15 +172,8 @@ fn resource(department: Department, name: String, kind: &str, upstream: String) 
         kind: kind.to_owned(),
         upstream,
         groups: vec![group.to_owned()],
-        tags: Vec::new(),
         sensitivity: Some(sensitivity.to_owned()),
-        description: String::new(),
-        port: None,
-        upstream_ca: None,
-        host_header: None,
-        identity_headers: None,
-        response_timeout: None,
-        audit: None,
+        ..ResourceDoc::default()
     }
 }
 

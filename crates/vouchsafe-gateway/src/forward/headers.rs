@@ -274,6 +274,7 @@ mod tests {
             identity_headers: IdentityHeaders::Plain,
             response_timeout: std::time::Duration::from_secs(1),
             audit: AuditTiming::Soon,
+            paths: vouchsafe_model::resource::PathRules::STRICT,
         };
         let facts = facts();
         to_upstream(

@@ -16,7 +16,6 @@ use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::{Body, boxed, empty};
 use vouchsafe_runtime::relay::relay;
 use vouchsafe_runtime::tls::{self, Credentials, ServerTrust, TlsError};
-use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::assertion::AssertionError;
 use crate::forward::body::{Watched, Way};
@@ -24,6 +23,7 @@ use crate::forward::dial::{self, DialError};
 use crate::forward::headers::{self, Facing};
 use crate::gateway::Shared;
 use crate::listen::Place;
+use crate::route::Permitted;
 use crate::watch::Flow;
 
 /// Failure to get an answer from the upstream.
@@ -69,7 +69,6 @@ pub(crate) enum Wanted {
 
 /// What goes upstream.
 pub(crate) struct Forward<'r> {
-    pub(crate) target: &'r CanonicalTarget,
     pub(crate) public_host: &'r str,
     pub(crate) ip: IpAddr,
     pub(crate) wanted: Wanted,
@@ -80,12 +79,14 @@ pub(crate) struct Forward<'r> {
 /// Sends the permitted request and returns the answer, its body still streaming.
 pub(crate) async fn forward(
     shared: &Arc<Shared>,
-    permit: &Permit,
-    flow: &Arc<Flow>,
+    permitted: &Permitted,
     what: Forward<'_>,
     mut incoming: Request<Body>,
 ) -> Result<Response<Body>, ForwardError> {
-    let ResourceSpec::Http(spec) = &permit.resource().spec else { return Err(ForwardError::NotHttp) };
+    let (permit, flow) = (permitted.permit(), permitted.flow());
+    let (ResourceSpec::Http(spec), Some(target)) = (&permit.resource().spec, permitted.target()) else {
+        return Err(ForwardError::NotHttp);
+    };
     let client_side = (what.wanted == Wanted::WebSocket).then(|| hyper::upgrade::on(&mut incoming));
     let (parts, body) = incoming.into_parts();
     let facing = Facing {
@@ -105,8 +106,8 @@ pub(crate) async fn forward(
         }
     };
     let mut request = Request::builder()
-        .method(what.target.method())
-        .uri(what.target.to_target().parse::<Uri>().map_err(http::Error::from)?)
+        .method(target.method())
+        .uri(target.to_target().parse::<Uri>().map_err(http::Error::from)?)
         .body(body)?;
     *request.headers_mut() = headers;
     let shares_connection = !authenticates_connection(request.headers(), &AUTHORIZATION);

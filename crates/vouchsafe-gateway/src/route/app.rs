@@ -6,8 +6,8 @@ use http::header::{ORIGIN, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
-use vouchsafe_model::resource::{AuditTiming, ResourceSpec};
-use vouchsafe_policy::{OwnedDetail, Permit};
+use vouchsafe_model::resource::{AuditTiming, PathRules, ResourceSpec};
+use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
@@ -28,7 +28,7 @@ pub(super) async fn serve(
     shared: &Arc<Shared>,
     connection: &Connection,
     asked: Asked,
-    target: &CanonicalTarget,
+    target: CanonicalTarget,
     request: Request<Body>,
 ) -> Response<Body> {
     let Asked { authority, site, form, mut observed } = asked;
@@ -36,7 +36,7 @@ pub(super) async fn serve(
     if target.path().starts_with(sign_in::OWN_PREFIX) {
         return match form {
             Form::Proxy => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
-            Form::Page | Form::Problem => own_path(shared, connection, site.label(), target, request.headers()).await,
+            Form::Page | Form::Problem => own_path(shared, connection, site.label(), &target, request.headers()).await,
         };
     }
     let wanted = wanted(&request);
@@ -44,7 +44,7 @@ pub(super) async fn serve(
     observed.method = Some(target.method().to_owned());
     observed.path = Some(target.path().to_owned());
     observed.action = Some(action);
-    let case = Case { shared, connection, observed, form };
+    let mut case = Case { shared, connection, observed, form };
     if wanted == Wanted::WebSocket && !proxied && cross_origin(shared, &site, request.headers()) {
         // A page of another site made this browser's cookie come along (G5).
         let words = "A WebSocket may be opened only from the app's own pages.";
@@ -59,31 +59,50 @@ pub(super) async fn serve(
     let device = connection.device();
     let asker = match shared.authenticator.subject(presented, audience, device, &shared.facts, &engine).await {
         Ok((credential, ready)) => Asker { credential, ready, audience: audience.to_owned(), seen },
-        Err(reason) => return demand_sign_in(&case, reason, site.label(), target).await,
+        Err(reason) => return demand_sign_in(&case, reason, site.label(), &target).await,
     };
+    let rules = match &site {
+        Site::App(name) => engine.resource(name).map_or(PathRules::STRICT, |resource| match &resource.spec {
+            ResourceSpec::Http(http) => http.paths,
+            ResourceSpec::Tcp(_) | ResourceSpec::Console => PathRules::STRICT,
+        }),
+        Site::Nothing(_) | Site::Own(_) => PathRules::STRICT,
+    };
+    let target = match target.under(rules) {
+        Ok(target) if !leads_to_own_path(&target) => target,
+        Ok(_) => {
+            return case.refuse(Reason::Ambiguous, Some("some servers would take this path for one of ours")).await;
+        }
+        Err(why) => return case.refuse(Reason::Ambiguous, Some(&why.to_string())).await,
+    };
+    case.observed.path = Some(target.path().to_owned());
     let resource = match &site {
         Site::App(name) => name.clone(),
         Site::Nothing(_) | Site::Own(_) => {
             return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
         }
     };
-    let detail =
-        OwnedDetail::Http { method: target.method().to_owned(), host: authority.host, path: target.path().to_owned() };
-    let question = Question { resource, action, ip: connection.ip, detail };
+    let question = Question::http(resource, action, connection.ip, authority.host, target);
     let permitted = match case.permit(question, asker, record_until).await {
         Ok(permitted) => permitted,
         Err(response) => return response,
     };
     let public_host = shared.names.host_and_port(site.label());
-    let what =
-        Forward { target, public_host: &public_host, ip: connection.ip, wanted, place: Arc::clone(&connection.place) };
-    match forward(shared, &permitted.permit, &permitted.flow, what, request).await {
+    let what = Forward { public_host: &public_host, ip: connection.ip, wanted, place: Arc::clone(&connection.place) };
+    match forward(shared, &permitted, what, request).await {
         Ok(response) => {
-            permitted.flow.set_status(response.status().as_u16());
+            permitted.flow().set_status(response.status().as_u16());
             response
         }
         Err(error) => case.failed(&permitted, &error).await,
     }
+}
+
+/// Whether a path in another case or reading is one that we answer ourselves: then it is not the
+/// app's either.
+fn leads_to_own_path(target: &CanonicalTarget) -> bool {
+    let mut paths = target.other_readings().iter().map(String::as_str).chain([target.path()]);
+    paths.any(|path| path.starts_with(sign_in::OWN_PREFIX))
 }
 
 /// When the record of an HTTP decision must be on disk, as the resource says.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use http::Response;
 use vouchsafe_model::decision::Reason;
-use vouchsafe_model::id::FlowId;
+use vouchsafe_model::id::{DecisionId, FlowId};
 use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
+use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::answer::{self, Form};
 use crate::decide::{self, Decided, Observed, Question};
@@ -38,10 +39,36 @@ pub(super) struct Asker {
 }
 
 /// A permitted flow: registered, its decision recorded, and still permitted after that.
-pub(super) struct Permitted {
-    pub(super) permit: Permit,
-    pub(super) flow: Arc<Flow>,
-    pub(super) decided: Decided,
+///
+/// Only [`Case::permit`] makes one, and it keeps the canonical request that was decided on: what is
+/// forwarded is taken from here, so it can't be another one (I2).
+pub(crate) struct Permitted {
+    permit: Permit,
+    flow: Arc<Flow>,
+    decided: Decided,
+    target: Option<Arc<CanonicalTarget>>,
+}
+
+impl Permitted {
+    /// What may be done, to what, by whom.
+    pub(crate) fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// The flow, as the watch knows it.
+    pub(crate) fn flow(&self) -> &Arc<Flow> {
+        &self.flow
+    }
+
+    /// Id of the decision.
+    pub(crate) fn decision(&self) -> DecisionId {
+        self.decided.id
+    }
+
+    /// The request that was decided on; `None` for a tunnel.
+    pub(crate) fn target(&self) -> Option<&CanonicalTarget> {
+        self.target.as_deref()
+    }
 }
 
 impl Case<'_> {
@@ -97,6 +124,7 @@ impl Case<'_> {
         let until = until(&permit);
         let record = decide::record(&decided, &self.observed, Some(permit.subject()), Some(id));
         let device = self.connection.device().cloned();
+        let target = question.target().map(Arc::clone);
         let basis = Basis { question, credential: asker.credential, audience: asker.audience, device };
         let flow = Flow::open(self.shared, id, basis.clone(), &permit, &decided, &self.observed);
         let receipt = match self.shared.recorder.record(record, until).await {
@@ -114,7 +142,7 @@ impl Case<'_> {
             flow.set_cut(reason);
             return Err(self.overtaken(&permit, reason).await);
         }
-        Ok(Permitted { permit, flow, decided })
+        Ok(Permitted { permit, flow, decided, target })
     }
 
     /// A change overtook a permit before its request was answered: that is a second decision, with a

@@ -7,7 +7,6 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::ResourceSpec;
-use vouchsafe_policy::OwnedDetail;
 use vouchsafe_runtime::body::{Body, empty};
 use vouchsafe_runtime::internal::ProvenDevice;
 use vouchsafe_wire::authority::{ANY_PORT, ANY_PORT_HEADER, Authority};
@@ -68,21 +67,20 @@ pub(super) async fn serve(
     let (Some(resource), true) = (resource, is_tcp) else {
         return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
     };
-    let detail = OwnedDetail::Net { port };
-    let question = Question { resource, action: Action::NetConnect, ip: connection.ip, detail };
+    let question = Question::net(resource, connection.ip, port);
     let permitted = match case.permit(question, asker, |_| Until::Durable).await {
         Ok(permitted) => permitted,
         Err(response) => return response,
     };
     let dialled = tokio::select! {
-        dialled = dial::connect(&permitted.permit, &shared.own_ports) => dialled.map_err(ForwardError::from),
-        () = permitted.flow.cut().cancelled() => Err(ForwardError::Cut),
+        dialled = dial::connect(permitted.permit(), &shared.own_ports) => dialled.map_err(ForwardError::from),
+        () = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
     };
     match dialled {
         Ok(upstream) => {
-            permitted.flow.set_status(200);
+            permitted.flow().set_status(200);
             let place = Arc::clone(&connection.place);
-            tunnel::join(shared, permitted.flow, hyper::upgrade::on(request), upstream, place);
+            tunnel::join(shared, Arc::clone(permitted.flow()), hyper::upgrade::on(request), upstream, place);
             Response::new(empty())
         }
         Err(error) => case.failed(&permitted, &error).await,

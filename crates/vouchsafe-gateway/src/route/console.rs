@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use vouchsafe_model::action::Action;
-use vouchsafe_model::name::ResourceName;
-use vouchsafe_policy::OwnedDetail;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::internal::OwnHost;
 use vouchsafe_wire::canonical::CanonicalTarget;
@@ -17,20 +15,20 @@ use crate::gateway::Shared;
 use crate::record::Until;
 use crate::route::case::{Asker, Case};
 use crate::route::read::{Asked, Connection};
-use crate::route::{demand_sign_in, internal, own_path};
+use crate::route::{Way, demand_sign_in, internal, own_path};
 use crate::sign_in;
 
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     connection: &Connection,
     asked: Asked,
-    target: &CanonicalTarget,
+    target: CanonicalTarget,
     request: Request<Body>,
     host: OwnHost,
 ) -> Response<Body> {
     let label = host.label();
     if host == OwnHost::Console && target.path().starts_with(sign_in::OWN_PREFIX) {
-        return own_path(shared, connection, label, target, request.headers()).await;
+        return own_path(shared, connection, label, &target, request.headers()).await;
     }
     let action = match target.method() {
         "GET" | "HEAD" => Action::ConsoleRead,
@@ -50,15 +48,9 @@ pub(super) async fn serve(
     let device = connection.device();
     let asker = match shared.authenticator.subject(presented, audience, device, &shared.facts, &engine).await {
         Ok((credential, ready)) => Asker { credential, ready, audience: audience.to_owned(), seen },
-        Err(reason) => return demand_sign_in(&case, reason, label, target).await,
+        Err(reason) => return demand_sign_in(&case, reason, label, &target).await,
     };
-    let operation = format!("{} {}", target.method(), target.path());
-    let question = Question {
-        resource: ResourceName::console(),
-        action,
-        ip: connection.ip,
-        detail: OwnedDetail::Console { operation },
-    };
+    let question = Question::console(action, connection.ip, target);
     // A change must not take effect before its decision is on disk (DESIGN §9).
     let until = match action {
         Action::ConsoleRead => Until::Written,
@@ -68,5 +60,5 @@ pub(super) async fn serve(
         Ok(permitted) => permitted,
         Err(response) => return response,
     };
-    internal(shared, connection, host, target, request, Some(permitted)).await
+    internal(shared, connection, host, Way::Permitted(permitted), request).await
 }

@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{Method, Request, Version};
+use vouchsafe_model::resource::PathRules;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{OwnHost, ProvenDevice};
 use vouchsafe_runtime::tls::Negotiated;
 use vouchsafe_wire::authority::Authority;
+use vouchsafe_wire::canonical::{Ambiguity, CanonicalTarget};
 
 use crate::answer::Form;
 use crate::decide::Observed;
@@ -84,6 +86,13 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
             return Err(ambiguous("the body may be framed by Content-Length or by `chunked`, and by nothing else"));
         }
     }
+    let mut expectations = headers.get_all(EXPECT).iter();
+    if let Some(one) = expectations.next()
+        && (expectations.next().is_some() || !one.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
+        // An expectation that the library does not know would be met by silence (RFC 9110 §10.1.1).
+        return Err(ambiguous("the only expectation that can be met is `100-continue`"));
+    }
     let target = request.uri();
     let well_formed = match *request.method() {
         Method::CONNECT => target.authority().is_some() && target.path_and_query().is_none(),
@@ -124,6 +133,17 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
     };
     let observed = observed(connection, request, &authority, label);
     Ok(Asked { authority, site, form, observed })
+}
+
+/// The canonical target, under the widest rules that a resource of this site may have. Its own are
+/// asked once it is known who asks: what they are is not for everybody to find out.
+pub(super) fn target<B>(request: &Request<B>, site: &Site) -> Result<CanonicalTarget, Ambiguity> {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let rules = match site {
+        Site::App(_) | Site::Nothing(_) => PathRules::WIDEST,
+        Site::Own(_) => PathRules::STRICT,
+    };
+    CanonicalTarget::parse(request.method().as_str(), target, rules)
 }
 
 /// The one authority of a request: `:authority` or absolute form, and `Host`, must agree.

@@ -46,6 +46,7 @@ pub(crate) fn http(text: &str, groups: &[&str]) -> Resource {
         identity_headers: IdentityHeaders::default(),
         response_timeout: Duration::from_secs(30),
         audit: AuditTiming::default(),
+        paths: vouchsafe_model::resource::PathRules::STRICT,
     };
     resource(text, groups, ResourceSpec::Http(spec))
 }

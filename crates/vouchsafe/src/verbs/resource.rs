@@ -190,12 +190,7 @@ impl Add {
             tags: common.tags.iter().map(ToString::to_string).collect(),
             sensitivity: common.sensitivity.map(Sensitivity::word),
             description: common.description,
-            port: None,
-            upstream_ca: None,
-            host_header: None,
-            identity_headers: None,
-            response_timeout: None,
-            audit: None,
+            ..ResourceDoc::default()
         };
         Ok(match self {
             Add::Tcp { name, upstream, common, port } => ResourceDoc { port, ..doc(name, "tcp", upstream, common) },
@@ -266,6 +261,10 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
         identity_headers,
         response_timeout,
         audit,
+        encoded_slashes,
+        double_slashes,
+        path_parameters,
+        path_case,
     } = resource;
     let safe = |text: &str| clean(text).into_owned();
     let mut facts = vec![
@@ -282,6 +281,10 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
     also("identity", identity_headers.clone());
     also("time-out", response_timeout.map(|seconds| format!("{seconds} s")));
     also("audit", audit.clone());
+    also("encoded slashes", encoded_slashes.clone());
+    also("double slashes", double_slashes.clone());
+    also("path parameters", path_parameters.clone());
+    also("path case", path_case.clone());
     also("description", (!description.is_empty()).then(|| description.clone()));
     call.out.line(&call.out.paint(Style::Bold, &clean(name)))?;
     call.out.facts(&facts)

@@ -5,6 +5,7 @@
 mod authority;
 mod framing;
 mod identity;
+mod paths;
 mod probe;
 mod strict;
 mod target;
