@@ -4,7 +4,15 @@
 //! space, integers only, no member whose value is absent. These bytes are what is hashed, signed
 //! and kept, so a record is serialised exactly once, where it is made, and never again.
 
+mod member;
+mod scan;
+mod write;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::member::Member;
+pub use self::scan::{Scanned, scan};
+pub use self::write::{Draft, Members, Ready, canonical_text};
 
 /// Longest canonical form, in bytes: an entry of a C2SP `tlog-tiles` bundle carries a
 /// 16-bit length.
@@ -156,6 +164,9 @@ pub struct Record {
     /// Code of the reason ([`vouchsafe_model::decision::Reason::code`]).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// How many more denials like this one the record stands for, of one source and second.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub repeated: Option<u64>,
     /// Name of the resource, as asked for when it does not exist.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub resource: Option<String>,
@@ -234,6 +245,7 @@ impl Record {
             port: None,
             protocol: None,
             reason: None,
+            repeated: None,
             resource: None,
             seq: 0,
             session: None,
@@ -257,9 +269,12 @@ impl Record {
     /// # Errors
     /// None that is known; the type leaves room for what the serialiser may say.
     pub fn to_canonical(&self) -> Result<Vec<u8>, RecordError> {
+        let mut bytes = self.bytes();
+        if bytes.len() <= MAX_RECORD_BYTES {
+            return Ok(bytes);
+        }
         let mut record = self.clone();
         record.shorten();
-        let mut bytes = record.bytes()?;
         // Each text shrinks to 64 bytes and each list to eight such entries. Even if each of these
         // bytes is escaped with six, that is far below the limit.
         let list_steps = (1..=5).map(|step| (MAX_LIST_ENTRIES >> step, MAX_TEXT_BYTES >> step, MAX_TEXT_BYTES));
@@ -270,7 +285,7 @@ impl Record {
             }
             record.shorten_lists(most, entry_bytes);
             record.shorten_texts(text_bytes);
-            bytes = record.bytes()?;
+            bytes = record.bytes();
         }
         if bytes.len() > MAX_RECORD_BYTES {
             return Err(RecordError::TooLong { bytes: bytes.len() });
@@ -278,8 +293,11 @@ impl Record {
         Ok(bytes)
     }
 
-    fn bytes(&self) -> Result<Vec<u8>, RecordError> {
-        serde_json::to_vec(self).map_err(RecordError::Unreadable)
+    /// With each text and list cut to its own limit.
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(1_024);
+        self.write(&mut bytes);
+        bytes
     }
 
     /// Reads canonical bytes back.
@@ -291,7 +309,7 @@ impl Record {
             return Err(RecordError::TooLong { bytes: bytes.len() });
         }
         let record: Self = serde_json::from_slice(bytes).map_err(RecordError::Unreadable)?;
-        if record.to_canonical()? == bytes { Ok(record) } else { Err(RecordError::NotCanonical) }
+        if record.v == FORMAT && record.to_canonical()? == bytes { Ok(record) } else { Err(RecordError::NotCanonical) }
     }
 
     fn shorten(&mut self) {
@@ -376,7 +394,62 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn full() -> Record {
+    /// Any record that a source could make, with texts that need escapes.
+    pub(super) fn any_record() -> impl Strategy<Value = Record> {
+        let text = || prop_oneof![Just(None), Just(Some("x".to_owned())), "[ -~]{0,40}".prop_map(Some), any::<Option<String>>()];
+        let list = || prop_oneof![Just(Vec::new()), proptest::collection::vec(any::<String>(), 0..3)];
+        let number = any::<Option<u64>>;
+        let texts = proptest::collection::vec(text(), 18);
+        let lists = proptest::collection::vec(list(), 4);
+        let numbers = proptest::collection::vec(number(), 7);
+        let rest = (any::<String>(), any::<u64>(), any::<u64>(), any::<Option<u16>>(), any::<Option<u16>>());
+        (texts, lists, numbers, rest, 0..Kind::ALL.len()).prop_map(|(texts, lists, numbers, rest, kind)| {
+            let (mut texts, mut lists, mut numbers) = (texts.into_iter(), lists.into_iter(), numbers.into_iter());
+            let (mut text, mut list, mut number) =
+                (|| texts.next().unwrap(), || lists.next().unwrap(), || numbers.next().unwrap());
+            let (source, seq, time_us, port, status) = rest;
+            Record {
+                action: text(),
+                advice: list(),
+                auth_methods: list(),
+                auth_time_us: number(),
+                bytes_in: number(),
+                bytes_out: number(),
+                detail: text(),
+                device: text(),
+                duration_us: number(),
+                epoch: number(),
+                flow: text(),
+                grade: text(),
+                groups: list(),
+                host: text(),
+                id: text(),
+                ip: text(),
+                kind: Kind::ALL[kind],
+                method: text(),
+                outcome: text(),
+                path: text(),
+                policies: list(),
+                policy_version: number(),
+                port,
+                protocol: text(),
+                reason: text(),
+                repeated: number(),
+                resource: text(),
+                seq,
+                session: text(),
+                source,
+                status,
+                target: text(),
+                time_us,
+                user: text(),
+                v: FORMAT,
+                words: text(),
+            }
+        })
+    }
+
+    pub(super) fn full() -> Record {
         let mut record = Record::new(Kind::Decision, 1_790_000_000_000_000);
         record.id = Some("dec_00000000000000000000000001".into());
         record.source = "gtw_00000000000000000000000002".into();
@@ -421,6 +494,7 @@ mod tests {
         record.flow = Some("flw_x".into());
         record.policies = vec!["p".into()];
         record.port = Some(5432);
+        record.repeated = Some(4);
         record.status = Some(403);
         record.target = Some("user/alice".into());
         record.tls = Some("1.3 X25519MLKEM768".into());
@@ -526,6 +600,18 @@ mod tests {
     }
 
     proptest! {
+        /// The writer's bytes are those of the JSON library: RFC 8785 for the types of a record.
+        #[test]
+        fn what_is_written_is_what_serde_writes(record in any_record()) {
+            let bytes = record.to_canonical().unwrap();
+            prop_assert_eq!(&bytes, &serde_json::to_vec(&record).unwrap());
+            let mut frame = Vec::new();
+            Draft::of(&record, &record.source).unwrap().push_frame(record.seq, &mut frame);
+            let mut expected = Vec::new();
+            crate::spool::push_frame(&mut expected, &bytes);
+            prop_assert_eq!(frame, expected);
+        }
+
         #[test]
         fn any_text_round_trips(path in "\\PC{0,300}", words in any::<String>()) {
             let mut record = full();

@@ -27,10 +27,18 @@ pub enum Frame<'b> {
 /// Appends one frame. The payload must not be longer than [`MAX_RECORD_BYTES`]; a longer one
 /// would read back as [`Frame::Broken`].
 pub fn push_frame(out: &mut Vec<u8>, payload: &[u8]) {
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    out.extend_from_slice(&frame_header(payload));
     out.extend_from_slice(payload);
+}
+
+/// What stands in front of a payload.
+#[must_use]
+pub fn frame_header(payload: &[u8]) -> [u8; HEADER_BYTES] {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut header = [0; HEADER_BYTES];
+    let both = length.to_le_bytes().into_iter().chain(crc32fast::hash(payload).to_le_bytes());
+    header.iter_mut().zip(both).for_each(|(to, from)| *to = from);
+    header
 }
 
 /// Reads the frame at the start of `bytes`.
