@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are what the program is for")]
 
+mod audit;
 mod contenders;
 mod cpu;
 mod decisions;
@@ -19,6 +20,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let wants = |part: &str| only.as_deref().is_none_or(|only| only == part);
     if wants("decisions") {
         decisions::run()?;
+    }
+    if wants("audit") {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.block_on(audit::run())?;
     }
     if wants("http") {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

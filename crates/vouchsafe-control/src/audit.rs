@@ -7,16 +7,18 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::clock;
+use vouchsafe_runtime::link::RecordBatch;
 use vouchsafe_wire::api::{AuditPage, AuditQuery};
-use vouchsafe_wire::audit::{Kind, Record, RecordError};
+use vouchsafe_wire::audit::{Kind, Record};
 
 use crate::administrator::shortened;
 use crate::context::Context;
 use crate::directory::{Actor, DirectoryError, devices};
-use crate::store::audit::{Filter, Span};
-use crate::store::{StoreError, audit as rows};
+use crate::log::{self, Filter, Span, TakeError};
+use crate::store::{StoreError, blocking};
 
 /// Records that one page has unless asked otherwise.
 const DEFAULT_LIMIT: u32 = 100;
@@ -49,44 +51,14 @@ pub(crate) enum AuditError {
 /// Refusal of what a gateway delivered; nothing of the batch is kept.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliveryError {
-    /// Not the canonical bytes of a record.
-    #[error("record {seq} of {gateway} is malformed")]
-    Malformed {
+    /// Something about a record is wrong, or the log failed.
+    #[error("records of {gateway} are not taken")]
+    Refused {
         /// Who delivered it.
         gateway: GatewayId,
-        /// Its number.
-        seq: u64,
-        /// What is wrong with it.
+        /// What is wrong.
         #[source]
-        source: RecordError,
-    },
-    /// The record says it is another's, or of another number.
-    #[error("record {seq} of {gateway} says that it is record {claimed_seq} of `{claimed}`")]
-    NotItsOwn {
-        /// Who delivered it.
-        gateway: GatewayId,
-        /// Under which number.
-        seq: u64,
-        /// Whose it says it is.
-        claimed: String,
-        /// Which number it says it has.
-        claimed_seq: u64,
-    },
-    /// Two records of one number.
-    #[error("record {seq} of {gateway} is known already with other content")]
-    Altered {
-        /// Who delivered it.
-        gateway: GatewayId,
-        /// Its number.
-        seq: u64,
-    },
-    /// Numbers do not rise.
-    #[error("record {seq} of {gateway} follows a higher number")]
-    OutOfOrder {
-        /// Who delivered it.
-        gateway: GatewayId,
-        /// Its number.
-        seq: u64,
+        source: TakeError,
     },
     /// The store failed.
     #[error(transparent)]
@@ -95,47 +67,37 @@ pub(crate) enum DeliveryError {
 
 /// Takes in a batch from a gateway: all of it or, when any record is refused, nothing. Records that
 /// are known are skipped. Returns the highest number up to which all that came are durable.
-pub(crate) async fn deliver(
-    context: &Context,
-    gateway: GatewayId,
-    records: &[(u64, Vec<u8>)],
-) -> Result<u64, DeliveryError> {
-    let source = gateway.to_string();
-    let mut write = context.store.write().await?;
-    let mut highest = rows::last_seq(write.connection(), &source).await?;
-    let mut previous = None;
-    for (seq, bytes) in records {
-        let seq = *seq;
-        if previous.is_some_and(|previous| previous >= seq) {
-            return Err(DeliveryError::OutOfOrder { gateway, seq });
-        }
-        previous = Some(seq);
-        let record =
-            Record::from_canonical(bytes).map_err(|source| DeliveryError::Malformed { gateway, seq, source })?;
-        if record.source != source || record.seq != seq {
-            let (claimed, claimed_seq) = (shortened(&record.source), record.seq);
-            return Err(DeliveryError::NotItsOwn { gateway, seq, claimed, claimed_seq });
-        }
-        if !rows::insert(write.connection(), &record, bytes).await? {
-            match rows::bytes_of(write.connection(), &source, seq).await? {
-                Some(known) if known == *bytes => {}
-                Some(_) | None => return Err(DeliveryError::Altered { gateway, seq }),
-            }
-        }
-        if seq > highest + 1 {
-            // The gateway keeps what was not acknowledged, so this means a lost disk on one side.
-            tracing::error!(%gateway, from = highest + 1, to = seq - 1, "audit records never arrived");
-            let mut gap = Actor::Controller.record(Kind::Lifecycle, clock::now());
-            gap.action = Some("audit.gap".to_owned());
-            gap.outcome = Some("failed".to_owned());
-            gap.target = Some(format!("gateway/{gateway}"));
-            gap.detail = Some(format!("records {} to {} never arrived", highest + 1, seq - 1));
-            write.audit(gap);
-        }
-        highest = highest.max(seq);
+pub(crate) async fn deliver(context: &Context, gateway: GatewayId, batch: RecordBatch) -> Result<u64, DeliveryError> {
+    let (log, name) = (context.store.log().clone(), gateway.to_string());
+    let known = log.last_seq(&name);
+    let RecordBatch { first_seq, count, frames } = batch;
+    if count == 0 {
+        return Ok(known);
     }
-    write.commit().await?;
-    Ok(highest)
+    if first_seq > known + 1 {
+        // Only for records that are in order is it worth telling that some are missing before them.
+        let (name, checked) = (name.clone(), frames.clone());
+        let check = blocking(move || log::check(&name, first_seq, &checked).map(drop)).await?;
+        check.map_err(|source| DeliveryError::Refused { gateway, source })?;
+        record_gap(context, gateway, known + 1, first_seq - 1).await?;
+    }
+    let taken = blocking(move || log.take_in(&name, first_seq, &frames)).await?;
+    taken.map_err(|source| DeliveryError::Refused { gateway, source })
+}
+
+/// Records that records never arrived. The gateway keeps what was not acknowledged, so this means a
+/// lost disk on one side. It is told before what comes behind the gap is taken in: a crash in
+/// between makes it be told twice rather than not at all.
+async fn record_gap(context: &Context, gateway: GatewayId, from: u64, to: u64) -> Result<(), StoreError> {
+    tracing::error!(%gateway, from, to, "audit records never arrived");
+    let mut gap = Actor::Controller.record(Kind::Lifecycle, clock::now());
+    gap.action = Some("audit.gap".to_owned());
+    gap.outcome = Some("failed".to_owned());
+    gap.target = Some(format!("gateway/{gateway}"));
+    gap.detail = Some(format!("records {from} to {to} never arrived"));
+    let mut write = context.store.write().await?;
+    write.audit(gap);
+    write.commit().await
 }
 
 /// Answers a question, newest first, and records that it was asked.
@@ -145,10 +107,9 @@ pub(crate) async fn query(context: &Context, query: &AuditQuery, by: &Actor) -> 
     let filter = filter_of(&mut read, query).await?;
     drop(read);
     record_read(context, query, "audit.query", by).await?;
-    let mut read = context.store.read().await?;
     // One more than asked for tells whether there is another page.
     let span = Span::Before(query.after.unwrap_or(u64::MAX));
-    let mut found = rows::read(&mut read, &filter, span, limit + 1).await?;
+    let mut found = read_log(context, filter, span, limit + 1).await?;
     let more = found.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next = found.last().map(|(position, _)| *position).filter(|_| more);
@@ -162,7 +123,7 @@ pub(crate) async fn query(context: &Context, query: &AuditQuery, by: &Actor) -> 
 /// Follows the log: the newest `limit` matching records (none unless asked for), or all behind
 /// position `after`, and then each new one, as lines of canonical JSON. Ends when the role drains.
 ///
-/// Lines are read from the table by position, so a reader that is slow misses nothing and holds
+/// Lines are read from the log by position, so a reader that is slow misses nothing and holds
 /// no memory: it only lags.
 pub(crate) async fn tail(
     context: &Context,
@@ -174,20 +135,18 @@ pub(crate) async fn tail(
     let filter = filter_of(&mut read, query).await?;
     drop(read);
     record_read(context, query, "audit.tail", by).await?;
-    let mut recorded = context.store.recorded();
-    let newest = *recorded.borrow_and_update();
-    let mut read = context.store.read().await?;
+    let mut grown = context.store.log().grown();
+    let size = *grown.borrow_and_update();
     let mut first = match query.after {
         Some(_) => Vec::new(),
-        None => rows::read(&mut read, &filter, Span::Before(newest.saturating_add(1)), limit).await?,
+        None => read_log(context, filter.clone(), Span::Before(size), limit).await?,
     };
-    drop(read);
     first.reverse();
     let follower = Follower {
         context: context.clone(),
         filter,
-        position: query.after.unwrap_or(newest),
-        recorded,
+        next: query.after.map_or(size, |after| after.saturating_add(1)),
+        grown,
         lines: first.into_iter().map(|(_, bytes)| line(bytes)).collect(),
     };
     Ok(unfold(follower, |mut follower| async move { follower.next().await.map(|line| (line, follower)) }))
@@ -201,8 +160,9 @@ fn line(mut bytes: Vec<u8>) -> Bytes {
 struct Follower {
     context: Context,
     filter: Filter,
-    position: u64,
-    recorded: watch::Receiver<u64>,
+    /// Position of the next record to look at.
+    next: u64,
+    grown: watch::Receiver<u64>,
     lines: VecDeque<Bytes>,
 }
 
@@ -212,28 +172,42 @@ impl Follower {
             if let Some(line) = self.lines.pop_front() {
                 return Some(Ok(line));
             }
-            let newest = *self.recorded.borrow_and_update();
-            if self.position < newest {
-                if let Err(error) = self.read(newest).await {
+            let size = *self.grown.borrow_and_update();
+            if self.next < size {
+                if let Err(error) = self.read(size).await {
                     return Some(Err(error));
                 }
                 continue;
             }
             tokio::select! {
-                changed = self.recorded.changed() => changed.ok()?,
+                changed = self.grown.changed() => changed.ok()?,
                 () = self.context.tasks.draining() => return None,
             }
         }
     }
 
-    async fn read(&mut self, newest: u64) -> Result<(), StoreError> {
-        let mut read = self.context.store.read().await?;
-        let found = rows::read(&mut read, &self.filter, Span::Between(self.position, newest), TAIL_BATCH).await?;
+    async fn read(&mut self, size: u64) -> Result<(), StoreError> {
+        let span = Span::Between(self.next, size);
+        let found = read_log(&self.context, self.filter.clone(), span, TAIL_BATCH).await?;
         let full = found.len() >= usize::try_from(TAIL_BATCH).unwrap_or(usize::MAX);
-        self.position = found.last().map(|(position, _)| *position).filter(|_| full).unwrap_or(newest);
+        self.next = found.last().map(|(position, _)| position + 1).filter(|_| full).unwrap_or(size);
         self.lines.extend(found.into_iter().map(|(_, bytes)| line(bytes)));
         Ok(())
     }
+}
+
+/// Reads the log apart from the tasks, until it is done or nobody waits for it any more.
+async fn read_log(
+    context: &Context,
+    filter: Filter,
+    span: Span,
+    limit: u32,
+) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    let log = context.store.log().clone();
+    let waiting = CancellationToken::new();
+    let (cancelled, _guard) = (waiting.clone(), waiting.drop_guard());
+    let found = blocking(move || log.read(&filter, span, limit, &|| cancelled.is_cancelled())).await?;
+    Ok(found?)
 }
 
 fn limit_of(query: &AuditQuery, default: u32) -> Result<u32, AuditError> {

@@ -7,6 +7,7 @@
 //! - `ca`: the own certificate authority and every other private key
 //! - `administrator`: resources, grants, versions of the policy, plan and apply, explain
 //! - `audit`: taking in records, asking for them, following them
+//! - `log`: the audit log's files
 //! - `link`: what gateways ask (implements `vouchsafe_runtime::link::ControlLink`)
 //! - `api`: the administrator's API; `admin_socket`: the same for the owner of the machine
 //! - `console`: pages of `console.<domain>`
@@ -24,6 +25,7 @@ mod controller;
 mod directory;
 mod identity;
 mod link;
+mod log;
 mod pages;
 mod store;
 #[cfg(test)]

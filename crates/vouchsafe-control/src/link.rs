@@ -12,7 +12,7 @@ use vouchsafe_model::id::{DeviceId, GatewayId};
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::{
-    BoxFuture, Change, ControlLink, Credential, KnownSubject, LinkError, NoSubject, RedeemedCode, Snapshot,
+    BoxFuture, Change, ControlLink, Credential, KnownSubject, LinkError, NoSubject, RecordBatch, RedeemedCode, Snapshot,
 };
 use vouchsafe_wire::ticket::hex;
 
@@ -78,7 +78,8 @@ async fn snapshot(context: &Context) -> Result<Snapshot, StoreError> {
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> LinkError {
     tracing::error!(error, "a gateway's question could not be answered");
-    LinkError { why: error.to_string() }
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    LinkError { why: causes.map(ToString::to_string).collect::<Vec<_>>().join(": ") }
 }
 
 async fn subject(context: &Context, credential: Credential) -> Result<Result<KnownSubject, NoSubject>, StoreError> {
@@ -127,8 +128,8 @@ impl ControlLink for Link {
         })
     }
 
-    fn deliver(&self, gateway: GatewayId, records: Vec<(u64, Vec<u8>)>) -> BoxFuture<'_, Result<u64, LinkError>> {
-        Box::pin(async move { audit::deliver(&self.context, gateway, &records).await.map_err(|error| failed(&error)) })
+    fn deliver(&self, gateway: GatewayId, batch: RecordBatch) -> BoxFuture<'_, Result<u64, LinkError>> {
+        Box::pin(async move { audit::deliver(&self.context, gateway, batch).await.map_err(|error| failed(&error)) })
     }
 }
 

@@ -4,8 +4,11 @@
 //! audit record and its row in the change feed. Only after the commit is durable
 //! (`synchronous = FULL`) do gateways hear of it, so nobody acts on what a crash could undo, and a
 //! change without a record can't be written.
+//!
+//! The audit log itself is no table (see [`crate::log`]): the transaction puts the record into an
+//! outbox, and right after the commit it is moved to the log. What a crash left there is moved at
+//! the next start, before anything else.
 
-pub(crate) mod audit;
 pub(crate) mod ceremonies;
 pub(crate) mod devices;
 pub(crate) mod enrolment;
@@ -14,6 +17,7 @@ pub(crate) mod grants;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod keys;
+mod outbox;
 pub(crate) mod passkeys;
 pub(crate) mod policy;
 pub(crate) mod purge;
@@ -33,13 +37,18 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, mpsc};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::Change;
 use vouchsafe_wire::audit::{Record, RecordError};
+use vouchsafe_wire::spool::push_frame;
+
+use crate::log::{Log, LogError, TakeError};
 
 /// Name under which the controller's own records stand in the log.
 pub(crate) const CONTROLLER_SOURCE: &str = "controller";
+/// Name of the audit log's directory beside the database.
+const LOG_DIRECTORY: &str = "audit";
 
 /// Failure of the store.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +62,15 @@ pub enum StoreError {
     /// An audit record could not be made, so its change must not happen.
     #[error("the audit record of a change could not be made")]
     Record(#[from] RecordError),
+    /// The audit log failed, so no change may happen.
+    #[error("the audit log failed")]
+    Log(#[from] LogError),
+    /// The outbox holds a record that the log has with other content.
+    #[error("the audit log does not take the controller's own records; hint: database and log are not of one backup")]
+    Outbox(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The end of a change was not waited for: the process is going down.
+    #[error("the process ends")]
+    Ending,
     /// A row does not hold what its column promises.
     #[error("the database holds an unreadable {what}")]
     Corrupt {
@@ -67,12 +85,20 @@ pub(crate) struct Store {
     writer: SqlitePool,
     reader: SqlitePool,
     signals: Arc<Signals>,
+    log: Log,
+    outbox: Arc<Mutex<Outbox>>,
+}
+
+/// Whether the log has all that was committed.
+enum Outbox {
+    Moved,
+    /// Rows are left that could not be moved; no change happens before they are.
+    Behind,
 }
 
 struct Signals {
     changes: broadcast::Sender<Change>,
     snapshot: mpsc::UnboundedSender<()>,
-    recorded: watch::Sender<u64>,
     held: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -88,24 +114,29 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        let migration = Migration::new(
-            1,
-            "init".into(),
-            MigrationType::Simple,
-            sqlx::SqlStr::from_static(include_str!("../migrations/0001_init.sql")),
-            false,
-        );
-        Migrator::with_migrations(vec![migration]).run(&writer).await?;
+        let migration = |version, name: &'static str, text: &'static str| {
+            Migration::new(version, name.into(), MigrationType::Simple, sqlx::SqlStr::from_static(text), false)
+        };
+        let migrations = vec![
+            migration(1, "init", include_str!("../migrations/0001_init.sql")),
+            migration(2, "outbox", include_str!("../migrations/0002_outbox.sql")),
+        ];
+        Migrator::with_migrations(migrations).run(&writer).await?;
         let reader = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
         let (snapshot, snapshot_signals) = mpsc::unbounded_channel();
-        let newest = audit::newest(&mut *reader.acquire().await?).await?;
-        let signals = Arc::new(Signals {
-            changes: broadcast::channel(4096).0,
-            snapshot,
-            recorded: watch::channel(newest).0,
-            held: OnceLock::new(),
-        });
-        Ok((Self { writer, reader, signals }, snapshot_signals))
+        let known = outbox::state(&mut *reader.acquire().await?).await?.log_size;
+        let dir = path.with_file_name(LOG_DIRECTORY);
+        let log = blocking(move || Log::open(&dir, known)).await??;
+        let signals = Arc::new(Signals { changes: broadcast::channel(4096).0, snapshot, held: OnceLock::new() });
+        let store = Self { writer, reader, signals, log, outbox: Arc::new(Mutex::new(Outbox::Behind)) };
+        // What a crash left in the outbox is moved before anything else happens.
+        drop(store.write().await?);
+        Ok((store, snapshot_signals))
+    }
+
+    /// The audit log.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
     }
 
     /// Keeps something until the last handle is gone: the lock on the state directory, which must
@@ -116,10 +147,21 @@ impl Store {
 
     /// Begins a change. One at a time: `BEGIN IMMEDIATE` takes the write lock before anything is
     /// read, so a check and the change it guards can't be torn apart.
+    ///
+    /// The turn lasts until the records of the change are in the log, so that they stand there in
+    /// the order of the commits; records that could not be moved before are moved first.
     pub(crate) async fn write(&self) -> Result<Write, StoreError> {
+        let mut outbox = Arc::clone(&self.outbox).lock_owned().await;
+        if let Outbox::Behind = *outbox {
+            let left = outbox::rows(&mut *self.reader.acquire().await?).await?;
+            move_to_log(&self.log, left).await?;
+            *outbox = Outbox::Moved;
+        }
         let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         Ok(Write {
             transaction,
+            outbox,
+            log: self.log.clone(),
             signals: Arc::clone(&self.signals),
             records: Vec::new(),
             changes: Vec::new(),
@@ -136,11 +178,6 @@ impl Store {
     pub(crate) async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.reader.begin().await?)
     }
-
-    /// Position of the newest durable audit record, and a signal at each commit with new ones.
-    pub(crate) fn recorded(&self) -> watch::Receiver<u64> {
-        self.signals.recorded.subscribe()
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -152,6 +189,8 @@ enum Snapshot {
 /// One change under way. Dropping it undoes everything.
 pub(crate) struct Write {
     transaction: Transaction<'static, Sqlite>,
+    outbox: OwnedMutexGuard<Outbox>,
+    log: Log,
     signals: Arc<Signals>,
     records: Vec<Record>,
     changes: Vec<Change>,
@@ -179,18 +218,18 @@ impl Write {
         self.snapshot = Snapshot::Changed;
     }
 
-    /// Makes everything durable, then tells the gateways.
-    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        if !self.records.is_empty() {
-            let mut seq = audit::last_seq(&mut self.transaction, CONTROLLER_SOURCE).await?;
-            for mut record in std::mem::take(&mut self.records) {
-                seq += 1;
-                record.seq = seq;
-                CONTROLLER_SOURCE.clone_into(&mut record.source);
-                let bytes = record.to_canonical()?;
-                audit::insert(&mut self.transaction, &record, &bytes).await?;
-            }
-        }
+    /// Makes everything durable, tells the gateways, and moves the records to the log.
+    ///
+    /// It runs to its end even when nobody waits for it any more: a client that hangs up must not
+    /// keep a revocation that is committed from the gateways.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        #[expect(clippy::disallowed_methods, reason = "it must not be cancelled with the request that it is part of")]
+        let finished = tokio::spawn(self.finish());
+        finished.await.unwrap_or(Err(StoreError::Ending))
+    }
+
+    async fn finish(mut self) -> Result<(), StoreError> {
+        let rows = self.write_outbox().await?;
         let now = to_db(clock::unix_micros(clock::now()));
         for change in &self.changes {
             sqlx::query("INSERT INTO feed (change, time_us) VALUES ($1, $2)")
@@ -205,7 +244,7 @@ impl Write {
                 .execute(&mut *self.transaction)
                 .await?;
         }
-        let newest = audit::newest(&mut self.transaction).await?;
+        *self.outbox = Outbox::Behind;
         self.transaction.commit().await?;
         // Nobody listening is fine: a gateway that comes later reads the facts afresh.
         for change in self.changes {
@@ -214,13 +253,58 @@ impl Write {
         if self.snapshot == Snapshot::Changed {
             let _ = self.signals.snapshot.send(());
         }
-        self.signals.recorded.send_if_modified(|known| {
-            let risen = newest > *known;
-            *known = newest.max(*known);
-            risen
-        });
+        match move_to_log(&self.log, rows).await {
+            Ok(()) => *self.outbox = Outbox::Moved,
+            // The change has happened, and its record is durable in the outbox. The next change
+            // waits for it.
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the record of a change can't be moved to the audit log; no more changes until it can"
+            ),
+        }
         Ok(())
     }
+
+    /// Numbers the records and puts them into the outbox; removes those that the log has.
+    async fn write_outbox(&mut self) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let mut rows = Vec::with_capacity(self.records.len());
+        if self.records.is_empty() {
+            return Ok(rows);
+        }
+        let moved = self.log.last_seq(CONTROLLER_SOURCE);
+        outbox::forget(&mut self.transaction, moved).await?;
+        // The log knows more than a database that was restored from a backup.
+        let mut seq = outbox::state(&mut self.transaction).await?.seq.max(moved);
+        for mut record in std::mem::take(&mut self.records) {
+            seq += 1;
+            record.seq = seq;
+            CONTROLLER_SOURCE.clone_into(&mut record.source);
+            let bytes = record.to_canonical()?;
+            outbox::insert(&mut self.transaction, seq, &bytes).await?;
+            rows.push((seq, bytes));
+        }
+        let state = outbox::State { seq, log_size: self.log.size() };
+        outbox::set_state(&mut self.transaction, &state).await?;
+        Ok(rows)
+    }
+}
+
+/// Moves records of the controller to the log; those that are there already are skipped.
+async fn move_to_log(log: &Log, rows: Vec<(u64, Vec<u8>)>) -> Result<(), StoreError> {
+    let Some((first, _)) = rows.first() else { return Ok(()) };
+    let (log, first) = (log.clone(), *first);
+    let mut frames = Vec::new();
+    rows.iter().for_each(|(_, record)| push_frame(&mut frames, record));
+    match blocking(move || log.take_in(CONTROLLER_SOURCE, first, &frames)).await? {
+        Ok(_) => Ok(()),
+        Err(TakeError::Log(error)) => Err(error.into()),
+        Err(error) => Err(StoreError::Outbox(Box::new(error))),
+    }
+}
+
+/// Runs what blocks on the disk apart from the tasks.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Ending)
 }
 
 /// A number as a column holds it. Times, counts and versions stay far below the limit.

@@ -7,16 +7,17 @@ use parking_lot::RwLock;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Decision, Outcome, Reason};
 use vouchsafe_model::id::{DecisionId, FlowId};
-use vouchsafe_model::name::ResourceName;
+use vouchsafe_model::name::{GroupName, PolicyName, ResourceName};
 use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::{Detail, Engine, Permit, PolicyFile, PolicySource, Request};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::Snapshot;
 use vouchsafe_runtime::tls::Negotiated;
-use vouchsafe_wire::audit::{Kind, Record};
+use vouchsafe_wire::audit::{Draft, Kind, Member, Members, Ready};
 use vouchsafe_wire::canonical::CanonicalTarget;
 
-use crate::facts::Ready;
+use crate::facts;
+use crate::record::NotRecorded;
 
 /// The engine in force. Replaced as a whole at each snapshot.
 pub(crate) struct Current(RwLock<Arc<Engine>>);
@@ -116,7 +117,7 @@ impl Question {
 
     /// Decides. A path that an app may take for another one (`%2F`, `//`, `;`) needs a permit for
     /// each of them; the permit that is given is for the one that will be sent.
-    pub(crate) fn decide(&self, ready: &Ready) -> Result<Permit, Decision> {
+    pub(crate) fn decide(&self, ready: &facts::Ready) -> Result<Permit, Decision> {
         let decide = |detail| {
             let request = Request { resource: &self.resource, action: self.action, ip: self.ip, detail };
             ready.prepared.decide(&request, clock::now())
@@ -170,50 +171,85 @@ pub(crate) struct Observed {
     pub(crate) tls: Option<Negotiated>,
 }
 
-/// The record of a decision.
+/// The record of a decision but for its number, made by `source`. What can't be recorded must not
+/// take effect.
 pub(crate) fn record(
+    source: &str,
     decided: &Decided,
     observed: &Observed,
-    subject: Option<&SubjectFacts>,
+    who: Option<&Who>,
     flow: Option<FlowId>,
-) -> Record {
-    let mut record = Record::new(Kind::Decision, clock::unix_micros(clock::now()));
+) -> Result<Draft, NotRecorded> {
     let Decision { outcome, reason, words, policies, advice, policy_version, epoch } = &decided.decision;
-    record.id = Some(decided.id.to_string());
-    record.outcome = Some(outcome.as_str().to_owned());
-    record.reason = Some(reason.code().to_owned());
-    record.words = Some(words.as_ref().to_owned());
-    record.policies = policies.iter().map(ToString::to_string).collect();
-    record.advice = match outcome {
-        Outcome::Allow => Vec::new(),
-        Outcome::Deny => advice.iter().map(|advice| advice.as_str().to_owned()).collect(),
+    let before = |m: &mut Members<'_>| {
+        m.maybe_text(Member::Action, observed.action.map(Action::as_str));
+        if *outcome == Outcome::Deny {
+            m.list(Member::Advice, advice.iter().map(|advice| advice.as_str()));
+        }
+        match who {
+            Some(who) => {
+                m.ready(&who.authentication, Member::AuthTimeUs);
+                m.maybe_text(Member::Device, who.device.as_deref());
+                m.number(Member::Epoch, epoch.0);
+            }
+            None => m.maybe_text(Member::Device, observed.device.as_deref()),
+        }
+        m.maybe_text(Member::Flow, flow.map(|flow| flow.to_string()).as_deref());
+        if let Some(who) = who {
+            m.text(Member::Grade, who.grade);
+            m.ready(&who.groups, Member::Groups);
+        }
+        m.maybe_text(Member::Host, observed.host.as_deref());
+        m.text(Member::Id, &decided.id.to_string());
+        m.maybe_text(Member::Ip, observed.ip.map(|ip| ip.to_string()).as_deref());
+        m.kind(Kind::Decision);
+        m.maybe_text(Member::Method, observed.method.as_deref());
+        m.text(Member::Outcome, outcome.as_str());
+        m.maybe_text(Member::Path, observed.path.as_deref());
+        m.list(Member::Policies, policies.iter().map(PolicyName::as_str));
+        m.number(Member::PolicyVersion, *policy_version);
+        m.maybe_number(Member::Port, observed.port.map(u64::from));
+        m.text(Member::Protocol, observed.protocol);
+        m.text(Member::Reason, reason.code());
+        m.maybe_text(Member::Resource, observed.resource.as_deref());
     };
-    record.policy_version = Some(*policy_version);
-    record.flow = flow.map(|flow| flow.to_string());
-    record.ip = observed.ip.map(|ip| ip.to_string());
-    record.protocol = Some(observed.protocol.to_owned());
-    record.host.clone_from(&observed.host);
-    record.port = observed.port;
-    record.method.clone_from(&observed.method);
-    record.path.clone_from(&observed.path);
-    record.resource.clone_from(&observed.resource);
-    record.action = observed.action.map(|action| action.as_str().to_owned());
-    record.device.clone_from(&observed.device);
-    record.tls = observed.tls.map(|tls| tls.to_string());
-    if let Some(facts) = subject {
-        record.epoch = Some(epoch.0);
-        add_subject(&mut record, facts);
-    }
-    record
+    let after = |m: &mut Members<'_>| {
+        m.number(Member::TimeUs, clock::unix_micros(clock::now()));
+        m.maybe_text(Member::Tls, observed.tls.map(|tls| tls.to_string()).as_deref());
+        m.maybe_text(Member::User, who.map(|who| who.user.as_str()));
+        m.format();
+        m.text(Member::Words, words);
+    };
+    Draft::write(source, before, who.map(|who| who.session.as_str()), after).map_err(|error| {
+        tracing::error!(%error, id = %decided.id, "the record of a decision can't be made");
+        NotRecorded
+    })
 }
 
-/// Adds who asked to a record.
-pub(crate) fn add_subject(record: &mut Record, facts: &SubjectFacts) {
-    record.user = Some(facts.user.name.to_string());
-    record.session = Some(facts.session.to_string());
-    record.device = facts.device.as_ref().map(|device| device.id.to_string());
-    record.grade = Some(facts.grade().as_str().to_owned());
-    record.groups = facts.user.groups.iter().map(ToString::to_string).collect();
-    record.auth_methods = facts.auth.methods.iter().map(|method| method.as_str().to_owned()).collect();
-    record.auth_time_us = Some(clock::unix_micros(facts.auth.at));
+/// A subject as it stands in records: made once per epoch of its facts.
+#[derive(Debug)]
+pub(crate) struct Who {
+    pub(crate) user: String,
+    pub(crate) session: String,
+    pub(crate) device: Option<String>,
+    pub(crate) grade: &'static str,
+    authentication: Ready,
+    groups: Ready,
+}
+
+impl Who {
+    pub(crate) fn new(facts: &SubjectFacts) -> Self {
+        let methods = facts.auth.methods.iter().map(|method| method.as_str());
+        Self {
+            user: facts.user.name.to_string(),
+            session: facts.session.to_string(),
+            device: facts.device.as_ref().map(|device| device.id.to_string()),
+            grade: facts.grade().as_str(),
+            authentication: Ready::new(|m| {
+                m.list(Member::AuthMethods, methods);
+                m.number(Member::AuthTimeUs, clock::unix_micros(facts.auth.at));
+            }),
+            groups: Ready::new(|m| m.list(Member::Groups, facts.user.groups.iter().map(GroupName::as_str))),
+        }
+    }
 }

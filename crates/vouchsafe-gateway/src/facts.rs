@@ -16,6 +16,8 @@ use vouchsafe_policy::{Engine, PreparedSubject};
 use vouchsafe_runtime::limits::{MAX_LOOKUPS, MAX_SUBJECTS, MAX_WAITING_LOOKUPS};
 use vouchsafe_runtime::link::{Change, ControlLink, Credential, KnownSubject, LinkError, NoSubject};
 
+use crate::decide::Who;
+
 /// How often a look-up is repeated when changes keep coming in between.
 const ATTEMPTS: usize = 8;
 
@@ -40,6 +42,8 @@ impl From<CredentialKey> for Credential {
 pub(crate) struct Ready {
     pub(crate) known: KnownSubject,
     pub(crate) prepared: Arc<PreparedSubject>,
+    /// The same in records.
+    pub(crate) who: Arc<Who>,
 }
 
 /// The gateway's memory of subjects and devices.
@@ -87,7 +91,7 @@ impl Facts {
                 return Ok(Ok(ready));
             }
             let prepared = Arc::new(PreparedSubject::new(Arc::clone(engine), Arc::clone(&ready.known.facts)));
-            let fresh = Ready { known: ready.known, prepared };
+            let fresh = Ready { known: ready.known, prepared, who: ready.who };
             // Replaced only where the same facts still stand: an invalidation in between must win, also
             // when newer facts have been kept since.
             let same = |present: &Ready| Arc::ptr_eq(&present.known.facts, &fresh.known.facts);
@@ -102,7 +106,8 @@ impl Facts {
                 Err(nobody) => return Ok(Err(nobody)),
             };
             let prepared = Arc::new(PreparedSubject::new(Arc::clone(engine), Arc::clone(&known.facts)));
-            let ready = Ready { known, prepared };
+            let who = Arc::new(Who::new(&known.facts));
+            let ready = Ready { known, prepared, who };
             if self.subjects.keep_if(key, ready.clone(), || self.changes_seen.load(Ordering::SeqCst) == seen) {
                 return Ok(Ok(ready));
             }

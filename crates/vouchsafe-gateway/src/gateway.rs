@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use vouchsafe_runtime::internal::InternalService;
-use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError};
+use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError, RecordBatch};
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::tls::TlsError;
 use zeroize::Zeroizing;
@@ -23,6 +23,7 @@ use crate::listen::{self, Census};
 use crate::names::Names;
 use crate::record::{Finisher, Recorder};
 use crate::spool::SpoolError;
+use crate::strangers::{self, Strangers};
 use crate::watch::{self, Flows};
 
 /// What a gateway is started with.
@@ -92,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) facts: Facts,
     pub(crate) current: Current,
     pub(crate) recorder: Recorder,
+    pub(crate) strangers: Strangers,
     pub(crate) flows: Arc<Flows>,
     pub(crate) assertions: AssertionSigner,
     pub(crate) pool: Pool,
@@ -129,7 +131,7 @@ impl Gateway {
         let first = Arc::clone(&link.snapshots().borrow());
         let engine = decide::compile(&first).ok_or(GatewayError::Policy)?;
         // What the controller knows of this gateway's records decides where numbering goes on.
-        let known = link.deliver(identity.id, Vec::new()).await?;
+        let known = link.deliver(identity.id, RecordBatch::default()).await?;
         let recorder = Recorder::start(&options.spool, identity.id, known, Arc::clone(&link), tasks)?;
         let finisher = recorder.finisher();
         let shared = Arc::new(Shared {
@@ -149,9 +151,11 @@ impl Gateway {
             service,
             certificates,
             recorder,
+            strangers: Strangers::new(std::time::Instant::now()),
         });
         tasks.spawn_vital("changes", watch::follow_changes(Arc::clone(&shared), changes));
         tasks.spawn_vital("snapshots", watch::follow_snapshots(Arc::clone(&shared)));
+        tasks.spawn_vital("denials", strangers::record_counts(Arc::clone(&shared)));
         tasks.spawn_vital("pool", tidy(Arc::clone(&shared)));
         for listener in listeners {
             tasks.spawn_vital("listener", listen::accept(Arc::clone(&shared), listener));

@@ -29,7 +29,10 @@ mod record;
 mod route;
 mod sign_in;
 mod spool;
+mod strangers;
 mod watch;
 
 pub use certificates::BrowserCertificate;
 pub use gateway::{Gateway, GatewayError, Options};
+pub use record::{Finisher, NotRecorded, Recorder, Until};
+pub use spool::SpoolError;

@@ -11,17 +11,17 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
+use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
-use vouchsafe_model::id::FlowId;
-use vouchsafe_policy::Permit;
+use vouchsafe_model::id::{DecisionId, FlowId};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::ProvenDevice;
 use vouchsafe_runtime::link::Change;
 use vouchsafe_runtime::relay::Traffic;
-use vouchsafe_wire::audit::{Kind, Record};
+use vouchsafe_wire::audit::{Draft, Kind, Member, Members};
 
 use crate::authenticate;
-use crate::decide::{self, Decided, Observed, Question};
+use crate::decide::{self, Decided, Observed, Question, Who};
 use crate::facts::{Asking, CredentialKey};
 use crate::gateway::Shared;
 use crate::record::Recorder;
@@ -63,7 +63,22 @@ pub(crate) struct Flow {
     why: Arc<OnceLock<Reason>>,
     started: Instant,
     traffic: Arc<Traffic>,
-    end: Mutex<Record>,
+    who: Arc<Who>,
+    /// Id of the decision that opened it.
+    decision: DecisionId,
+    protocol: &'static str,
+    resource: Option<String>,
+    action: Option<Action>,
+    end: Mutex<End>,
+}
+
+/// What is known at the end only.
+#[derive(Default)]
+struct End {
+    /// The status that the client got.
+    status: Option<u16>,
+    /// How it ended, in words.
+    detail: Option<String>,
 }
 
 impl Flow {
@@ -72,22 +87,12 @@ impl Flow {
         shared: &Shared,
         id: FlowId,
         basis: Basis,
-        permit: &Permit,
+        who: Arc<Who>,
         decided: &Decided,
         observed: &Observed,
     ) -> Arc<Self> {
         let cut = CancellationToken::new();
         let why = Arc::new(OnceLock::new());
-        let mut end = Record::new(Kind::FlowEnd, 0);
-        end.id = Some(decided.id.to_string());
-        end.flow = Some(id.to_string());
-        end.protocol = Some(observed.protocol.to_owned());
-        end.resource.clone_from(&observed.resource);
-        end.action = Some(permit.action().as_str().to_owned());
-        decide::add_subject(&mut end, permit.subject());
-        end.groups.clear();
-        end.auth_methods.clear();
-        end.auth_time_us = None;
         shared.flows.0.lock().insert(id, Open { basis, cut: cut.clone(), why: Arc::clone(&why) });
         Arc::new(Self {
             flows: Arc::clone(&shared.flows),
@@ -97,8 +102,18 @@ impl Flow {
             why,
             started: Instant::now(),
             traffic: Arc::default(),
-            end: Mutex::new(end),
+            who,
+            decision: decided.id,
+            protocol: observed.protocol,
+            resource: observed.resource.clone(),
+            action: observed.action,
+            end: Mutex::default(),
         })
+    }
+
+    /// Who opened it.
+    pub(crate) fn who(&self) -> &Who {
+        &self.who
     }
 
     /// Bytes so far.
@@ -136,16 +151,35 @@ impl Flow {
 impl Drop for Flow {
     fn drop(&mut self) {
         self.flows.0.lock().remove(&self.id);
-        let mut end = self.end.lock().clone();
-        end.time_us = clock::unix_micros(clock::now());
-        end.duration_us = Some(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
-        end.bytes_in = Some(self.traffic.inward.load(Ordering::Relaxed));
-        end.bytes_out = Some(self.traffic.outward.load(Ordering::Relaxed));
-        if let Some(reason) = self.why.get() {
-            end.reason = Some(reason.code().to_owned());
-            end.detail = Some(format!("cut: {}", reason.words()));
+        let End { status, detail } = std::mem::take(&mut *self.end.lock());
+        let cut = self.why.get();
+        let detail = cut.map(|reason| format!("cut: {}", reason.words())).or(detail);
+        let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let before = |m: &mut Members<'_>| {
+            m.maybe_text(Member::Action, self.action.map(Action::as_str));
+            m.number(Member::BytesIn, self.traffic.inward.load(Ordering::Relaxed));
+            m.number(Member::BytesOut, self.traffic.outward.load(Ordering::Relaxed));
+            m.maybe_text(Member::Detail, detail.as_deref());
+            m.maybe_text(Member::Device, self.who.device.as_deref());
+            m.number(Member::DurationUs, duration_us);
+            m.text(Member::Flow, &self.id.to_string());
+            m.text(Member::Grade, self.who.grade);
+            m.text(Member::Id, &self.decision.to_string());
+            m.kind(Kind::FlowEnd);
+            m.text(Member::Protocol, self.protocol);
+            m.maybe_text(Member::Reason, cut.map(|reason| reason.code()));
+            m.maybe_text(Member::Resource, self.resource.as_deref());
+        };
+        let after = |m: &mut Members<'_>| {
+            m.maybe_number(Member::Status, status.map(u64::from));
+            m.number(Member::TimeUs, clock::unix_micros(clock::now()));
+            m.text(Member::User, &self.who.user);
+            m.format();
+        };
+        match Draft::write(self.recorder.source(), before, Some(&self.who.session), after) {
+            Ok(draft) => self.recorder.note(draft),
+            Err(error) => tracing::error!(%error, flow = %self.id, "the record of a flow's end can't be made"),
         }
-        self.recorder.note(end);
     }
 }
 

@@ -41,3 +41,15 @@ pub const HALF_OPEN_IDLE: Duration = Duration::from_secs(600);
 pub const AUDIT_QUEUE: usize = 8_192;
 /// Longest wait for an audit record to be written before the request is denied.
 pub const AUDIT_WAIT: Duration = Duration::from_secs(5);
+/// Room on disk for records that the controller has not taken, bytes: about a million requests.
+/// When it is full, nothing is allowed.
+pub const AUDIT_SPOOL_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Denials of one address without any proof that are recorded one by one, at once; later ones are
+/// counted in one record.
+pub const STRANGER_RECORDS_AT_ONCE: u64 = 2_000;
+/// The same for each second after that.
+pub const STRANGER_RECORDS_PER_SECOND: u64 = 20;
+/// The same for all addresses together, at once.
+pub const STRANGER_RECORDS_OF_ALL_AT_ONCE: u64 = 20_000;
+/// The same for all addresses together, each second after that.
+pub const STRANGER_RECORDS_OF_ALL_PER_SECOND: u64 = 500;

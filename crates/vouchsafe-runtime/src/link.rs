@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::id::{DeviceId, GatewayId, SessionId};
@@ -144,8 +145,19 @@ pub trait ControlLink: Send + Sync + 'static {
         ip: IpAddr,
     ) -> BoxFuture<'_, Result<Option<RedeemedCode>, LinkError>>;
 
-    /// Delivers audit records (canonical bytes with their sequence numbers, rising, from one
-    /// gateway). At least once: records already known are skipped. Returns the highest sequence
-    /// number up to which all are durable at the controller.
-    fn deliver(&self, gateway: GatewayId, records: Vec<(u64, Vec<u8>)>) -> BoxFuture<'_, Result<u64, LinkError>>;
+    /// Delivers audit records of one gateway. At least once: records already known are skipped. An
+    /// empty batch asks for what is known. Returns the highest sequence number up to which all that
+    /// came are durable at the controller.
+    fn deliver(&self, gateway: GatewayId, batch: RecordBatch) -> BoxFuture<'_, Result<u64, LinkError>>;
+}
+
+/// Audit records of one gateway with neighbouring numbers.
+#[derive(Debug, Clone, Default)]
+pub struct RecordBatch {
+    /// Number of the first.
+    pub first_seq: u64,
+    /// How many they are.
+    pub count: u64,
+    /// Their frames, as they stand in the spool (`docs/spec/audit-record.md`).
+    pub frames: Bytes,
 }

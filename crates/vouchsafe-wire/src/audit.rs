@@ -396,10 +396,12 @@ mod tests {
 
     /// Any record that a source could make, with texts that need escapes.
     pub(super) fn any_record() -> impl Strategy<Value = Record> {
-        let text = || prop_oneof![Just(None), Just(Some("x".to_owned())), "[ -~]{0,40}".prop_map(Some), any::<Option<String>>()];
+        let text = || {
+            prop_oneof![Just(None), Just(Some("x".to_owned())), "[ -~]{0,40}".prop_map(Some), any::<Option<String>>()]
+        };
         let list = || prop_oneof![Just(Vec::new()), proptest::collection::vec(any::<String>(), 0..3)];
         let number = any::<Option<u64>>;
-        let texts = proptest::collection::vec(text(), 18);
+        let texts = proptest::collection::vec(text(), 19);
         let lists = proptest::collection::vec(list(), 4);
         let numbers = proptest::collection::vec(number(), 7);
         let rest = (any::<String>(), any::<u64>(), any::<u64>(), any::<Option<u16>>(), any::<Option<u16>>());
@@ -442,6 +444,7 @@ mod tests {
                 status,
                 target: text(),
                 time_us,
+                tls: text(),
                 user: text(),
                 v: FORMAT,
                 words: text(),
@@ -500,7 +503,7 @@ mod tests {
         record.tls = Some("1.3 X25519MLKEM768".into());
         let bytes = record.to_canonical().unwrap();
         let sorted: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(sorted.len(), 36, "a new member must be set in this test");
+        assert_eq!(sorted.len(), 37, "a new member must be set in this test");
         assert_eq!(serde_json::to_vec(&sorted).unwrap(), bytes);
     }
 

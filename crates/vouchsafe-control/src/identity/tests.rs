@@ -24,6 +24,7 @@ use self::authenticator::Authenticator;
 use super::{Identity, routes};
 use crate::context::Context;
 use crate::directory::{self, Actor};
+use crate::store::testing;
 
 const ORIGIN: &str = "https://auth.vouchsafe.localhost:8443";
 const STATE: &str = "0123456789abcdefghijABCDEFGHIJ_-0123456789a";
@@ -201,13 +202,8 @@ impl World {
     }
 
     async fn records(&self, action: &str) -> Vec<Record> {
-        let mut read = self.context.store.read().await.unwrap();
-        let rows: Vec<Vec<u8>> =
-            sqlx::query_scalar("SELECT record FROM audit ORDER BY position").fetch_all(&mut *read).await.unwrap();
-        rows.iter()
-            .map(|bytes| Record::from_canonical(bytes).unwrap())
-            .filter(|record| record.action.as_deref() == Some(action))
-            .collect()
+        let all = testing::records(&self.context.store).into_iter();
+        all.filter(|record| record.action.as_deref() == Some(action)).collect()
     }
 
     async fn count(&self, statement: &'static str) -> i64 {

@@ -4,8 +4,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use vouchsafe_model::id::{GatewayId, SessionId};
 use vouchsafe_model::subject::Grade;
-use vouchsafe_runtime::link::{Change, ControlLink, Credential, NoSubject};
+use vouchsafe_runtime::link::{Change, ControlLink, Credential, NoSubject, RecordBatch};
 use vouchsafe_wire::audit::{Kind, Record};
+use vouchsafe_wire::spool::push_frame;
 use vouchsafe_wire::ticket::hex;
 
 use crate::store::testing;
@@ -94,6 +95,13 @@ async fn a_snapshot_follows_each_change_of_resources_and_grants() {
     assert!(sequence > first.sequence);
 }
 
+fn batch(records: &[(u64, Vec<u8>)]) -> RecordBatch {
+    let mut frames = Vec::new();
+    records.iter().for_each(|(_, bytes)| push_frame(&mut frames, bytes));
+    let first_seq = records.first().map_or(0, |(seq, _)| *seq);
+    RecordBatch { first_seq, count: records.len() as u64, frames: frames.into() }
+}
+
 fn record(gateway: GatewayId, seq: u64) -> (u64, Vec<u8>) {
     let mut record = Record::new(Kind::Decision, 1_790_000_000_000_000 + seq);
     record.source = gateway.to_string();
@@ -107,11 +115,11 @@ fn record(gateway: GatewayId, seq: u64) -> (u64, Vec<u8>) {
 async fn i7_what_is_delivered_twice_is_kept_once() {
     let (bench, link, _) = signed_in().await;
     let gateway = GatewayId::from_random([5; 16]);
-    let batch: Vec<_> = (1..=3).map(|seq| record(gateway, seq)).collect();
-    assert_eq!(link.deliver(gateway, batch.clone()).await.unwrap(), 3);
-    assert_eq!(link.deliver(gateway, batch).await.unwrap(), 3);
-    assert_eq!(link.deliver(gateway, vec![record(gateway, 3), record(gateway, 4)]).await.unwrap(), 4);
-    assert_eq!(link.deliver(gateway, Vec::new()).await.unwrap(), 4);
+    let first: Vec<_> = (1..=3).map(|seq| record(gateway, seq)).collect();
+    assert_eq!(link.deliver(gateway, batch(&first)).await.unwrap(), 3);
+    assert_eq!(link.deliver(gateway, batch(&first)).await.unwrap(), 3);
+    assert_eq!(link.deliver(gateway, batch(&[record(gateway, 3), record(gateway, 4)])).await.unwrap(), 4);
+    assert_eq!(link.deliver(gateway, RecordBatch::default()).await.unwrap(), 4);
     let page = bench.done("GET", "/v1/audit?kind=decision&user=alice&outcome=deny", Value::Null).await;
     let numbers: Vec<_> = page["records"].as_array().unwrap().iter().map(|one| one["seq"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [4, 3, 2, 1]);
@@ -122,25 +130,31 @@ async fn i7_a_batch_with_anything_wrong_is_refused_as_a_whole() {
     let (bench, link, _) = signed_in().await;
     let gateway = GatewayId::from_random([5; 16]);
     let other = GatewayId::from_random([6; 16]);
-    link.deliver(gateway, vec![record(gateway, 1)]).await.unwrap();
+    link.deliver(gateway, batch(&[record(gateway, 1)])).await.unwrap();
     let mut altered = record(gateway, 1);
     altered.1 = String::from_utf8(altered.1).unwrap().replace("deny", "allow").into_bytes();
     let spaced = (2, String::from_utf8(record(gateway, 2).1).unwrap().replacen(',', ", ", 1).into_bytes());
-    for (batch, part) in [
+    for (records, part) in [
         (vec![record(gateway, 2), (3, b"{}".to_vec())], "malformed"),
         (vec![spaced], "malformed"),
         (vec![record(gateway, 2), (3, record(gateway, 4).1)], "says that it is record 4"),
         (vec![record(gateway, 2), record(other, 3)], "says that it is record 3"),
-        (vec![record(gateway, 3), record(gateway, 2)], "higher number"),
+        (vec![record(gateway, 3), record(gateway, 2)], "says that it is record 2"),
+        (vec![record(gateway, 7), record(gateway, 9)], "says that it is record 9"),
         (vec![altered], "other content"),
     ] {
-        let error = link.deliver(gateway, batch).await.unwrap_err();
+        let error = link.deliver(gateway, batch(&records)).await.unwrap_err();
         assert!(error.why.contains(part), "{error}");
     }
+    let mut torn = batch(&[record(gateway, 2)]);
+    torn.frames.truncate(torn.frames.len() - 1);
+    assert!(link.deliver(gateway, torn).await.unwrap_err().why.contains("malformed"));
+    let page = bench.done("GET", "/v1/audit?kind=lifecycle&outcome=failed", Value::Null).await;
+    assert_eq!(page["records"], json!([]), "a gap is told only before what is taken");
     let page = bench.done("GET", "/v1/audit?kind=decision", Value::Null).await;
     assert_eq!(page["records"].as_array().unwrap().len(), 1);
     // A gap can't be refused for ever, but it is told.
-    assert_eq!(link.deliver(gateway, vec![record(gateway, 5)]).await.unwrap(), 5);
+    assert_eq!(link.deliver(gateway, batch(&[record(gateway, 5)])).await.unwrap(), 5);
     let page = bench.done("GET", "/v1/audit?kind=lifecycle&outcome=failed", Value::Null).await;
     assert_eq!(page["records"][0]["detail"], "records 2 to 4 never arrived");
 }

@@ -5,9 +5,17 @@ use vouchsafe_model::id::{DeviceId, SessionId};
 use vouchsafe_model::name::UserName;
 use vouchsafe_model::subject::AuthMethod;
 use vouchsafe_runtime::clock;
+use vouchsafe_wire::audit::Record;
 
 use super::Store;
 use super::sessions::{NewSession, SessionKind, insert};
+use crate::log::{Filter, Span};
+
+/// Every record in the log, oldest first.
+pub(crate) fn records(store: &Store) -> Vec<Record> {
+    let found = store.log().read(&Filter::default(), Span::Between(0, u64::MAX), u32::MAX, &|| false).unwrap();
+    found.iter().map(|(_, bytes)| Record::from_canonical(bytes).unwrap()).collect()
+}
 
 /// Runs one statement.
 pub(crate) async fn run(store: &Store, statement: &str) {

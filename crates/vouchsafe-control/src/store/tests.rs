@@ -2,18 +2,12 @@ use vouchsafe_model::name::{GroupName, UserName};
 use vouchsafe_runtime::link::Change;
 use vouchsafe_wire::audit::{Kind, Record};
 
-use super::audit::{Filter, Span, read};
+use super::testing::records;
 use super::{Store, StoreError, facts, groups};
 use crate::directory::Actor;
 
 async fn open(dir: &tempfile::TempDir) -> Store {
     Store::open(&dir.path().join("vouchsafe.db")).await.unwrap().0
-}
-
-async fn all(store: &Store) -> Vec<Record> {
-    let mut reading = store.read().await.unwrap();
-    let rows = read(&mut reading, &Filter::default(), Span::Between(0, u64::MAX >> 1), 10_000).await.unwrap();
-    rows.iter().map(|(_, bytes)| Record::from_canonical(bytes).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -31,7 +25,7 @@ async fn a_change_that_is_dropped_leaves_nothing_and_tells_nobody() {
     assert_eq!(groups::show(&mut reading, &group).await.unwrap(), None);
     assert_eq!(facts::epoch(&mut reading).await.unwrap().0, 0);
     drop(reading);
-    assert!(all(&store).await.is_empty());
+    assert!(records(&store).is_empty());
     assert!(changes.try_recv().is_err());
 }
 
@@ -44,7 +38,7 @@ async fn a_change_whose_record_can_not_be_kept_does_not_happen() {
     groups::add(write.connection(), &group, 1).await.unwrap();
     write.audit(Actor::Controller.changed("group.add", "group/mkt".into(), String::new()));
     // The log is gone when the record is to be kept; giving the change up brings it back.
-    sqlx::query("DROP TABLE audit").execute(write.connection()).await.unwrap();
+    sqlx::query("DROP TABLE audit_outbox").execute(write.connection()).await.unwrap();
     assert!(matches!(write.commit().await, Err(StoreError::Database(_))));
     assert_eq!(groups::show(&mut store.read().await.unwrap(), &group).await.unwrap(), None);
 }
@@ -67,15 +61,101 @@ async fn i7_numbers_have_no_gap_however_many_write() {
         }
     });
     futures_util::future::join_all(writers).await;
-    let numbers: Vec<u64> = all(&store).await.iter().map(|record| record.seq).collect();
+    let numbers: Vec<u64> = records(&store).iter().map(|record| record.seq).collect();
     assert_eq!(numbers, (1..=60).collect::<Vec<_>>());
     drop(store);
     let store = open(&dir).await;
     let mut write = store.write().await.unwrap();
     write.audit(Record::new(Kind::Lifecycle, 1));
     write.commit().await.unwrap();
-    assert_eq!(all(&store).await.last().unwrap().seq, 61);
-    assert_eq!(*store.recorded().borrow(), 61);
+    assert_eq!(records(&store).last().unwrap().seq, 61);
+    assert_eq!(store.log().size(), 61);
+}
+
+/// What a crash between the commit of a change and its way into the log leaves behind.
+async fn commit_without_log(store: &Store, seq: u64, target: &str) {
+    let mut record = Actor::Controller.changed("test.note", target.to_owned(), String::new());
+    (record.seq, record.source) = (seq, "controller".to_owned());
+    let mut write = store.write().await.unwrap();
+    super::outbox::insert(write.connection(), seq, &record.to_canonical().unwrap()).await.unwrap();
+    let state = super::outbox::State { seq, log_size: store.log().size() };
+    super::outbox::set_state(write.connection(), &state).await.unwrap();
+    write.commit().await.unwrap();
+}
+
+fn targets(store: &Store) -> Vec<String> {
+    let records = records(store);
+    assert!(records.iter().map(|record| record.seq).eq(1..=records.len() as u64));
+    records.into_iter().map(|record| record.target.unwrap()).collect()
+}
+
+async fn note(store: &Store, target: &str) -> Result<(), StoreError> {
+    let mut write = store.write().await?;
+    write.audit(Actor::Controller.changed("test.note", target.to_owned(), String::new()));
+    write.commit().await
+}
+
+#[tokio::test]
+async fn i7_what_a_crash_left_in_the_outbox_is_moved_once_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    note(&store, "one").await.unwrap();
+    commit_without_log(&store, 2, "two").await;
+    commit_without_log(&store, 3, "three").await;
+    assert_eq!(targets(&store), ["one"]);
+    for _ in 0..3 {
+        drop(open(&dir).await);
+    }
+    let store = open(&dir).await;
+    assert_eq!(targets(&store), ["one", "two", "three"]);
+    note(&store, "four").await.unwrap();
+    assert_eq!(targets(&store), ["one", "two", "three", "four"]);
+}
+
+#[tokio::test]
+async fn i7_a_change_whose_record_waits_for_the_log_holds_up_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    note(&store, "one").await.unwrap();
+    store.log().turn_over_always();
+    let (log, away) = (dir.path().join("audit"), dir.path().join("away"));
+    std::fs::rename(&log, &away).unwrap();
+    // It is committed, with its record in the outbox, so it counts; but it is the last.
+    note(&store, "two").await.unwrap();
+    assert!(matches!(note(&store, "never").await, Err(StoreError::Log(_))));
+    std::fs::rename(&away, &log).unwrap();
+    note(&store, "three").await.unwrap();
+    assert_eq!(targets(&store), ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn i7_a_log_that_lost_its_end_does_not_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    for number in 0..5 {
+        note(&store, &format!("note/{number}")).await.unwrap();
+    }
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("audit")).unwrap();
+    let Err(error) = Store::open(&dir.path().join("vouchsafe.db")).await else { panic!("opened") };
+    assert!(error.to_string().contains("audit log"), "{error}");
+}
+
+#[tokio::test]
+async fn a_change_that_is_committed_is_told_even_when_nobody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let mut changes = store.changes();
+    let mut write = store.write().await.unwrap();
+    write.audit(Actor::Controller.changed("test.note", "one".into(), String::new()));
+    write.change(Change::Everything);
+    let mut commit = Box::pin(write.commit());
+    // Begun, and then the client hangs up.
+    assert!(futures_util::poll!(&mut commit).is_pending());
+    drop(commit);
+    assert_eq!(changes.recv().await.unwrap(), Change::Everything);
+    drop(store.write().await.unwrap());
+    assert_eq!(targets(&store), ["one"]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The queue between those who record and the thread that writes.
+//! The queue between those who record and whoever writes.
 //!
 //! Records that somebody waits for have a limited number of places; more callers wait for one.
 //! Records that nobody waits for have happened: they are always taken, up to a bound far beyond.
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
-use vouchsafe_wire::audit::Record;
+use vouchsafe_wire::audit::Draft;
 
 use super::{NotRecorded, Until};
 
@@ -60,7 +60,7 @@ impl Waiter {
 }
 
 pub(super) struct Entry {
-    pub(super) record: Record,
+    pub(super) draft: Draft,
     pub(super) waiter: Option<Waiter>,
 }
 
@@ -82,6 +82,20 @@ struct State {
     /// Records that nobody waits for, here and set aside by the writer.
     notes: usize,
     tally: Tally,
+    thread: Thread,
+}
+
+/// What the writer's thread does, as far as waking it depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thread {
+    /// It is at work, and looks here again before it sleeps.
+    Awake,
+    /// The same, and it must not sleep at all.
+    Roused,
+    /// It sleeps for some milliseconds at most.
+    Dozing,
+    /// It sleeps until it is woken.
+    Asleep,
 }
 
 /// What happened to records that were not written.
@@ -93,18 +107,18 @@ pub(super) struct Tally {
     pub(super) lost: u64,
 }
 
-/// What [`Queue::take`] found.
+/// Whether records may still come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Supply {
-    /// There may be more.
+    /// They may.
     Open,
-    /// That was all, for ever.
+    /// None will, ever.
     Over,
 }
 
 pub(super) struct Queue {
     state: Mutex<State>,
-    filled: Condvar,
+    roused: Condvar,
     /// Places for records that somebody waits for.
     places: Semaphore,
     most_notes: usize,
@@ -127,52 +141,98 @@ impl Queue {
             closed: false,
             notes: 0,
             tally: Tally::default(),
+            thread: Thread::Awake,
         };
-        Self { state: Mutex::new(state), filled: Condvar::new(), places: Semaphore::new(places), most_notes }
+        Self { state: Mutex::new(state), roused: Condvar::new(), places: Semaphore::new(places), most_notes }
     }
 
-    /// Adds a record that somebody waits for, once there is a place.
-    pub(super) async fn push(
-        &self,
-        record: Record,
-        until: Until,
-        done: oneshot::Sender<()>,
-        claim: Arc<Claim>,
-    ) -> Result<(), NotRecorded> {
-        self.state.lock().admit()?;
-        let place = self.places.acquire().await.map_err(|_| NotRecorded)?;
+    /// Adds a record that somebody waits for, once there is a place. It is for the caller to see to
+    /// it that it is written.
+    pub(super) async fn push(&self, draft: Draft, waiter: Waiter) -> Result<(), NotRecorded> {
+        let place = match self.places.try_acquire() {
+            Ok(place) => place,
+            Err(_) => {
+                self.state.lock().admit()?;
+                self.places.acquire().await.map_err(|_| NotRecorded)?
+            }
+        };
         {
             let mut state = self.state.lock();
             // It may have broken while we waited for the place.
             state.admit()?;
-            state.entries.push_back(Entry { record, waiter: Some(Waiter { until, done, claim }) });
+            state.entries.push_back(Entry { draft, waiter: Some(waiter) });
         }
         place.forget();
-        self.filled.notify_one();
         Ok(())
     }
 
-    /// Adds a record that nobody waits for.
-    pub(super) fn note(&self, record: Record) {
-        {
-            let mut state = self.state.lock();
-            if state.closed || state.condition == Condition::Ended {
-                drop(state);
-                tracing::error!(flow = record.flow, id = record.id, "an audit record came after the end and is lost");
-                return;
-            }
-            if !state.keep_note(self.most_notes) {
-                return;
-            }
-            state.entries.push_back(Entry { record, waiter: None });
+    /// Adds a record that nobody waits for. It goes with the next group, or when the thread wakes up.
+    pub(super) fn note(&self, draft: Draft) {
+        let mut state = self.state.lock();
+        if state.closed || state.condition == Condition::Ended {
+            drop(state);
+            tracing::error!("an audit record came after the end and is lost");
+            return;
         }
-        self.filled.notify_one();
+        if !state.keep_note(self.most_notes) {
+            return;
+        }
+        state.entries.push_back(Entry { draft, waiter: None });
+        self.nudge_locked(&mut state);
     }
 
-    /// Takes no more records; the writer ends after those that are here.
+    /// Takes no more records; the thread ends after those that are here.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
-        self.filled.notify_one();
+        self.roused.notify_one();
+    }
+
+    /// Makes the thread look within some milliseconds: something was written, or is here.
+    pub(super) fn nudge(&self) {
+        self.nudge_locked(&mut self.state.lock());
+    }
+
+    fn nudge_locked(&self, state: &mut State) {
+        match state.thread {
+            Thread::Dozing | Thread::Roused => {}
+            Thread::Awake => state.thread = Thread::Roused,
+            Thread::Asleep => {
+                state.thread = Thread::Roused;
+                self.roused.notify_one();
+            }
+        }
+    }
+
+    /// Makes the thread look at once.
+    pub(super) fn rouse(&self) {
+        let mut state = self.state.lock();
+        if state.thread != Thread::Roused {
+            let slept = state.thread != Thread::Awake;
+            state.thread = Thread::Roused;
+            if slept {
+                self.roused.notify_one();
+            }
+        }
+    }
+
+    /// For the thread: sleeps until it is woken, or the deadline.
+    pub(super) fn sleep(&self, deadline: Option<Instant>) -> Supply {
+        let mut state = self.state.lock();
+        if state.thread != Thread::Roused {
+            state.thread = if deadline.is_some() { Thread::Dozing } else { Thread::Asleep };
+        }
+        while !state.closed && state.thread != Thread::Roused {
+            match deadline {
+                Some(deadline) => {
+                    if self.roused.wait_until(&mut state, deadline).timed_out() {
+                        break;
+                    }
+                }
+                None => self.roused.wait(&mut state),
+            }
+        }
+        state.thread = Thread::Awake;
+        if state.closed { Supply::Over } else { Supply::Open }
     }
 
     /// Records that nobody waits for and that are not written yet.
@@ -180,26 +240,18 @@ impl Queue {
         self.state.lock().notes
     }
 
-    /// For the writer: takes up to `most` entries, and waits for the first until `deadline`, or as
-    /// long as it takes.
-    pub(super) fn take(&self, group: &mut Vec<Entry>, most: usize, deadline: Option<Instant>) -> Supply {
+    /// For the writer: takes up to `most` entries; whether there are more.
+    pub(super) fn take(&self, group: &mut Vec<Entry>, most: usize) -> bool {
         let mut state = self.state.lock();
-        while state.entries.is_empty() && !state.closed {
-            match deadline {
-                Some(deadline) => {
-                    if self.filled.wait_until(&mut state, deadline).timed_out() {
-                        break;
-                    }
-                }
-                None => self.filled.wait(&mut state),
-            }
-        }
         let count = most.min(state.entries.len());
         group.extend(state.entries.drain(..count));
-        let supply = if state.closed && state.entries.is_empty() { Supply::Over } else { Supply::Open };
+        let more = !state.entries.is_empty();
         drop(state);
-        self.places.add_permits(group.iter().filter(|entry| entry.waiter.is_some()).count());
-        supply
+        let places = group.iter().filter(|entry| entry.waiter.is_some()).count();
+        if places > 0 {
+            self.places.add_permits(places);
+        }
+        more
     }
 
     /// For the writer: from now on requests are refused.

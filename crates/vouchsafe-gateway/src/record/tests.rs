@@ -11,14 +11,14 @@ use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_runtime::link::{Change, Credential, KnownSubject, LinkError, NoSubject, RedeemedCode, Snapshot};
 use vouchsafe_runtime::task::Drained;
-use vouchsafe_wire::audit::Kind;
+use vouchsafe_wire::audit::{Kind, Record};
+use vouchsafe_wire::spool::{Frame, read_frame};
 
 /// A recorder over its own directory, whose writer can be made to fail.
 struct Bench {
     _root: tempfile::TempDir,
     dir: PathBuf,
     recorder: Recorder,
-    writer: Option<Writer>,
 }
 
 impl Bench {
@@ -26,19 +26,16 @@ impl Bench {
     fn new(places: usize, most_notes: usize) -> Self {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("spool");
-        let mut spool = Spool::open(&dir, "gtw_x".into(), 0).unwrap();
+        let mut spool = Spool::open(&dir, 0).unwrap();
         // Each append begins a segment, which fails while the directory is away.
         spool.set_segment_bytes(1);
-        let queue = Arc::new(Queue::new(places, most_notes));
-        let (publish, committed) = watch::channel(spool.next_seq());
-        let writer = Some(Writer::new(spool, Arc::clone(&queue), publish));
-        let recorder = Recorder { handle: Arc::new(Handle(queue)), committed };
-        Self { _root: root, dir, recorder, writer }
+        let recorder = Recorder::new(spool, "gtw_x".into(), Queue::new(places, most_notes));
+        Self { _root: root, dir, recorder }
     }
 
-    fn write(&mut self) {
-        let writer = self.writer.take().unwrap();
-        tokio::task::spawn_blocking(move || writer.run());
+    fn write(&self) {
+        let pen = Arc::clone(&self.recorder.pen);
+        tokio::task::spawn_blocking(move || pen.run());
     }
 
     fn take_directory_away(&self) {
@@ -51,7 +48,7 @@ impl Bench {
 
     /// Records and waits.
     async fn record(&self, words: &str, until: Until) -> Result<(), NotRecorded> {
-        self.recorder.record(record(words), until).await?.wait().await
+        self.recorder.keep(record(words), until).await
     }
 
     fn note(&self, words: &str) {
@@ -63,23 +60,37 @@ impl Bench {
         let finisher = self.recorder.finisher();
         drop(self.recorder);
         finisher.finish().await;
-        let mut reader = SpoolReader::open(&self.dir).unwrap();
-        let last = Spool::open(&self.dir, "gtw_x".into(), 0).unwrap().next_seq();
-        let mut all = Vec::new();
-        loop {
-            let batch = reader.next_batch(last).unwrap();
-            if batch.is_empty() {
-                return all;
-            }
-            all.extend(batch.iter().map(|(_, bytes)| Record::from_canonical(bytes).unwrap()));
-        }
+        on_disk(&self.dir)
     }
 }
 
-fn record(words: &str) -> Record {
+fn on_disk(dir: &Path) -> Vec<Record> {
+    let mut reader = SpoolReader::open(dir).unwrap();
+    let next_seq = Spool::open(dir, 0).unwrap().next_seq();
+    let mut all = Vec::new();
+    loop {
+        let batch = reader.next_batch(next_seq).unwrap();
+        if batch.count == 0 {
+            return all;
+        }
+        all.extend(records(&batch));
+    }
+}
+
+fn records(batch: &RecordBatch) -> Vec<Record> {
+    let (mut rest, mut found) = (&batch.frames[..], Vec::new());
+    while let Frame::Whole { payload, length } = read_frame(rest) {
+        found.push(Record::from_canonical(payload).unwrap());
+        rest = &rest[length..];
+    }
+    assert!(found.iter().map(|record| record.seq).eq(batch.first_seq..batch.first_seq + batch.count));
+    found
+}
+
+fn record(words: &str) -> Draft {
     let mut record = Record::new(Kind::Decision, 1);
     record.words = Some(words.into());
-    record
+    Draft::of(&record, "gtw_x").unwrap()
 }
 
 fn words(records: &[Record]) -> Vec<&str> {
@@ -89,16 +100,16 @@ fn words(records: &[Record]) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failure_requests_are_refused_at_once_until_a_write_succeeds() {
-    let mut bench = Bench::new(100, 100);
+    let bench = Bench::new(100, 100);
     bench.write();
     bench.record("before", Until::Durable).await.unwrap();
     bench.take_directory_away();
     assert_eq!(bench.record("first failure", Until::Written).await, Err(NotRecorded));
     // Refused without the writer: not even a receipt is given.
-    assert!(bench.recorder.record(record("refused"), Until::Written).await.is_err());
+    assert!(bench.recorder.hand_over(record("refused"), Until::Written).await.is_err());
     bench.note("ended meanwhile");
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(bench.recorder.record(record("refused too"), Until::Written).await.is_err());
+    assert!(bench.recorder.hand_over(record("refused too"), Until::Written).await.is_err());
     bench.bring_directory_back();
     let begun = Instant::now();
     while bench.record("after", Until::Durable).await.is_err() {
@@ -114,7 +125,7 @@ async fn after_a_failure_requests_are_refused_at_once_until_a_write_succeeds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oldest_records_are_kept_and_the_lost_ones_are_counted() {
-    let mut bench = Bench::new(100, 10);
+    let bench = Bench::new(100, 10);
     bench.write();
     bench.record("before", Until::Written).await.unwrap();
     bench.take_directory_away();
@@ -131,11 +142,11 @@ async fn the_oldest_records_are_kept_and_the_lost_ones_are_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_denied_for_waiting_too_long_has_no_record() {
-    let mut bench = Bench::new(100, 100);
+    let bench = Bench::new(100, 100);
     // Its client hung up: it may have gone upstream, so its record stays.
-    drop(bench.recorder.record(record("gone"), Until::Written).await.unwrap());
+    drop(bench.recorder.hand_over(record("gone"), Until::Written).await.unwrap());
     assert_eq!(bench.record("denied", Until::Durable).await, Err(NotRecorded));
-    let waiting = bench.recorder.record(record("patient"), Until::Durable).await.unwrap();
+    let waiting = bench.recorder.hand_over(record("patient"), Until::Durable).await.unwrap();
     bench.write();
     assert_eq!(waiting.wait().await, Ok(()));
     assert_eq!(words(&bench.finish().await), ["gone", "patient"]);
@@ -144,9 +155,9 @@ async fn a_request_that_was_denied_for_waiting_too_long_has_no_record() {
 #[tokio::test(start_paused = true)]
 async fn a_waiter_whose_record_is_being_written_hears_how_that_went() {
     let bench = Bench::new(100, 100);
-    let receipt = bench.recorder.record(record("slow"), Until::Written).await.unwrap();
+    let receipt = bench.recorder.hand_over(record("slow"), Until::Written).await.unwrap();
     let mut group = Vec::new();
-    bench.recorder.handle.0.take(&mut group, 1, None);
+    bench.recorder.handle.0.take(&mut group, 1);
     let waiter = group.pop().unwrap().waiter.unwrap();
     assert!(waiter.claim.take());
     let later = async {
@@ -159,10 +170,10 @@ async fn a_waiter_whose_record_is_being_written_hears_how_that_went() {
 
 #[tokio::test]
 async fn notes_find_a_place_in_a_full_queue_and_are_on_disk_after_finish() {
-    let mut bench = Bench::new(4, 100_000);
+    let bench = Bench::new(4, 100_000);
     let mut receipts = Vec::new();
     for n in 0..4 {
-        receipts.push(bench.recorder.record(record(&format!("allow {n}")), Until::Written).await.unwrap());
+        receipts.push(bench.recorder.hand_over(record(&format!("allow {n}")), Until::Written).await.unwrap());
     }
     for n in 0..2_000 {
         bench.note(&format!("end {n}"));
@@ -177,26 +188,26 @@ async fn notes_find_a_place_in_a_full_queue_and_are_on_disk_after_finish() {
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_holds_requests_back_and_then_refuses_them() {
     let bench = Bench::new(1, 100);
-    let _waiting = bench.recorder.record(record("one"), Until::Written).await.unwrap();
+    let _waiting = bench.recorder.hand_over(record("one"), Until::Written).await.unwrap();
     let begun = Instant::now();
-    assert!(bench.recorder.record(record("two"), Until::Written).await.is_err());
+    assert!(bench.recorder.hand_over(record("two"), Until::Written).await.is_err());
     assert!(begun.elapsed() >= AUDIT_WAIT);
 }
 
 #[tokio::test]
 async fn finish_closes_the_recorder_even_while_a_handle_is_left() {
-    let mut bench = Bench::new(100, 100);
+    let bench = Bench::new(100, 100);
     bench.write();
     bench.note("last");
     let left = bench.recorder.clone();
     assert_eq!(words(&bench.finish().await), ["last"]);
     left.note(record("too late"));
-    assert!(left.record(record("too late"), Until::Written).await.is_err());
+    assert!(left.keep(record("too late"), Until::Written).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_process_does_not_hang_on_a_broken_disk() {
-    let mut bench = Bench::new(100, 100);
+    let bench = Bench::new(100, 100);
     bench.write();
     bench.record("before", Until::Written).await.unwrap();
     bench.take_directory_away();
@@ -210,7 +221,7 @@ async fn the_end_of_the_process_does_not_hang_on_a_broken_disk() {
 
 /// A controller that takes records and knows nothing else.
 #[derive(Default)]
-struct Taker(Mutex<Vec<(u64, Vec<u8>)>>);
+struct Taker(Mutex<Vec<Record>>);
 
 impl ControlLink for Taker {
     fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
@@ -239,10 +250,10 @@ impl ControlLink for Taker {
         panic!("only records come here")
     }
 
-    fn deliver(&self, _: GatewayId, records: Vec<(u64, Vec<u8>)>) -> BoxFuture<'_, Result<u64, LinkError>> {
+    fn deliver(&self, _: GatewayId, batch: RecordBatch) -> BoxFuture<'_, Result<u64, LinkError>> {
         let mut all = self.0.lock();
-        all.extend(records);
-        let last = all.last().map_or(0, |(seq, _)| *seq);
+        all.extend(records(&batch));
+        let last = all.last().map_or(0, |record| record.seq);
         Box::pin(std::future::ready(Ok(last)))
     }
 }
@@ -264,7 +275,7 @@ async fn what_the_cut_ends_is_recorded_and_what_was_before_is_delivered() {
     let recorder = Recorder::start(dir.path(), gateway, 0, Arc::clone(&link) as Arc<dyn ControlLink>, &tasks).unwrap();
     let finisher = recorder.finisher();
     for _ in 0..FLOWS {
-        recorder.record(record("allow"), Until::Written).await.unwrap().wait().await.unwrap();
+        recorder.keep(record("allow"), Until::Written).await.unwrap();
         let ends = Ends(recorder.clone());
         tasks.spawn("flow", async move {
             let _ends = ends;
@@ -279,11 +290,65 @@ async fn what_the_cut_ends_is_recorded_and_what_was_before_is_delivered() {
     drop(recorder);
     assert_eq!(tasks.shut_down(Duration::ZERO).await, Drained::ByCutting);
     finisher.finish().await;
-    let next_seq = Spool::open(dir.path(), gateway.to_string(), 0).unwrap().next_seq();
-    let all = SpoolReader::open(dir.path()).unwrap().next_batch(next_seq).unwrap();
-    let all: Vec<Record> = all.iter().map(|(_, bytes)| Record::from_canonical(bytes).unwrap()).collect();
-    assert_eq!(words(&all), [vec!["allow"; FLOWS], vec!["end"; FLOWS]].concat());
+    assert_eq!(words(&on_disk(dir.path())), [vec!["allow"; FLOWS], vec!["end"; FLOWS]].concat());
     let delivered = link.0.lock();
-    let numbers: Vec<u64> = delivered.iter().map(|(seq, _)| *seq).collect();
-    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    assert!(delivered.iter().map(|record| record.seq).eq(1..=delivered.len() as u64));
+}
+
+/// Requests write by themselves: what is written is on disk when they go on, and what is durable
+/// was synced by the thread.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_what_was_kept_is_on_disk_when_the_request_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), 0).unwrap();
+    let (recorder, writer) = Recorder::launch(spool, "gtw_x".into(), Queue::new(100, 100));
+    let mut requests = tokio::task::JoinSet::new();
+    for client in 0..32 {
+        let (recorder, dir) = (recorder.clone(), dir.path().to_owned());
+        requests.spawn(async move {
+            for number in 0..20 {
+                let text = format!("{client}/{number}");
+                let until = if number % 4 == 0 { Until::Durable } else { Until::Written };
+                recorder.keep(record(&text), until).await.unwrap();
+                recorder.note(record(&format!("end {text}")));
+                if number == 19 {
+                    let bytes = fs::read(dir.join(format!("{:020}.spool", 1))).unwrap();
+                    let frame = format!("\"{text}\"");
+                    assert!(bytes.windows(frame.len()).any(|window| window == frame.as_bytes()));
+                }
+            }
+        });
+    }
+    while let Some(done) = requests.join_next().await {
+        done.unwrap();
+    }
+    let finisher = recorder.finisher();
+    drop(recorder);
+    finisher.finish().await;
+    writer.await.unwrap();
+    assert_eq!(on_disk(dir.path()).len(), 32 * 20 * 2);
+}
+
+/// A request whose client hangs up while it leads a group writes it all the same.
+#[tokio::test]
+async fn a_leader_that_goes_away_leaves_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), 0).unwrap();
+    let (recorder, _writer) = Recorder::launch(spool, "gtw_x".into(), Queue::new(100, 100));
+    recorder.keep(record("first"), Until::Durable).await.unwrap();
+    let mut leader = Box::pin(recorder.keep(record("leads"), Until::Written));
+    // The thread may be faster than either; whoever writes, nobody waits in vain.
+    let _ = futures_util::poll!(&mut leader);
+    let mut follower = Box::pin(recorder.keep(record("follows"), Until::Written));
+    match futures_util::poll!(&mut follower) {
+        std::task::Poll::Ready(kept) => kept.unwrap(),
+        std::task::Poll::Pending => {
+            drop(leader);
+            follower.await.unwrap();
+        }
+    }
+    let finisher = recorder.finisher();
+    drop(recorder);
+    finisher.finish().await;
+    assert_eq!(words(&on_disk(dir.path())), ["first", "leads", "follows"]);
 }

@@ -1,23 +1,24 @@
 //! One request before the policy engine: denied and recorded, or permitted, recorded and watched.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Response;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::id::{DecisionId, FlowId};
-use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::answer::{self, Form};
-use crate::decide::{self, Decided, Observed, Question};
+use crate::decide::{self, Decided, Observed, Question, Who};
 use crate::facts::{CredentialKey, Ready};
 use crate::forward::http::ForwardError;
 use crate::gateway::Shared;
 use crate::record::Until;
 use crate::route::read::Connection;
+use crate::strangers::Stranger;
 use crate::watch::{self, Basis, Flow};
 
 /// A request whose way in and form of answer are known.
@@ -79,18 +80,20 @@ impl Case<'_> {
 
     /// Records a denial, then tells the client.
     pub(super) async fn deny(&self, decided: &Decided, asker: Option<&Asker>, detail: Option<&str>) -> Response<Body> {
-        self.deny_subject(decided, asker.map(|asker| &*asker.ready.known.facts), detail).await
+        self.deny_subject(decided, asker.map(|asker| &*asker.ready.who), detail).await
     }
 
-    async fn deny_subject(
-        &self,
-        decided: &Decided,
-        facts: Option<&SubjectFacts>,
-        detail: Option<&str>,
-    ) -> Response<Body> {
-        let record = decide::record(decided, &self.observed, facts, None);
-        let recorded = match self.shared.recorder.record(record, Until::Written).await {
-            Ok(receipt) => receipt.wait().await,
+    async fn deny_subject(&self, decided: &Decided, who: Option<&Who>, detail: Option<&str>) -> Response<Body> {
+        if who.is_none()
+            && self.observed.device.is_none()
+            && let Some(ip) = self.observed.ip
+            && self.shared.strangers.denied(ip, decided.decision.reason, Instant::now()) == Stranger::Counted
+        {
+            return answer::denial(decided, self.form, detail);
+        }
+        let recorder = &self.shared.recorder;
+        let recorded = match decide::record(recorder.source(), decided, &self.observed, who, None) {
+            Ok(draft) => recorder.keep(draft, Until::Written).await,
             Err(error) => Err(error),
         };
         match recorded {
@@ -122,16 +125,17 @@ impl Case<'_> {
         let decided = Decided::new(permit.decision().clone());
         let id = FlowId::from_random(clock::random());
         let until = until(&permit);
-        let record = decide::record(&decided, &self.observed, Some(permit.subject()), Some(id));
+        let (recorder, who) = (&self.shared.recorder, Arc::clone(&asker.ready.who));
+        let draft = decide::record(recorder.source(), &decided, &self.observed, Some(&who), Some(id));
         let device = self.connection.device().cloned();
         let target = question.target().map(Arc::clone);
         let basis = Basis { question, credential: asker.credential, audience: asker.audience, device };
-        let flow = Flow::open(self.shared, id, basis.clone(), &permit, &decided, &self.observed);
-        let receipt = match self.shared.recorder.record(record, until).await {
-            Ok(receipt) => receipt.wait().await,
+        let flow = Flow::open(self.shared, id, basis.clone(), who, &decided, &self.observed);
+        let recorded = match draft {
+            Ok(draft) => recorder.keep(draft, until).await,
             Err(error) => Err(error),
         };
-        if receipt.is_err() {
+        if recorded.is_err() {
             flow.set_detail("the decision could not be recorded, so nothing was done");
             return Err(self.unrecorded());
         }
@@ -140,7 +144,7 @@ impl Case<'_> {
             asker.seen == self.shared.facts.changes_seen() && Arc::ptr_eq(asker.ready.prepared.engine(), &engine);
         if !unchanged && let Err(reason) = watch::decide_again(self.shared, &basis).await {
             flow.set_cut(reason);
-            return Err(self.overtaken(&permit, reason).await);
+            return Err(self.overtaken(&flow, reason).await);
         }
         Ok(Permitted { permit, flow, decided, target })
     }
@@ -148,9 +152,9 @@ impl Case<'_> {
     /// A change overtook a permit before its request was answered: that is a second decision, with a
     /// record of its own, and the one that the client is told. The first stands in the log as it was
     /// made, and the end of its flow says why it came to nothing.
-    async fn overtaken(&self, permit: &Permit, reason: Reason) -> Response<Body> {
+    async fn overtaken(&self, flow: &Flow, reason: Reason) -> Response<Body> {
         let decided = Decided::denied(reason, &self.shared.current.engine());
-        self.deny_subject(&decided, Some(permit.subject()), None).await
+        self.deny_subject(&decided, Some(flow.who()), None).await
     }
 
     /// The upstream did not answer a permitted request, or access ended before it did.
@@ -161,12 +165,12 @@ impl Case<'_> {
             // The client's own body broke off the exchange, not the upstream.
             let decided = Decided::denied(Reason::Ambiguous, &self.shared.current.engine());
             let words = format!("{fault}.");
-            let response = self.deny_subject(&decided, Some(permitted.permit.subject()), Some(&words)).await;
+            let response = self.deny_subject(&decided, Some(permitted.flow.who()), Some(&words)).await;
             permitted.flow.set_status(response.status().as_u16());
             return response;
         }
         if let Some(reason) = permitted.flow.cut_reason() {
-            let response = self.overtaken(&permitted.permit, reason).await;
+            let response = self.overtaken(&permitted.flow, reason).await;
             permitted.flow.set_status(response.status().as_u16());
             return response;
         }

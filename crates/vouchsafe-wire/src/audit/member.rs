@@ -86,6 +86,7 @@ members! {
     Status = "status", Short;
     Target = "target", Long;
     TimeUs = "time_us", Number;
+    Tls = "tls", Long;
     User = "user", Long;
     V = "v", Format;
     Words = "words", Long;

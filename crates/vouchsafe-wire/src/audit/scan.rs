@@ -189,9 +189,9 @@ fn number(bytes: &[u8]) -> Option<(u64, usize)> {
 
 fn kind(bytes: &[u8]) -> Option<usize> {
     let word = bytes.strip_prefix(b"\"")?;
-    let kind = Kind::ALL.iter().find(|kind| {
-        word.strip_prefix(kind.as_str().as_bytes()).is_some_and(|behind| behind.first() == Some(&b'"'))
-    })?;
+    let kind = Kind::ALL
+        .iter()
+        .find(|kind| word.strip_prefix(kind.as_str().as_bytes()).is_some_and(|behind| behind.first() == Some(&b'"')))?;
     Some(kind.as_str().len() + 2)
 }
 

@@ -235,6 +235,7 @@ impl Record {
             status,
             target,
             time_us,
+            tls,
             user,
             v,
             words,
@@ -273,6 +274,7 @@ impl Record {
         m.maybe_number(Member::Status, status.map(u64::from));
         m.maybe_text(Member::Target, target.as_deref());
         m.number(Member::TimeUs, *time_us);
+        m.maybe_text(Member::Tls, tls.as_deref());
         m.maybe_text(Member::User, user.as_deref());
         m.number(Member::V, u64::from(*v));
         m.maybe_text(Member::Words, words.as_deref());

@@ -1,7 +1,7 @@
 //! I7: `kill -9` under load loses no record of anything a client was answered.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vouchsafe_runtime::tls::{self, Credentials, ServerTrust};
 use vouchsafe_wire::api::AuditQuery;
+use vouchsafe_wire::spool::{Frame, read_frame};
 
 use crate::http::Company;
 use crate::world::World;
@@ -98,8 +99,13 @@ fn tear_last_segment(dir: &std::path::Path) {
         std::fs::read_dir(spool).expect("spool").map(|entry| entry.expect("entry").path()).collect();
     segments.sort();
     let last = segments.last().expect("a segment");
-    let mut file = std::fs::OpenOptions::new().append(true).open(last).expect("opened");
-    file.write_all(&[0x40, 0x01, 0, 0, 1, 2, 3, 4, b'{', b'"']).expect("torn");
+    let bytes = std::fs::read(last).expect("read");
+    let mut end = 0;
+    while let Frame::Whole { length, .. } = read_frame(&bytes[end..]) {
+        end += length;
+    }
+    let file = std::fs::OpenOptions::new().write(true).open(last).expect("opened");
+    file.write_all_at(&[0x40, 0x01, 0, 0, 1, 2, 3, 4, b'{', b'"'], end as u64).expect("torn");
 }
 
 async fn connect(company: &Company) -> TlsStream<TcpStream> {
