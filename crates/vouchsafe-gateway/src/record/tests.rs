@@ -347,8 +347,6 @@ async fn a_leader_that_goes_away_leaves_nobody_waiting() {
             follower.await.unwrap();
         }
     }
-    let finisher = recorder.finisher();
-    drop(recorder);
-    finisher.finish().await;
+    recorder.finisher().finish().await;
     assert_eq!(words(&on_disk(dir.path())), ["first", "leads", "follows"]);
 }
