@@ -111,8 +111,16 @@ pub struct HttpSpec {
     pub host_header: HostHeader,
     /// Whether the upstream also gets plain identity headers beside the signed assertion.
     pub identity_headers: IdentityHeaders,
+    /// Which version of HTTP the upstream is spoken to in.
+    pub upstream_protocol: UpstreamProtocol,
+    /// Oldest version of TLS that an `https` upstream may choose.
+    pub upstream_tls: UpstreamTls,
+    /// How long it may take to connect, all addresses and TLS together, 1 s to 60 s.
+    pub connect_timeout: Duration,
     /// How long the upstream may take until its response head, 1 s to 1 h.
     pub response_timeout: Duration,
+    /// How long an exchange or WebSocket may go on without a byte in either direction, 10 s to 24 h.
+    pub idle_timeout: Duration,
     /// When the audit record of a request must be durable.
     pub audit: AuditTiming,
     /// How its paths are read.
@@ -170,6 +178,34 @@ pub enum PathCase {
     Folded,
 }
 
+impl HttpSpec {
+    /// Connect time-out of a resource that does not say.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+    /// Response time-out of a resource that does not say.
+    pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+    /// Idle time-out of a resource that does not say.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+    /// An upstream with everything else as it is unless said otherwise.
+    #[must_use]
+    pub fn new(scheme: UpstreamScheme, upstream: Endpoint) -> Self {
+        Self {
+            scheme,
+            upstream,
+            upstream_ca_pem: None,
+            host_header: HostHeader::default(),
+            identity_headers: IdentityHeaders::default(),
+            upstream_protocol: UpstreamProtocol::default(),
+            upstream_tls: UpstreamTls::default(),
+            connect_timeout: Self::CONNECT_TIMEOUT,
+            response_timeout: Self::RESPONSE_TIMEOUT,
+            idle_timeout: Self::IDLE_TIMEOUT,
+            audit: AuditTiming::default(),
+            paths: PathRules::STRICT,
+        }
+    }
+}
+
 /// How a TCP service is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpSpec {
@@ -197,6 +233,28 @@ impl UpstreamScheme {
             UpstreamScheme::Https => "https",
         }
     }
+}
+
+/// Which version of HTTP an upstream is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum UpstreamProtocol {
+    /// HTTP/2 where an `https` upstream chooses it in the handshake (RFC 7301), else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only; with an `http` upstream by prior knowledge (RFC 9113 §3.3).
+    H2,
+}
+
+/// Oldest version of TLS that an upstream may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum UpstreamTls {
+    /// TLS 1.2 or 1.3.
+    #[default]
+    Tls12,
+    /// TLS 1.3 only.
+    Tls13,
 }
 
 /// Which host name the upstream sees in `Host`.

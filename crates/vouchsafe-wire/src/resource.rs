@@ -2,13 +2,14 @@
 //! Specification: `docs/spec/manifest.md`.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::name::{ResourceGroupName, ResourceName, Tag};
 use vouchsafe_model::resource::{
     AuditTiming, Endpoint, EndpointError, HostHeader, HttpSpec, IdentityHeaders, Leeway, PathCase, PathRules, Resource,
-    ResourceSpec, Sensitivity, TcpSpec, UpstreamScheme,
+    ResourceSpec, Sensitivity, TcpSpec, UpstreamProtocol, UpstreamScheme, UpstreamTls,
 };
 
 /// Text form of a resource. Members that keep their default may be left out.
@@ -45,9 +46,21 @@ pub struct ResourceDoc {
     /// `http` only: `assertion` (default) or `plain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_headers: Option<String>,
+    /// `http` only: `auto` (default), `http1` or `h2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_protocol: Option<String>,
+    /// `https` upstreams only: oldest version of TLS, `1.2` (default) or `1.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_tls: Option<String>,
+    /// `http` only: seconds to connect, 1 to 60, default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<u64>,
     /// `http` only: seconds until the response head must come, 1 to 3600, default 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_timeout: Option<u64>,
+    /// `http` only: seconds that an exchange may be silent, 10 to 86400, default 600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<u64>,
     /// `http` only: `soon` (default) or `before`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<String>,
@@ -166,17 +179,14 @@ impl ResourceDoc {
         };
         let upstream = Endpoint::parse(&with_port)
             .map_err(|source| ResourceDocError::Upstream { resource: self.name.clone(), source })?;
-        if self.upstream_ca.is_some() && scheme == UpstreamScheme::Http {
-            return Err(ResourceDocError::Misplaced {
-                resource: self.name.clone(),
-                member: "upstream_ca",
-                kind: "http over http://",
-            });
+        let of_tls = [("upstream_ca", self.upstream_ca.is_some()), ("upstream_tls", self.upstream_tls.is_some())];
+        if let (UpstreamScheme::Http, Some((member, _))) = (scheme, of_tls.into_iter().find(|(_, given)| *given)) {
+            return Err(ResourceDocError::Misplaced { resource: self.name.clone(), member, kind: "http over http://" });
         }
-        let response_timeout = match self.response_timeout {
-            None => 60,
-            Some(seconds @ 1..=3600) => seconds,
-            Some(other) => return Err(value("response_timeout", &other.to_string(), "1 to 3600 seconds")),
+        let seconds = |member, given: Option<u64>, default: Duration, range: RangeInclusive<u64>, words| match given {
+            None => Ok(default),
+            Some(seconds) if range.contains(&seconds) => Ok(Duration::from_secs(seconds)),
+            Some(other) => Err(value(member, &other.to_string(), words)),
         };
         Ok(HttpSpec {
             scheme,
@@ -192,7 +202,38 @@ impl ResourceDoc {
                 Some("plain") => IdentityHeaders::Plain,
                 Some(other) => return Err(value("identity_headers", other, "assertion or plain")),
             },
-            response_timeout: Duration::from_secs(response_timeout),
+            upstream_protocol: match self.upstream_protocol.as_deref() {
+                None | Some("auto") => UpstreamProtocol::Auto,
+                Some("http1") => UpstreamProtocol::Http1,
+                Some("h2") => UpstreamProtocol::H2,
+                Some(other) => return Err(value("upstream_protocol", other, "auto, http1 or h2")),
+            },
+            upstream_tls: match self.upstream_tls.as_deref() {
+                None | Some("1.2") => UpstreamTls::Tls12,
+                Some("1.3") => UpstreamTls::Tls13,
+                Some(other) => return Err(value("upstream_tls", other, "1.2 or 1.3")),
+            },
+            connect_timeout: seconds(
+                "connect_timeout",
+                self.connect_timeout,
+                HttpSpec::CONNECT_TIMEOUT,
+                1..=60,
+                "1 to 60 seconds",
+            )?,
+            response_timeout: seconds(
+                "response_timeout",
+                self.response_timeout,
+                HttpSpec::RESPONSE_TIMEOUT,
+                1..=3600,
+                "1 to 3600 seconds",
+            )?,
+            idle_timeout: seconds(
+                "idle_timeout",
+                self.idle_timeout,
+                HttpSpec::IDLE_TIMEOUT,
+                10..=86_400,
+                "10 to 86400 seconds",
+            )?,
             audit: match self.audit.as_deref() {
                 None | Some("soon") => AuditTiming::Soon,
                 Some("before") => AuditTiming::Before,
@@ -228,7 +269,11 @@ impl ResourceDoc {
             ("upstream_ca", self.upstream_ca.is_some()),
             ("host_header", self.host_header.is_some()),
             ("identity_headers", self.identity_headers.is_some()),
+            ("upstream_protocol", self.upstream_protocol.is_some()),
+            ("upstream_tls", self.upstream_tls.is_some()),
+            ("connect_timeout", self.connect_timeout.is_some()),
             ("response_timeout", self.response_timeout.is_some()),
+            ("idle_timeout", self.idle_timeout.is_some()),
             ("audit", self.audit.is_some()),
             ("encoded_slashes", self.encoded_slashes.is_some()),
             ("double_slashes", self.double_slashes.is_some()),
@@ -271,15 +316,28 @@ impl ResourceDoc {
                     upstream_ca_pem,
                     host_header,
                     identity_headers,
+                    upstream_protocol,
+                    upstream_tls,
+                    connect_timeout,
                     response_timeout,
+                    idle_timeout,
                     audit,
                     paths: PathRules { encoded_slashes, double_slashes, parameters, case },
                 } = http;
+                let seconds = |given: &Duration, default| (*given != default).then_some(given.as_secs());
                 doc.upstream = format!("{}://{upstream}", scheme.as_str());
                 doc.upstream_ca = upstream_ca_pem.clone();
                 doc.host_header = (*host_header == HostHeader::Upstream).then(|| "upstream".to_owned());
                 doc.identity_headers = (*identity_headers == IdentityHeaders::Plain).then(|| "plain".to_owned());
-                doc.response_timeout = (response_timeout.as_secs() != 60).then_some(response_timeout.as_secs());
+                doc.upstream_protocol = match upstream_protocol {
+                    UpstreamProtocol::Auto => None,
+                    UpstreamProtocol::Http1 => Some("http1".to_owned()),
+                    UpstreamProtocol::H2 => Some("h2".to_owned()),
+                };
+                doc.upstream_tls = (*upstream_tls == UpstreamTls::Tls13).then(|| "1.3".to_owned());
+                doc.connect_timeout = seconds(connect_timeout, HttpSpec::CONNECT_TIMEOUT);
+                doc.response_timeout = seconds(response_timeout, HttpSpec::RESPONSE_TIMEOUT);
+                doc.idle_timeout = seconds(idle_timeout, HttpSpec::IDLE_TIMEOUT);
                 doc.audit = (*audit == AuditTiming::Before).then(|| "before".to_owned());
                 let kept = |leeway: &Leeway| (*leeway == Leeway::Kept).then(|| "keep".to_owned());
                 doc.encoded_slashes = kept(encoded_slashes);
@@ -304,7 +362,7 @@ mod tests {
     fn a_resource_round_trips() {
         for json in [
             r#"{"name":"wiki","kind":"http","upstream":"http://127.0.0.1:3000"}"#,
-            r#"{"name":"hr","kind":"http","upstream":"https://hr.internal:443","groups":["people"],"tags":["pii"],"sensitivity":"restricted","upstream_ca":"PEM","host_header":"upstream","identity_headers":"plain","response_timeout":5,"audit":"before","description":"HR"}"#,
+            r#"{"name":"hr","kind":"http","upstream":"https://hr.internal:443","groups":["people"],"tags":["pii"],"sensitivity":"restricted","upstream_ca":"PEM","host_header":"upstream","identity_headers":"plain","upstream_protocol":"h2","upstream_tls":"1.3","connect_timeout":2,"response_timeout":5,"idle_timeout":3600,"audit":"before","description":"HR"}"#,
             r#"{"name":"git","kind":"http","upstream":"http://10.0.0.5:80","encoded_slashes":"keep","double_slashes":"keep","path_parameters":"keep","path_case":"fold"}"#,
             r#"{"name":"db","kind":"tcp","upstream":"10.0.0.5:5432","port":6543}"#,
         ] {
@@ -327,6 +385,12 @@ mod tests {
             (r#"{"name":"a","kind":"tcp","upstream":"h:1","path_case":"fold"}"#, "no meaning"),
             (r#"{"name":"auth","kind":"http","upstream":"http://h"}"#, "vouchsafe's own"),
             (r#"{"name":"a","kind":"http","upstream":"http://h/path"}"#, "neither"),
+            (r#"{"name":"a","kind":"http","upstream":"http://h","upstream_tls":"1.3"}"#, "no meaning"),
+            (r#"{"name":"a","kind":"http","upstream":"https://h","upstream_tls":"1.1"}"#, "1.2 or 1.3"),
+            (r#"{"name":"a","kind":"http","upstream":"https://h","upstream_protocol":"h3"}"#, "auto, http1 or h2"),
+            (r#"{"name":"a","kind":"http","upstream":"http://h","idle_timeout":0}"#, "10 to 86400"),
+            (r#"{"name":"a","kind":"http","upstream":"http://h","connect_timeout":61}"#, "1 to 60"),
+            (r#"{"name":"a","kind":"tcp","upstream":"h:1","idle_timeout":60}"#, "no meaning"),
         ] {
             let error = doc(json).unwrap_err();
             assert!(error.contains(part), "{json}: {error}");

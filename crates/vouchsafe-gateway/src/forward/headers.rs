@@ -243,7 +243,7 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vouchsafe_model::resource::{AuditTiming, Endpoint, UpstreamScheme};
+    use vouchsafe_model::resource::{Endpoint, UpstreamScheme};
     use vouchsafe_model::subject::{AuthFacts, Epoch, UserFacts};
 
     fn facts() -> SubjectFacts {
@@ -266,16 +266,9 @@ mod tests {
         for (name, value) in fields {
             from.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        let spec = HttpSpec {
-            scheme: UpstreamScheme::Http,
-            upstream: Endpoint::parse("10.0.0.1:80").unwrap(),
-            upstream_ca_pem: None,
-            host_header: HostHeader::Public,
-            identity_headers: IdentityHeaders::Plain,
-            response_timeout: std::time::Duration::from_secs(1),
-            audit: AuditTiming::Soon,
-            paths: vouchsafe_model::resource::PathRules::STRICT,
-        };
+        let upstream = Endpoint::parse("10.0.0.1:80").unwrap();
+        let spec =
+            HttpSpec { identity_headers: IdentityHeaders::Plain, ..HttpSpec::new(UpstreamScheme::Http, upstream) };
         let facts = facts();
         to_upstream(
             &from,

@@ -10,10 +10,7 @@ use vouchsafe_model::decision::Decision;
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::id::{DeviceId, GrantId, SessionId, UserId};
 use vouchsafe_model::name::{DeviceName, GroupName, ResourceGroupName, ResourceName, Tag, UserName};
-use vouchsafe_model::resource::{
-    AuditTiming, Endpoint, HostHeader, HttpSpec, IdentityHeaders, Resource, ResourceSpec, Sensitivity, TcpSpec,
-    UpstreamScheme,
-};
+use vouchsafe_model::resource::{Endpoint, HttpSpec, Resource, ResourceSpec, Sensitivity, TcpSpec, UpstreamScheme};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
 use vouchsafe_policy::{Detail, Diagnostic, Engine, Permit, PolicyFile, PolicySource, PreparedSubject, Request};
 
@@ -38,16 +35,7 @@ fn resource(text: &str, groups: &[&str], spec: ResourceSpec) -> Resource {
 }
 
 pub(crate) fn http(text: &str, groups: &[&str]) -> Resource {
-    let spec = HttpSpec {
-        scheme: UpstreamScheme::Http,
-        upstream: Endpoint::parse("127.0.0.1:8080").expect("endpoint"),
-        upstream_ca_pem: None,
-        host_header: HostHeader::default(),
-        identity_headers: IdentityHeaders::default(),
-        response_timeout: Duration::from_secs(30),
-        audit: AuditTiming::default(),
-        paths: vouchsafe_model::resource::PathRules::STRICT,
-    };
+    let spec = HttpSpec::new(UpstreamScheme::Http, Endpoint::parse("127.0.0.1:8080").expect("endpoint"));
     resource(text, groups, ResourceSpec::Http(spec))
 }
 

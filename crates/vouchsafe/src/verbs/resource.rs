@@ -66,9 +66,21 @@ pub(crate) enum Add {
         /// How the upstream learns who asks: by signed assertion alone, or also in plain headers.
         #[arg(long, value_name = "HOW")]
         identity_headers: Option<IdentityHeaders>,
+        /// Version of HTTP that the upstream is spoken to in.
+        #[arg(long, value_name = "WHICH")]
+        upstream_protocol: Option<UpstreamProtocol>,
+        /// Oldest version of TLS that an https upstream may choose.
+        #[arg(long, value_name = "VERSION")]
+        upstream_tls: Option<UpstreamTls>,
+        /// Seconds to connect to the upstream [default: 5].
+        #[arg(long, value_name = "SECONDS")]
+        connect_timeout: Option<u64>,
         /// Seconds until the response head has to come [default: 60].
         #[arg(long, value_name = "SECONDS")]
         response_timeout: Option<u64>,
+        /// Seconds that an exchange or WebSocket may be silent [default: 600].
+        #[arg(long, value_name = "SECONDS")]
+        idle_timeout: Option<u64>,
         /// Whether a request is recorded on disk before it goes upstream, or soon after.
         #[arg(long, value_name = "WHEN")]
         audit: Option<AuditTiming>,
@@ -146,6 +158,24 @@ words! {
         /// Also in plain headers.
         Plain = "plain",
     }
+    /// Version of HTTP that the upstream is spoken to in.
+    UpstreamProtocol {
+        /// HTTP/2 where an https upstream chooses it, else HTTP/1.1.
+        Auto = "auto",
+        /// HTTP/1.1.
+        Http1 = "http1",
+        /// HTTP/2, by prior knowledge with http://.
+        H2 = "h2",
+    }
+    /// Oldest version of TLS that an upstream may choose.
+    UpstreamTls {
+        /// TLS 1.2 or 1.3.
+        #[value(name = "1.2")]
+        Tls12 = "1.2",
+        /// TLS 1.3.
+        #[value(name = "1.3")]
+        Tls13 = "1.3",
+    }
     /// When a request is recorded.
     AuditTiming {
         /// Before the response, synced soon after.
@@ -201,13 +231,21 @@ impl Add {
                 upstream_ca,
                 host_header,
                 identity_headers,
+                upstream_protocol,
+                upstream_tls,
+                connect_timeout,
                 response_timeout,
+                idle_timeout,
                 audit,
             } => ResourceDoc {
                 upstream_ca: upstream_ca.as_deref().map(authorities).transpose()?,
                 host_header: host_header.map(HostHeader::word),
                 identity_headers: identity_headers.map(IdentityHeaders::word),
+                upstream_protocol: upstream_protocol.map(UpstreamProtocol::word),
+                upstream_tls: upstream_tls.map(UpstreamTls::word),
+                connect_timeout,
                 response_timeout,
+                idle_timeout,
                 audit: audit.map(AuditTiming::word),
                 ..doc(name, "http", upstream, common)
             },
@@ -259,7 +297,11 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
         upstream_ca,
         host_header,
         identity_headers,
+        upstream_protocol,
+        upstream_tls,
+        connect_timeout,
         response_timeout,
+        idle_timeout,
         audit,
         encoded_slashes,
         double_slashes,
@@ -279,7 +321,12 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
     also("upstream CA", upstream_ca.as_ref().map(|_| "own".to_owned()));
     also("host header", host_header.clone());
     also("identity", identity_headers.clone());
-    also("time-out", response_timeout.map(|seconds| format!("{seconds} s")));
+    also("protocol", upstream_protocol.clone());
+    also("oldest TLS", upstream_tls.clone());
+    let seconds = |given: Option<u64>| given.map(|seconds| format!("{seconds} s"));
+    also("connect within", seconds(*connect_timeout));
+    also("answer within", seconds(*response_timeout));
+    also("idle at most", seconds(*idle_timeout));
     also("audit", audit.clone());
     also("encoded slashes", encoded_slashes.clone());
     also("double slashes", double_slashes.clone());
