@@ -4,5 +4,6 @@ pub(crate) mod body;
 pub(crate) mod dial;
 pub(crate) mod headers;
 pub(crate) mod http;
-pub(crate) mod pool;
 pub(crate) mod tunnel;
+pub(crate) mod upstream;
+pub(crate) mod websocket;

@@ -18,7 +18,7 @@ use crate::authenticate::Authenticator;
 use crate::certificates::{BrowserCertificate, Certificates};
 use crate::decide::{self, Current};
 use crate::facts::Facts;
-use crate::forward::pool::Pool;
+use crate::forward::upstream::Upstreams;
 use crate::listen::{self, Census};
 use crate::names::Names;
 use crate::record::{Finisher, Recorder};
@@ -96,7 +96,7 @@ pub(crate) struct Shared {
     pub(crate) strangers: Strangers,
     pub(crate) flows: Arc<Flows>,
     pub(crate) assertions: AssertionSigner,
-    pub(crate) pool: Pool,
+    pub(crate) upstreams: Upstreams,
     pub(crate) census: Arc<Census>,
     /// Ports under which this gateway is reached; no upstream on loopback can have one.
     pub(crate) own_ports: Vec<u16>,
@@ -141,7 +141,7 @@ impl Gateway {
             assertions: AssertionSigner::new(identity.issuer, &identity.assertion_key_pem, identity.assertion_kid)?,
             current: Current::new(engine),
             flows: Arc::default(),
-            pool: Pool::default(),
+            upstreams: Upstreams::default(),
             census: Arc::default(),
             own_ports: addresses.iter().map(SocketAddr::port).chain(options.public_port).collect(),
             tasks: tasks.clone(),
@@ -154,6 +154,7 @@ impl Gateway {
             strangers: Strangers::new(std::time::Instant::now()),
         });
         tasks.spawn_vital("changes", watch::follow_changes(Arc::clone(&shared), changes));
+        tasks.spawn_vital("silence", watch::follow_silence(Arc::clone(&shared)));
         tasks.spawn_vital("snapshots", watch::follow_snapshots(Arc::clone(&shared)));
         tasks.spawn_vital("denials", strangers::record_counts(Arc::clone(&shared)));
         tasks.spawn_vital("pool", tidy(Arc::clone(&shared)));
@@ -191,8 +192,11 @@ async fn tidy(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(Duration::from_secs(15));
     loop {
         tokio::select! {
-            _ = every.tick() => shared.pool.tidy(),
-            () = shared.tasks.draining() => return,
+            _ = every.tick() => {
+                let engine = shared.current.engine();
+                shared.upstreams.tidy(|name| engine.resource(name).is_some());
+            }
+            () = shared.tasks.draining() => return shared.upstreams.close(),
         }
     }
 }

@@ -16,7 +16,7 @@ mod read;
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, PROXY_AUTHORIZATION};
+use http::header::{CONNECTION, PROXY_AUTHORIZATION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Limited;
 use vouchsafe_model::decision::Reason;
@@ -28,11 +28,11 @@ use vouchsafe_wire::framing::Fault;
 
 use crate::answer::{self, Form};
 use crate::decide::Observed;
-use crate::forward::body::{self, Watched};
+use crate::forward::body::Outward;
 use crate::gateway::Shared;
 use crate::names::Site;
 use crate::route::case::Case;
-use crate::route::read::{Asked, Unreadable};
+use crate::route::read::{Asked, Purpose, Unreadable};
 use crate::sign_in;
 
 pub(crate) use crate::route::case::Permitted;
@@ -41,11 +41,16 @@ pub(crate) use crate::route::read::{Connection, Via};
 /// Answers one request.
 pub(crate) async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
     let (version, is_connect) = (request.version(), request.method() == Method::CONNECT);
+    let upgrades = request.headers().contains_key(UPGRADE);
     let mut response = respond(shared, connection, request).await;
     let status = response.status();
-    if version == Version::HTTP_11 && (status == StatusCode::BAD_REQUEST || (is_connect && status != StatusCode::OK)) {
+    let refused = status == StatusCode::BAD_REQUEST
+        || (is_connect && status != StatusCode::OK)
+        || (upgrades && status != StatusCode::SWITCHING_PROTOCOLS);
+    if version == Version::HTTP_11 && refused {
         // What follows may be meant as part of what was refused: as the body of a message that
-        // could be read in two ways, or as bytes for the tunnel. It must not be read as requests.
+        // could be read in two ways, or as bytes for the tunnel or WebSocket. It must not be read as
+        // requests.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -87,7 +92,8 @@ async fn dispatch(
     asked: Asked,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    if request.method() == Method::CONNECT {
+    let purpose = read::purpose(&request);
+    if purpose == Purpose::Tunnel {
         return connect::serve(shared, connection, asked, request).await;
     }
     let target = match read::target(&request, &asked.site) {
@@ -97,6 +103,10 @@ async fn dispatch(
             return case.refuse(Reason::Ambiguous, Some(&why.to_string())).await;
         }
     };
+    if purpose == Purpose::WebSocket && matches!(asked.site, Site::Own(_)) {
+        let case = Case { shared, connection, observed: asked.observed, form: asked.form };
+        return case.refuse(Reason::Ambiguous, Some("There are no WebSockets on this host.")).await;
+    }
     // From here on there is the canonical request and no other.
     *request.uri_mut() = Uri::default();
     match asked.site {
@@ -189,7 +199,7 @@ async fn internal(
         Way::Permitted(permitted) => {
             let flow = Arc::clone(permitted.flow());
             flow.set_status(response.status().as_u16());
-            response.map(|body| boxed(Watched::new(body, body::Way::Outward, flow)))
+            response.map(|body| boxed(Outward::new(body, flow, None)))
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Open flows, and the watch over them: at every change of facts or policy, and at least every ten
 //! seconds, each flow is decided again and cut when it is denied (I6).
 
+mod cut;
+
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio_util::sync::CancellationToken;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::id::{DecisionId, FlowId};
@@ -20,9 +21,12 @@ use vouchsafe_runtime::link::Change;
 use vouchsafe_runtime::relay::Traffic;
 use vouchsafe_wire::audit::{Draft, Kind, Member, Members};
 
+pub(crate) use cut::{Cut, Ended, Way};
+
 use crate::authenticate;
 use crate::decide::{self, Decided, Observed, Question, Who};
 use crate::facts::{Asking, CredentialKey};
+use crate::forward::body::Upload;
 use crate::gateway::Shared;
 use crate::record::Recorder;
 
@@ -46,8 +50,16 @@ pub(crate) struct Basis {
 
 struct Open {
     basis: Basis,
-    cut: CancellationToken,
-    why: Arc<OnceLock<Reason>>,
+    live: Arc<Live>,
+    /// What had passed, and how long silence could last, when something last moved.
+    seen: (u64, Option<Duration>, Instant),
+}
+
+/// What is shared by a flow and the watch over it.
+#[derive(Default)]
+struct Live {
+    cut: Cut,
+    traffic: Traffic,
 }
 
 /// All open flows of this gateway.
@@ -59,10 +71,9 @@ pub(crate) struct Flow {
     flows: Arc<Flows>,
     recorder: Recorder,
     id: FlowId,
-    cut: CancellationToken,
-    why: Arc<OnceLock<Reason>>,
+    live: Arc<Live>,
     started: Instant,
-    traffic: Arc<Traffic>,
+    upload: AtomicU8,
     who: Arc<Who>,
     /// Id of the decision that opened it.
     decision: DecisionId,
@@ -91,17 +102,16 @@ impl Flow {
         decided: &Decided,
         observed: &Observed,
     ) -> Arc<Self> {
-        let cut = CancellationToken::new();
-        let why = Arc::new(OnceLock::new());
-        shared.flows.0.lock().insert(id, Open { basis, cut: cut.clone(), why: Arc::clone(&why) });
+        let (live, started) = (Arc::<Live>::default(), Instant::now());
+        let open = Open { basis, live: Arc::clone(&live), seen: (0, None, started) };
+        shared.flows.0.lock().insert(id, open);
         Arc::new(Self {
             flows: Arc::clone(&shared.flows),
             recorder: shared.recorder.clone(),
             id,
-            cut,
-            why,
-            started: Instant::now(),
-            traffic: Arc::default(),
+            live,
+            started,
+            upload: AtomicU8::new(Upload::Whole as u8),
             who,
             decision: decided.id,
             protocol: observed.protocol,
@@ -117,24 +127,40 @@ impl Flow {
     }
 
     /// Bytes so far.
-    pub(crate) fn traffic(&self) -> &Arc<Traffic> {
-        &self.traffic
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.live.traffic
     }
 
     /// Fires when the flow must end at once.
-    pub(crate) fn cut(&self) -> &CancellationToken {
-        &self.cut
+    pub(crate) fn cut(&self) -> &Cut {
+        &self.live.cut
     }
 
     /// Why it was cut, once it was.
     pub(crate) fn cut_reason(&self) -> Option<Reason> {
-        self.why.get().copied()
+        match self.cut().ended() {
+            Some(Ended::Revoked(reason)) => Some(reason),
+            Some(Ended::Silent(_)) | None => None,
+        }
     }
 
     /// Notes that it was refused after all, before anything went upstream.
     pub(crate) fn set_cut(&self, reason: Reason) {
-        let _ = self.why.set(reason);
-        self.cut.cancel();
+        self.cut().end(Ended::Revoked(reason));
+    }
+
+    /// What became of the request's body.
+    pub(crate) fn upload(&self) -> Upload {
+        match self.upload.load(Ordering::Acquire) {
+            state if state == Upload::Whole as u8 => Upload::Whole,
+            state if state == Upload::Open as u8 => Upload::Open,
+            _ => Upload::Broken,
+        }
+    }
+
+    /// Notes what became of the request's body.
+    pub(crate) fn set_upload(&self, state: Upload) {
+        self.upload.store(state as u8, Ordering::Release);
     }
 
     /// Notes the status that the client got.
@@ -152,13 +178,17 @@ impl Drop for Flow {
     fn drop(&mut self) {
         self.flows.0.lock().remove(&self.id);
         let End { status, detail } = std::mem::take(&mut *self.end.lock());
-        let cut = self.why.get();
-        let detail = cut.map(|reason| format!("cut: {}", reason.words())).or(detail);
+        let reason = self.cut_reason();
+        let detail = match self.cut().ended() {
+            Some(Ended::Revoked(reason)) => Some(format!("cut: {}", reason.words())),
+            Some(Ended::Silent(patience)) => Some(format!("nothing moved for {patience:?}")),
+            None => detail,
+        };
         let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let before = |m: &mut Members<'_>| {
             m.maybe_text(Member::Action, self.action.map(Action::as_str));
-            m.number(Member::BytesIn, self.traffic.inward.load(Ordering::Relaxed));
-            m.number(Member::BytesOut, self.traffic.outward.load(Ordering::Relaxed));
+            m.number(Member::BytesIn, self.traffic().inward.load(Ordering::Relaxed));
+            m.number(Member::BytesOut, self.traffic().outward.load(Ordering::Relaxed));
             m.maybe_text(Member::Detail, detail.as_deref());
             m.maybe_text(Member::Device, self.who.device.as_deref());
             m.number(Member::DurationUs, duration_us);
@@ -167,7 +197,7 @@ impl Drop for Flow {
             m.text(Member::Id, &self.decision.to_string());
             m.kind(Kind::FlowEnd);
             m.text(Member::Protocol, self.protocol);
-            m.maybe_text(Member::Reason, cut.map(|reason| reason.code()));
+            m.maybe_text(Member::Reason, reason.map(Reason::code));
             m.maybe_text(Member::Resource, self.resource.as_deref());
         };
         let after = |m: &mut Members<'_>| {
@@ -186,8 +216,22 @@ impl Drop for Flow {
 impl Flows {
     fn cut(&self, id: FlowId, reason: Reason) {
         if let Some(open) = self.0.lock().get(&id) {
-            let _ = open.why.set(reason);
-            open.cut.cancel();
+            open.live.cut.end(Ended::Revoked(reason));
+        }
+    }
+
+    /// Ends the flows in which nothing has moved for longer than they may be silent.
+    fn end_silent(&self, now: Instant) {
+        for open in self.0.lock().values_mut() {
+            let Some(patience) = open.live.cut.patience() else { continue };
+            let traffic = &open.live.traffic;
+            let passed = traffic.inward.load(Ordering::Relaxed).wrapping_add(traffic.outward.load(Ordering::Relaxed));
+            let (seen, before, since) = open.seen;
+            if (seen, before) != (passed, Some(patience)) {
+                open.seen = (passed, Some(patience), now);
+            } else if now.duration_since(since) >= patience {
+                open.live.cut.end(Ended::Silent(patience));
+            }
         }
     }
 
@@ -201,6 +245,19 @@ async fn drained(shared: &Shared) {
     shared.tasks.draining().await;
     while !shared.flows.0.lock().is_empty() {
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Ends flows that are silent for too long. One look at all of them each second costs less than a
+/// timer for each.
+pub(crate) async fn follow_silence(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = every.tick() => shared.flows.end_silent(Instant::now()),
+            () = drained(&shared) => return,
+        }
     }
 }
 

@@ -23,3 +23,4 @@ pub mod spiffe;
 pub mod spool;
 pub mod ticket;
 pub mod token;
+pub mod websocket;

@@ -51,6 +51,9 @@ pub(crate) enum DialError {
         #[source]
         source: io::Error,
     },
+    /// It has to speak HTTP/2, and did not choose it.
+    #[error("`{endpoint}` does not choose HTTP/2")]
+    NoHttp2 { endpoint: String },
     /// A resource of this kind has no upstream.
     #[error("this resource has no upstream")]
     NoUpstream,
@@ -59,13 +62,13 @@ pub(crate) enum DialError {
 /// Opens TCP to the upstream of the permitted resource. `own_ports` are
 /// those that this gateway is reached under.
 pub(crate) async fn connect(permit: &Permit, own_ports: &[u16]) -> Result<TcpStream, DialError> {
-    let endpoint = match &permit.resource().spec {
-        ResourceSpec::Http(http) => &http.upstream,
-        ResourceSpec::Tcp(tcp) => &tcp.upstream,
+    let (endpoint, patience) = match &permit.resource().spec {
+        ResourceSpec::Http(http) => (&http.upstream, http.connect_timeout),
+        ResourceSpec::Tcp(tcp) => (&tcp.upstream, CONNECT_TIMEOUT),
         ResourceSpec::Console => return Err(DialError::NoUpstream),
     };
-    let timed_out = |_| DialError::TimedOut { endpoint: endpoint.to_string(), after: CONNECT_TIMEOUT };
-    tokio::time::timeout(CONNECT_TIMEOUT, connect_any(endpoint, own_ports)).await.map_err(timed_out)?
+    let timed_out = |_| DialError::TimedOut { endpoint: endpoint.to_string(), after: patience };
+    tokio::time::timeout(patience, connect_any(endpoint, own_ports)).await.map_err(timed_out)?
 }
 
 async fn connect_any(endpoint: &Endpoint, own_ports: &[u16]) -> Result<TcpStream, DialError> {
@@ -125,6 +128,7 @@ async fn addresses(endpoint: &Endpoint) -> Result<Vec<IpAddr>, DialError> {
 }
 
 /// TLS on an open connection; the certificate must be for the host that the administrator named.
+/// The caller bounds the time it may take.
 pub(crate) async fn secure(
     stream: TcpStream,
     endpoint: &Endpoint,
@@ -137,10 +141,7 @@ pub(crate) async fn secure(
             ServerName::try_from(name.clone()).map_err(|error| failed(io::Error::other(error)))?
         }
     };
-    match tokio::time::timeout(CONNECT_TIMEOUT, TlsConnector::from(config).connect(name, stream)).await {
-        Ok(result) => result.map_err(failed),
-        Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
-    }
+    TlsConnector::from(config).connect(name, stream).await.map_err(failed)
 }
 
 #[cfg(test)]

@@ -4,11 +4,14 @@
 //! byte outside `[a-z0-9]` a hyphen, rows of hyphens one, and without the `HTTP_` that CGI puts in
 //! front. So `X_Vouchsafe_User`, `x-vouchsafe--user` and `HTTP_X_VOUCHSAFE_USER` are all ours (A003).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, SET_COOKIE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
+    DATE, EXPECT, EXPIRES, HOST, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    LOCATION, MAX_FORWARDS, RANGE, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue};
 use vouchsafe_model::resource::{HostHeader, HttpSpec, IdentityHeaders};
@@ -90,7 +93,18 @@ const STRIPPED_PREFIXES: &[&str] = &[
 ];
 
 /// The form in which two header names are the same to some framework.
-fn canonical_name(name: &str) -> String {
+fn canonical_name(name: &str) -> Cow<'_, str> {
+    let plain = |name: &[u8]| {
+        !name.windows(2).any(|pair| pair == b"--")
+            && name.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+    };
+    let is_canonical =
+        plain(name.as_bytes()) && !name.starts_with('-') && !name.ends_with('-') && !name.starts_with("http-");
+    // Nearly every name is: the others cost an allocation.
+    if is_canonical { Cow::Borrowed(name) } else { Cow::Owned(brought_to_canonical_form(name)) }
+}
+
+fn brought_to_canonical_form(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte.to_ascii_lowercase() {
@@ -110,22 +124,92 @@ fn is_stripped(name: &HeaderName) -> bool {
         return true;
     }
     let canonical = canonical_name(name.as_str());
-    STRIPPED.contains(&canonical.as_str()) || STRIPPED_PREFIXES.iter().any(|prefix| canonical.starts_with(prefix))
+    STRIPPED.contains(&&*canonical) || STRIPPED_PREFIXES.iter().any(|prefix| canonical.starts_with(prefix))
 }
 
-/// Fields that belong to one hop (RFC 9110 §7.6.1), including those that `Connection` names.
-/// A name that carries meaning for us can't be dropped that way: ours are added afterwards (A005).
-fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
-    let mut names = vec![CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, EXPECT];
-    let named = headers
+/// Fields that belong to one hop (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 6] = [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, EXPECT];
+
+/// Further fields that `Connection` makes belong to this hop. A name that carries meaning for us
+/// can't be dropped that way: ours are added afterwards (A005).
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse::<HeaderName>().ok())
-        .filter(|name| ![HOST, CONTENT_LENGTH, COOKIE, AUTHORIZATION].contains(name));
-    names.extend(named);
-    names
+        .filter(|name| ![HOST, CONTENT_LENGTH, COOKIE, AUTHORIZATION].contains(name))
+        .collect()
+}
+
+/// Fields that mean something only in front of a body: framing, routing, control, credentials, and
+/// how the content is to be read (RFC 9110 §6.5.1).
+const NEVER_TRAILERS: [HeaderName; 22] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    COOKIE,
+    DATE,
+    EXPIRES,
+    HOST,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    LOCATION,
+    MAX_FORWARDS,
+    RANGE,
+    RETRY_AFTER,
+    SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY,
+    WWW_AUTHENTICATE,
+];
+
+fn may_trail(name: &HeaderName) -> bool {
+    !HOP_BY_HOP.contains(name) && !NEVER_TRAILERS.contains(name) && !name.as_str().starts_with("access-control-")
+}
+
+/// The trailers of a request that go upstream: what may not stand in front of a body may not come
+/// behind it either.
+pub(crate) fn trailers_to_upstream(from: HeaderMap) -> HeaderMap {
+    kept(from, |name| may_trail(name) && !is_stripped(name))
+}
+
+/// The trailers of an answer that go to the client.
+pub(crate) fn trailers_from_upstream(from: HeaderMap) -> HeaderMap {
+    kept(from, |name| may_trail(name) && !speaks_for_us(name))
+}
+
+fn kept(mut from: HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let dropped: Vec<HeaderName> = from.keys().filter(|name| !keep(name)).cloned().collect();
+    for name in dropped {
+        from.remove(name);
+    }
+    from
+}
+
+/// The trailers that a message announces, without those that are dropped. Towards peers of HTTP/1.1
+/// the library sends only what is announced.
+fn announced(from: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Option<HeaderValue> {
+    let mut names = String::new();
+    let named = from.get_all(TRAILER).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    for name in named.filter_map(|name| name.trim().parse::<HeaderName>().ok()).filter(|name| keep(name)) {
+        if !names.is_empty() {
+            names.push_str(", ");
+        }
+        names.push_str(name.as_str());
+    }
+    if names.is_empty() { None } else { HeaderValue::from_str(&names).ok() }
+}
+
+/// Takes away what only a connection of HTTP/1.1 has a use for.
+pub(crate) fn only_for_connections(headers: &mut HeaderMap) {
+    headers.remove(CONNECTION);
 }
 
 /// What the upstream is told about the request besides its own fields.
@@ -141,10 +225,11 @@ pub(crate) struct Facing<'r> {
 /// The fields of the request that goes upstream. Framing (`Content-Length`, `Transfer-Encoding`) is
 /// left to the HTTP library, which writes it anew from the body itself (A053).
 pub(crate) fn to_upstream(from: &HeaderMap, facing: &Facing<'_>) -> HeaderMap {
-    let dropped = hop_by_hop(from);
+    let named = named_by_connection(from);
     let mut headers = HeaderMap::with_capacity(from.len() + 8);
     for (name, value) in from {
-        let skip = dropped.contains(name)
+        let skip = HOP_BY_HOP.contains(name)
+            || named.contains(name)
             || [HOST, CONTENT_LENGTH, COOKIE].contains(name)
             || is_stripped(name)
             || (*name == AUTHORIZATION && value.to_str().is_ok_and(looks_like_ours));
@@ -155,34 +240,47 @@ pub(crate) fn to_upstream(from: &HeaderMap, facing: &Facing<'_>) -> HeaderMap {
     if let Some(cookies) = foreign_cookies(from) {
         headers.insert(COOKIE, cookies);
     }
-    // The upstream's trailers pass, and gRPC sends none without this. The client's do not.
-    if from.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+    // The upstream's trailers pass, and gRPC sends none without this.
+    if takes_trailers(from) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+        // It belongs to this hop, which HTTP/1.1 has to be told (RFC 9110 §10.1.4).
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    let upstream_host = facing.spec.upstream.to_string();
-    let host = match facing.spec.host_header {
-        HostHeader::Public => facing.public_host,
-        HostHeader::Upstream => &upstream_host,
-    };
-    let mut set = |name: &'static str, value: &str| {
+    if let Some(names) = announced(from, |name| may_trail(name) && !is_stripped(name)) {
+        headers.insert(TRAILER, names);
+    }
+    let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
+            headers.insert(name, value);
         }
     };
-    set("host", host);
-    set("x-forwarded-for", &facing.ip.to_string());
-    set("x-forwarded-proto", "https");
-    set("x-forwarded-host", facing.public_host);
+    match facing.spec.host_header {
+        HostHeader::Public => set(HOST, facing.public_host),
+        HostHeader::Upstream => set(HOST, &facing.spec.upstream.to_string()),
+    }
+    set(X_FORWARDED_FOR, &facing.ip.to_string());
+    set(X_FORWARDED_HOST, facing.public_host);
     if facing.spec.identity_headers == IdentityHeaders::Plain {
         let groups: Vec<&str> = facing.facts.user.groups.iter().map(|group| group.as_str()).collect();
-        set("x-vouchsafe-user", facing.facts.user.name.as_str());
-        set("x-vouchsafe-groups", &groups.join(","));
+        set(HeaderName::from_static("x-vouchsafe-user"), facing.facts.user.name.as_str());
+        set(HeaderName::from_static("x-vouchsafe-groups"), &groups.join(","));
         if let Some(device) = &facing.facts.device {
-            set("x-vouchsafe-device", &device.id.to_string());
+            set(HeaderName::from_static("x-vouchsafe-device"), &device.id.to_string());
         }
     }
-    headers.insert(HeaderName::from_static(ASSERTION_HEADER), facing.assertion.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    headers.insert(ASSERTION, facing.assertion.clone());
     headers
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const ASSERTION: HeaderName = HeaderName::from_static(ASSERTION_HEADER);
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let members = headers.get_all(TE).iter().filter_map(|te| te.to_str().ok()).flat_map(|te| te.split(','));
+    members.into_iter().any(|member| member.trim().eq_ignore_ascii_case("trailers"))
 }
 
 /// All cookies but ours, as one field.
@@ -211,11 +309,16 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap) {
         // The body was framed by that, so a length beside it says nothing (RFC 9112 §6.3).
         headers.remove(CONTENT_LENGTH);
     }
-    for name in hop_by_hop(headers) {
+    let trailers = announced(headers, |name| may_trail(name) && !speaks_for_us(name));
+    for name in named_by_connection(headers).into_iter().chain(HOP_BY_HOP) {
         headers.remove(name);
     }
-    let cookies: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
-    if cookies.iter().any(|cookie| is_own_cookie(&String::from_utf8_lossy(cookie.as_bytes()))) {
+    if let Some(trailers) = trailers {
+        headers.insert(TRAILER, trailers);
+    }
+    let own = |cookie: &HeaderValue| is_own_cookie(&String::from_utf8_lossy(cookie.as_bytes()));
+    if headers.get_all(SET_COOKIE).iter().any(own) {
+        let cookies: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
         headers.remove(SET_COOKIE);
         for cookie in cookies {
             if !is_own_cookie(&String::from_utf8_lossy(cookie.as_bytes())) {
@@ -223,21 +326,20 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap) {
             }
         }
     }
-    let ours: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let canonical = canonical_name(name.as_str());
-            canonical.starts_with("x-vouchsafe")
-                || ["alt-svc", "clear-site-data"].contains(&canonical.as_str())
-                || canonical.starts_with("proxy-")
-                || canonical.starts_with("secure-session-")
-        })
-        .cloned()
-        .collect();
+    let ours: Vec<HeaderName> = headers.keys().filter(|name| speaks_for_us(name)).cloned().collect();
     for name in ours {
         headers.remove(name);
     }
     headers.entry(http::header::STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static("max-age=31536000"));
+}
+
+/// Whether a field of an answer says what only we may say, or would move the browser elsewhere.
+fn speaks_for_us(name: &HeaderName) -> bool {
+    let canonical = canonical_name(name.as_str());
+    canonical.starts_with("x-vouchsafe")
+        || ["alt-svc", "clear-site-data", "keep-alive"].contains(&&*canonical)
+        || canonical.starts_with("proxy-")
+        || canonical.starts_with("secure-session-")
 }
 
 #[cfg(test)]
@@ -355,6 +457,50 @@ mod tests {
         let ours = "Bearer eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFUzI1NiIsImtpZCI6ImEifQ.e30.AAAA";
         assert!(passed(&[("authorization", ours)]).get("authorization").is_none());
         assert_eq!(passed(&[("authorization", "Basic YTpi")]).get("authorization").unwrap(), "Basic YTpi");
+    }
+
+    #[test]
+    fn trailers_bring_nothing_that_headers_may_not() {
+        let mut from = HeaderMap::new();
+        for name in [
+            "x_vouchsafe-user",
+            "x-vouchsafe-assertion",
+            "x-forwarded-for",
+            "cookie",
+            "authorization",
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "upgrade",
+            "te",
+            "x-http-method-override",
+            "set-cookie",
+            "alt-svc",
+            "proxy-authenticate",
+            "access-control-allow-origin",
+        ] {
+            from.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("evil"));
+        }
+        let honest = ["grpc-status", "grpc-message", "x-checksum", "server-timing", "etag", "digest"];
+        for name in honest {
+            from.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("fine"));
+        }
+        let inward = trailers_to_upstream(from.clone());
+        assert!(inward.values().all(|value| value == "fine") && inward.len() == honest.len(), "{inward:?}");
+        let outward = trailers_from_upstream(from);
+        let evil: Vec<_> =
+            outward.iter().filter(|(_, value)| *value == "evil").map(|(name, _)| name.as_str()).collect();
+        // Which means nothing to a client.
+        assert_eq!(evil, ["x-forwarded-for", "x-http-method-override"]);
+    }
+
+    #[test]
+    fn only_trailers_that_pass_are_announced() {
+        let headers = passed(&[("te", "deflate, trailers"), ("trailer", "X-Checksum, Cookie, x_vouchsafe_user")]);
+        assert_eq!(headers.get("trailer").unwrap(), "x-checksum");
+        assert_eq!(headers.get("te").unwrap(), "trailers");
+        assert_eq!(headers.get("connection").unwrap(), "te");
     }
 
     #[test]

@@ -2,29 +2,29 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONNECTION, HeaderName, UPGRADE, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderName, WWW_AUTHENTICATE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use vouchsafe_model::resource::{HttpSpec, ResourceSpec, UpstreamScheme};
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::{Body, boxed, empty};
-use vouchsafe_runtime::relay::relay;
-use vouchsafe_runtime::tls::{self, Credentials, ServerTrust, TlsError};
+use vouchsafe_runtime::tls::TlsError;
+use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::assertion::AssertionError;
-use crate::forward::body::{Watched, Way};
-use crate::forward::dial::{self, DialError};
+use crate::forward::body::{self, Gate, Inward, Outward, Signal, Upload};
+use crate::forward::dial::DialError;
 use crate::forward::headers::{self, Facing};
+use crate::forward::upstream::{Demand, Lease, Reuse};
+use crate::forward::websocket;
 use crate::gateway::Shared;
 use crate::listen::Place;
 use crate::route::Permitted;
-use crate::watch::Flow;
+use crate::watch::{Ended, Flow};
 
 /// Failure to get an answer from the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -44,27 +44,41 @@ pub(crate) enum ForwardError {
     /// It did not answer in time.
     #[error("the upstream did not answer within {0:?}")]
     TimedOut(Duration),
+    /// It has as many exchanges under way as it may have.
+    #[error("the upstream has too many exchanges under way")]
+    Busy,
     /// The canonical request can't be written as HTTP.
     #[error("the request can't be written")]
     Request(#[from] http::Error),
+    /// The client framed its body wrongly, or broke off.
+    #[error("the body of the request broke off or is framed wrongly")]
+    ClientBody(#[source] hyper::Error),
     /// Access ended before the upstream answered.
     #[error("access ended")]
     Cut,
     /// It asks for the credentials of a proxy, which only we may do.
     #[error("the upstream asks for proxy credentials (407), which are not its business")]
     AsksAsProxy,
+    /// It changes the protocol though nobody asked, or not as it was asked.
+    #[error("the upstream changes the protocol out of turn")]
+    Switch,
+    /// It can't be asked for a WebSocket.
+    #[error("the upstream takes no WebSockets over HTTP/2")]
+    NoWebSockets,
     /// The permit is for something that has no HTTP upstream.
     #[error("this resource is no web app")]
     NotHttp,
 }
 
-/// Whether the request asks to change the protocol on its connection.
+/// Whether the request asks to change the protocol on its connection or stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// An answer.
     Answer,
-    /// A WebSocket (RFC 6455 §4.1).
+    /// A WebSocket in the place of an HTTP/1.1 connection (RFC 6455 §4.1).
     WebSocket,
+    /// A WebSocket on a stream of HTTP/2 or HTTP/3 (RFC 8441 §5, RFC 9220 §3).
+    WebSocketStream,
 }
 
 /// What goes upstream.
@@ -81,77 +95,181 @@ pub(crate) async fn forward(
     shared: &Arc<Shared>,
     permitted: &Permitted,
     what: Forward<'_>,
-    mut incoming: Request<Body>,
+    incoming: Request<Body>,
 ) -> Result<Response<Body>, ForwardError> {
     let (permit, flow) = (permitted.permit(), permitted.flow());
     let (ResourceSpec::Http(spec), Some(target)) = (&permit.resource().spec, permitted.target()) else {
         return Err(ForwardError::NotHttp);
     };
-    let client_side = (what.wanted == Wanted::WebSocket).then(|| hyper::upgrade::on(&mut incoming));
-    let (parts, body) = incoming.into_parts();
-    let facing = Facing {
-        spec,
-        facts: permit.subject(),
-        assertion: shared.assertions.value(permit)?,
-        public_host: what.public_host,
-        ip: what.ip,
-    };
-    let mut headers = headers::to_upstream(&parts.headers, &facing);
-    let body = match what.wanted {
-        Wanted::Answer => boxed(Watched::new(body, Way::Inward, Arc::clone(flow))),
-        Wanted::WebSocket => {
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-            empty()
+    let asked = Asked { permit, flow, spec, target, what };
+    flow.cut().expect_within(spec.response_timeout);
+    let exchange = async {
+        match asked.what.wanted {
+            Wanted::Answer => answer(shared, &asked, incoming).await,
+            Wanted::WebSocket | Wanted::WebSocketStream => websocket::open(shared, &asked, incoming).await,
         }
     };
-    let mut request = Request::builder()
-        .method(target.method())
-        .uri(target.to_target().parse::<Uri>().map_err(http::Error::from)?)
-        .body(body)?;
-    *request.headers_mut() = headers;
-    let shares_connection = !authenticates_connection(request.headers(), &AUTHORIZATION);
-    let exchange = exchange(shared, permit, spec, request);
-    let (mut response, sender) = tokio::select! {
-        result = exchange => result?,
-        () = silent(flow, spec.response_timeout) => return Err(ForwardError::TimedOut(spec.response_timeout)),
-        () = flow.cut().cancelled() => return Err(ForwardError::Cut),
+    let response = tokio::select! {
+        result = exchange => match result {
+            // Whatever the library says of the exchange: it was the client's body that broke it.
+            Err(ForwardError::Exchange(error)) if flow.upload() == Upload::Broken => {
+                return Err(ForwardError::ClientBody(error));
+            }
+            result => result?,
+        },
+        ended = flow.cut().cancelled() => return Err(match ended {
+            Ended::Revoked(_) => ForwardError::Cut,
+            Ended::Silent(patience) => ForwardError::TimedOut(patience),
+        }),
     };
-    if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        // To a client that uses us as its proxy this would be us asking for credentials.
-        return Err(ForwardError::AsksAsProxy);
-    }
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(shared, flow, client_side, response, what.place);
-    }
-    // An upstream that signs the *connection* in (NTLM, Negotiate) would take the next user for this one.
-    let shares_connection = shares_connection && !authenticates_connection(response.headers(), &WWW_AUTHENTICATE);
-    headers::from_upstream(response.headers_mut());
-    let (pool, resource) = (Arc::clone(shared), Arc::clone(permit.resource()));
-    let give_back = move || {
-        if shares_connection {
-            pool.pool.give_back(resource, sender);
-        }
-    };
-    if response.body().is_end_stream() {
-        give_back();
-        return Ok(response.map(|body| boxed(Watched::new(body, Way::Outward, Arc::clone(flow)))));
-    }
-    Ok(response.map(|body| boxed(Watched::new(body, Way::Outward, Arc::clone(flow)).on_end(give_back))))
+    flow.cut().expect_within(spec.idle_timeout);
+    Ok(response)
 }
 
-/// Resolves when nothing has been sent upstream for that long: an upload may take its time, an
-/// upstream that has it all may not.
-async fn silent(flow: &Flow, patience: Duration) {
-    let mut sent = flow.traffic().inward.load(Ordering::Relaxed);
-    loop {
-        tokio::time::sleep(patience).await;
-        let now = flow.traffic().inward.load(Ordering::Relaxed);
-        if now == sent {
-            return;
+/// A permitted request in all its parts.
+pub(super) struct Asked<'r> {
+    pub(super) permit: &'r Permit,
+    pub(super) flow: &'r Arc<Flow>,
+    pub(super) spec: &'r HttpSpec,
+    pub(super) target: &'r CanonicalTarget,
+    pub(super) what: Forward<'r>,
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    asked: &Asked<'_>,
+    incoming: Request<Body>,
+) -> Result<Response<Body>, ForwardError> {
+    let Asked { permit, flow, spec, target, .. } = asked;
+    let (parts, body) = incoming.into_parts();
+    let demand = match authenticates_connection(&parts.headers, &AUTHORIZATION) {
+        true => Demand::Alone,
+        false => Demand::Any,
+    };
+    let facing = facing(shared, asked)?;
+    let upstream = shared.upstreams.of(permit.resource());
+    let mut lease = upstream.lease(shared, permit, spec, demand, Reuse::Welcome).await?;
+    let has_body = !body.is_end_stream();
+    let (body, continued) = match has_body {
+        false => (empty(), None),
+        true => {
+            let waits = !lease.is_h2()
+                && parts
+                    .headers
+                    .get(EXPECT)
+                    .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(CONTINUE.as_bytes()));
+            let (gate, signal) = if waits { Some(Gate::new()).unzip() } else { (None, None) };
+            (boxed(Inward::new(body, Arc::clone(flow), gate)), signal)
         }
-        sent = now;
+    };
+    let write = |lease: &Lease, body| {
+        let headers = headers::to_upstream(&parts.headers, &facing);
+        let mut request = request(target, spec, lease, headers, body)?;
+        if let Some(signal) = continued.as_ref().filter(|_| !lease.is_h2()) {
+            expect_continue(&mut request, signal);
+        }
+        Ok::<_, ForwardError>(request)
+    };
+    let first = write(&lease, body)?;
+    let method = first.method().clone();
+    let response = match lease.send(first).await {
+        Ok(response) => response,
+        Err(failed) => {
+            let body = failed.to_send_again(&method, has_body)?;
+            lease = upstream.lease(shared, permit, spec, demand, Reuse::Never).await?;
+            lease.send(write(&lease, body)?).await.map_err(|failed| failed.error)?
+        }
+    };
+    if let Some(signal) = continued {
+        // The final answer is here: a body that was not asked for until now never is.
+        signal.shut();
     }
+    pass(flow, demand, lease, response)
+}
+
+const CONTINUE: &str = "100-continue";
+
+/// Asks the upstream whether it wants the body, and opens the gate when it does (RFC 9110 §10.1.1).
+/// Other interim answers say nothing that a client needs, and are dropped.
+fn expect_continue(request: &mut Request<Body>, signal: &Arc<Signal>) {
+    request.headers_mut().insert(EXPECT, HeaderValue::from_static(CONTINUE));
+    let signal = Arc::clone(signal);
+    hyper::ext::on_informational(request, move |interim| {
+        if interim.status() == StatusCode::CONTINUE {
+            signal.open();
+        }
+    });
+}
+
+/// What the upstream is told besides the request's own fields.
+pub(super) fn facing<'r>(shared: &Shared, asked: &Asked<'r>) -> Result<Facing<'r>, ForwardError> {
+    let Asked { permit, spec, what, .. } = asked;
+    let assertion = shared.assertions.value(permit)?;
+    Ok(Facing { spec, facts: permit.subject(), assertion, public_host: what.public_host, ip: what.ip })
+}
+
+/// The canonical request as the connection's version of HTTP has it.
+pub(super) fn request(
+    target: &CanonicalTarget,
+    spec: &HttpSpec,
+    lease: &Lease,
+    mut headers: HeaderMap,
+    body: Body,
+) -> Result<Request<Body>, ForwardError> {
+    let method = Method::from_bytes(target.method().as_bytes()).map_err(http::Error::from)?;
+    let uri = match lease.is_h2() {
+        false => Uri::try_from(target.to_target()).map_err(http::Error::from)?,
+        true => {
+            let host = headers.remove(HOST).unwrap_or(HeaderValue::from_static(""));
+            headers::only_for_connections(&mut headers);
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(match spec.scheme {
+                UpstreamScheme::Http => Scheme::HTTP,
+                UpstreamScheme::Https => Scheme::HTTPS,
+            });
+            parts.authority = Some(Authority::from_maybe_shared(host).map_err(http::Error::from)?);
+            parts.path_and_query = Some(PathAndQuery::try_from(target.to_target()).map_err(http::Error::from)?);
+            Uri::from_parts(parts).map_err(http::Error::from)?
+        }
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Passes an answer on.
+pub(super) fn pass(
+    flow: &Arc<Flow>,
+    demand: Demand,
+    lease: Lease,
+    mut response: Response<Incoming>,
+) -> Result<Response<Body>, ForwardError> {
+    match response.status() {
+        // To a client that uses us as its proxy this would be us asking for credentials.
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => return Err(ForwardError::AsksAsProxy),
+        // Nobody asked for this: an answer out of turn must not be joined to anything.
+        StatusCode::SWITCHING_PROTOCOLS => return Err(ForwardError::Switch),
+        _ => {}
+    }
+    // An upstream that signs the *connection* in (NTLM, Negotiate) would take the next user for this one.
+    let keep = demand == Demand::Any && !authenticates_connection(response.headers(), &WWW_AUTHENTICATE);
+    headers::from_upstream(response.headers_mut());
+    let (parts, body) = response.into_parts();
+    let body = match (body.is_end_stream(), keep) {
+        (true, true) => {
+            body::finish(flow, lease);
+            boxed(Outward::new(body, Arc::clone(flow), None))
+        }
+        (true, false) => {
+            flow.cut().end_upload();
+            boxed(Outward::new(body, Arc::clone(flow), None))
+        }
+        (false, true) => boxed(Outward::new(body, Arc::clone(flow), Some(lease))),
+        (false, false) => boxed(Outward::new(body, Arc::clone(flow), Some(lease.for_the_last_time()))),
+    };
+    Ok(Response::from_parts(parts, body))
 }
 
 /// Whether a field speaks of a scheme that signs in the connection instead of the request.
@@ -161,104 +279,4 @@ fn authenticates_connection(headers: &HeaderMap, field: &HeaderName) -> bool {
         scheme.eq_ignore_ascii_case("ntlm") || scheme.eq_ignore_ascii_case("negotiate")
     };
     headers.get_all(field).iter().any(of_connection) || headers.contains_key("persistent-auth")
-}
-
-/// One exchange, on a waiting connection where there is one. A request is sent a second time only
-/// when the library gives it back untouched.
-async fn exchange(
-    shared: &Arc<Shared>,
-    permit: &Permit,
-    spec: &HttpSpec,
-    mut request: Request<Body>,
-) -> Result<(Response<Incoming>, SendRequest<Body>), ForwardError> {
-    if let Some(mut sender) = shared.pool.take(permit.resource()) {
-        match sender.try_send_request(request).await {
-            Ok(response) => return Ok((response, sender)),
-            Err(mut error) => match error.take_message() {
-                Some(unsent) => request = unsent,
-                None => return Err(error.into_error().into()),
-            },
-        }
-    }
-    let mut sender = open(shared, permit, spec).await?;
-    let response = sender.send_request(request).await?;
-    Ok((response, sender))
-}
-
-async fn open(shared: &Arc<Shared>, permit: &Permit, spec: &HttpSpec) -> Result<SendRequest<Body>, ForwardError> {
-    let stream = dial::connect(permit, &shared.own_ports).await?;
-    match spec.scheme {
-        UpstreamScheme::Http => handshake(shared, stream).await,
-        UpstreamScheme::Https => {
-            let config = Arc::new(upstream_tls(shared, spec)?);
-            handshake(shared, dial::secure(stream, &spec.upstream, config).await?).await
-        }
-    }
-}
-
-async fn handshake<S>(shared: &Arc<Shared>, stream: S) -> Result<SendRequest<Body>, ForwardError>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(vouchsafe_runtime::limits::MAX_HEAD_BYTES)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    shared.tasks.spawn("upstream connection", async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-    Ok(sender)
-}
-
-/// TLS towards one upstream: its own authorities or the public ones, and our certificate for
-/// upstreams that ask who connects (SP 800-207 §3.4.1: nobody reaches them past us).
-fn upstream_tls(shared: &Shared, spec: &HttpSpec) -> Result<rustls::ClientConfig, TlsError> {
-    let trust = match &spec.upstream_ca_pem {
-        Some(pem) => ServerTrust::Roots(tls::roots(pem, "upstream_ca")?),
-        None => ServerTrust::Public,
-    };
-    let identity = Credentials { chain_pem: &shared.client_chain_pem, key_pem: &shared.client_key_pem };
-    tls::client(trust, Some(&identity), &[b"http/1.1"])
-}
-
-/// Passes a change of protocol on, and joins the two connections.
-fn switch(
-    shared: &Arc<Shared>,
-    flow: &Arc<Flow>,
-    client_side: Option<hyper::upgrade::OnUpgrade>,
-    mut response: Response<Incoming>,
-    place: Arc<Place>,
-) -> Result<Response<Body>, ForwardError> {
-    let is_websocket = header_is(response.headers(), "websocket");
-    let (Some(client_side), true) = (client_side, is_websocket) else {
-        // Nobody asked for this: an answer out of turn must not be joined to anything.
-        return Err(ForwardError::NotHttp);
-    };
-    let upstream_side = hyper::upgrade::on(&mut response);
-    let (tasks, flow) = (shared.tasks.clone(), Arc::clone(flow));
-    tasks.spawn("websocket", async move {
-        let joined = async {
-            let (client, upstream) = tokio::try_join!(client_side, upstream_side)?;
-            relay(TokioIo::new(client), TokioIo::new(upstream), flow.traffic()).await?;
-            Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
-        };
-        tokio::select! {
-            result = joined => flow.set_detail(match result {
-                Ok(()) => "closed".to_owned(),
-                Err(error) => format!("broke off: {error}"),
-            }),
-            () = flow.cut().cancelled() => {}
-        }
-        drop(place);
-    });
-    headers::from_upstream(response.headers_mut());
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-    Ok(response.map(|_| empty()))
-}
-
-fn header_is(headers: &HeaderMap, protocol: &str) -> bool {
-    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
 }

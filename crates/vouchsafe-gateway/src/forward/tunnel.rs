@@ -33,7 +33,7 @@ pub(crate) fn join(
                 });
                 result.is_ok()
             }
-            () = flow.cut().cancelled() => false,
+            _ = flow.cut().cancelled() => false,
         };
         if !whole {
             // A reset instead of an orderly end: the peer must not take a cut or broken stream for a whole one.

@@ -36,6 +36,7 @@ where
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_H2_STREAMS)
+            .enable_connect_protocol()
             .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(20)
             .initial_stream_window_size(1 << 20)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::header::{ORIGIN, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::resource::{AuditTiming, PathRules, ResourceSpec};
@@ -20,7 +21,7 @@ use crate::gateway::Shared;
 use crate::names::Site;
 use crate::record::Until;
 use crate::route::case::{Asker, Case};
-use crate::route::read::{Asked, Connection};
+use crate::route::read::{self, Asked, Connection, Purpose};
 use crate::route::{demand_sign_in, own_path};
 use crate::sign_in;
 
@@ -33,19 +34,24 @@ pub(super) async fn serve(
 ) -> Response<Body> {
     let Asked { authority, site, form, mut observed } = asked;
     let proxied = form == Form::Proxy;
+    let wanted = wanted(&request);
     if target.path().starts_with(sign_in::OWN_PREFIX) {
         return match form {
+            _ if wanted != Wanted::Answer => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
             Form::Proxy => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
             Form::Page | Form::Problem => own_path(shared, connection, site.label(), &target, request.headers()).await,
         };
     }
-    let wanted = wanted(&request);
-    let action = if wanted == Wanted::WebSocket { Action::HttpUpgrade } else { target.action() };
+    let action = if wanted == Wanted::Answer { target.action() } else { Action::HttpUpgrade };
     observed.method = Some(target.method().to_owned());
     observed.path = Some(target.path().to_owned());
     observed.action = Some(action);
     let mut case = Case { shared, connection, observed, form };
-    if wanted == Wanted::WebSocket && !proxied && cross_origin(shared, &site, request.headers()) {
+    if wanted == Wanted::WebSocket && !request.body().is_end_stream() {
+        // It would reach the app as if it were said on the WebSocket, before there is one.
+        return case.refuse(Reason::Ambiguous, Some("The request for a WebSocket has no body.")).await;
+    }
+    if wanted != Wanted::Answer && !proxied && cross_origin(shared, &site, request.headers()) {
         // A page of another site made this browser's cookie come along (G5).
         let words = "A WebSocket may be opened only from the app's own pages.";
         return case.refuse(Reason::CredentialInvalid, Some(words)).await;
@@ -114,6 +120,9 @@ fn record_until(permit: &Permit) -> Until {
 }
 
 fn wanted<B>(request: &Request<B>) -> Wanted {
+    if read::purpose(request) == Purpose::WebSocket {
+        return Wanted::WebSocketStream;
+    }
     let is_websocket = request.version() == Version::HTTP_11
         && request.method() == Method::GET
         && request.headers().get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));

@@ -174,8 +174,15 @@ impl Case<'_> {
             permitted.flow.set_status(response.status().as_u16());
             return response;
         }
-        tracing::info!(resource = %permitted.permit.resource().name, error = %detail, "no answer from the upstream");
-        let mut decided = Decided::denied(Reason::UpstreamUnavailable, &self.shared.current.engine());
+        let reason = match error {
+            ForwardError::ClientBody(_) => Reason::Ambiguous,
+            _ => {
+                let resource = &permitted.permit.resource().name;
+                tracing::info!(%resource, error = %detail, "no answer from the upstream");
+                Reason::UpstreamUnavailable
+            }
+        };
+        let mut decided = Decided::denied(reason, &self.shared.current.engine());
         decided.id = permitted.decided.id;
         let response = answer::denial(&decided, self.form, None);
         permitted.flow.set_status(response.status().as_u16());

@@ -74,7 +74,7 @@ pub(super) async fn serve(
     };
     let dialled = tokio::select! {
         dialled = dial::connect(permitted.permit(), &shared.own_ports) => dialled.map_err(ForwardError::from),
-        () = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
+        _ = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
     };
     match dialled {
         Ok(upstream) => {

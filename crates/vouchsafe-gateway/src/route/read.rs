@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{Method, Request, Version};
+use hyper::ext::Protocol;
 use vouchsafe_model::resource::PathRules;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
@@ -94,15 +95,20 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
         return Err(ambiguous("the only expectation that can be met is `100-continue`"));
     }
     let target = request.uri();
-    let well_formed = match *request.method() {
-        Method::CONNECT => target.authority().is_some() && target.path_and_query().is_none(),
-        _ => target.path_and_query().is_some() && matches!(target.scheme_str(), None | Some("https" | "http")),
+    let purpose = purpose(request);
+    let well_formed = match purpose {
+        Purpose::Other => return Err(ambiguous("a stream may be taken for a WebSocket, and for nothing else")),
+        Purpose::Tunnel => target.authority().is_some() && target.path_and_query().is_none(),
+        Purpose::WebSocket => target.path_and_query().is_some() && target.scheme_str() == Some("https"),
+        Purpose::Exchange => {
+            target.path_and_query().is_some() && matches!(target.scheme_str(), None | Some("https" | "http"))
+        }
     };
     if !well_formed {
         return Err(ambiguous("the target does not have the form that its method demands"));
     }
     let authority = authority(request).map_err(Unreadable::Ambiguous)?;
-    if request.method() == Method::CONNECT {
+    if purpose == Purpose::Tunnel {
         // The authority of a CONNECT is its target (RFC 9110 §9.3.6); only the tunnel host takes it.
         let site = Site::Own(OwnHost::Gateway);
         let observed = observed(connection, request, &authority, None);
@@ -143,7 +149,9 @@ pub(super) fn target<B>(request: &Request<B>, site: &Site) -> Result<CanonicalTa
         Site::App(_) | Site::Nothing(_) => PathRules::WIDEST,
         Site::Own(_) => PathRules::STRICT,
     };
-    CanonicalTarget::parse(request.method().as_str(), target, rules)
+    // A WebSocket on a stream is what in HTTP/1.1 is a GET with an upgrade (RFC 8441 §5).
+    let method = if purpose(request) == Purpose::WebSocket { &Method::GET } else { request.method() };
+    CanonicalTarget::parse(method.as_str(), target, rules)
 }
 
 /// The one authority of a request: `:authority` or absolute form, and `Host`, must agree.
@@ -171,8 +179,31 @@ fn authority(request: &Request<Body>) -> Result<Authority, String> {
     }
 }
 
+/// What a request asks of its connection or stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// An answer, or an upgrade of the connection.
+    Exchange,
+    /// Bytes to a target (CONNECT, RFC 9110 §9.3.6).
+    Tunnel,
+    /// A WebSocket on a stream (extended CONNECT, RFC 8441 §4 and §5).
+    WebSocket,
+    /// Some other protocol on a stream.
+    Other,
+}
+
+pub(super) fn purpose<B>(request: &Request<B>) -> Purpose {
+    let protocol = request.extensions().get::<Protocol>().map(Protocol::as_str);
+    match (request.method(), protocol) {
+        (&Method::CONNECT, None) => Purpose::Tunnel,
+        (&Method::CONNECT, Some("websocket")) => Purpose::WebSocket,
+        (_, Some(_)) => Purpose::Other,
+        (_, None) => Purpose::Exchange,
+    }
+}
+
 pub(super) fn protocol<B>(request: &Request<B>) -> &'static str {
-    match (request.version() == Version::HTTP_2, request.method() == Method::CONNECT) {
+    match (request.version() == Version::HTTP_2, purpose(request) == Purpose::Tunnel) {
         (true, true) => "connect-h2",
         (true, false) => "h2",
         (false, true) => "connect",

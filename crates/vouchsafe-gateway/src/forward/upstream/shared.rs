@@ -1,0 +1,178 @@
+//! HTTP/2 connections to upstreams, shared by many exchanges.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use vouchsafe_runtime::body::Body;
+use vouchsafe_runtime::limits::MAX_HEAD_BYTES;
+use vouchsafe_runtime::task::TaskGroup;
+
+use crate::forward::upstream::{Again, Failed, IDLE};
+
+/// Most exchanges on one connection at a time.
+const MAX_STREAMS: usize = 100;
+/// Bytes that one answer may have under way. A slow reader holds back its own stream at this point;
+/// the connection's window has room for all streams, so it holds back no other's.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 100;
+/// Bytes of one request body that wait to be written.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Silence after which the upstream is asked whether it is still there, and how long it may take.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// How often a new connection is asked whether its settings have come.
+const SETTINGS_POLL: Duration = Duration::from_millis(5);
+
+/// What the upstream has said in its settings.
+struct Peer {
+    /// Most exchanges at a time.
+    streams: AtomicUsize,
+    /// It takes WebSockets on streams.
+    websockets: AtomicBool,
+}
+
+/// One connection.
+pub(super) struct Multiplexed {
+    sender: SendRequest<Body>,
+    peer: Arc<Peer>,
+    streams: Arc<AtomicUsize>,
+    used: Mutex<Instant>,
+}
+
+impl Multiplexed {
+    pub(super) async fn start<S>(tasks: &TaskGroup, stream: S) -> hyper::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http2::Builder::new(InGroup(tasks.clone()))
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING_AFTER)
+            .keep_alive_timeout(PING_PATIENCE)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        let peer = Arc::new(Peer { streams: AtomicUsize::new(MAX_STREAMS), websockets: AtomicBool::new(false) });
+        let told = Arc::clone(&peer);
+        tasks.spawn("upstream connection", async move {
+            let mut connection = std::pin::pin!(connection);
+            let ended = std::future::poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                told.streams.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                told.websockets.store(connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
+                ended
+            });
+            if let Err(error) = ended.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        Ok(Self { sender, peer, streams: Arc::default(), used: Mutex::new(Instant::now()) })
+    }
+
+    /// A place for one more exchange.
+    pub(super) fn stream(&self) -> Stream {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        *self.used.lock() = Instant::now();
+        Stream { sender: self.sender.clone(), peer: Arc::clone(&self.peer), streams: Arc::clone(&self.streams) }
+    }
+
+    fn has_room(&self) -> bool {
+        let allowed = self.peer.streams.load(Ordering::Relaxed).clamp(1, MAX_STREAMS);
+        self.streams.load(Ordering::Relaxed) < allowed
+    }
+
+    /// Whether it is open, and used or not idle for long.
+    pub(super) fn is_of_use(&self) -> bool {
+        let used = self.streams.load(Ordering::Relaxed) > 0 || self.used.lock().elapsed() < IDLE;
+        used && !self.sender.is_closed()
+    }
+}
+
+/// A place on the first connection that has room. An upstream that says goodbye (GOAWAY) is not
+/// asked for more on that connection; exchanges that it has begun go on.
+pub(super) fn take(connections: &Mutex<Vec<Multiplexed>>) -> Option<Stream> {
+    let mut connections = connections.lock();
+    if connections.iter().any(|connection| connection.sender.is_closed()) {
+        connections.retain(|connection| !connection.sender.is_closed());
+    }
+    connections.iter().find(|connection| connection.has_room()).map(Multiplexed::stream)
+}
+
+/// One exchange's place on a connection.
+pub(crate) struct Stream {
+    sender: SendRequest<Body>,
+    peer: Arc<Peer>,
+    streams: Arc<AtomicUsize>,
+}
+
+impl Stream {
+    pub(super) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Failed> {
+        self.sender.try_send_request(request).await.map_err(|mut failed| {
+            let unsent = failed.take_message();
+            let error = failed.into_error();
+            let again = again(&error);
+            Failed { error, unsent, again }
+        })
+    }
+
+    /// Whether the upstream takes WebSockets on streams (RFC 8441 §3). Its settings are the first
+    /// thing that it sends, so on a new connection they are waited for.
+    pub(crate) async fn takes_websockets(&self, patience: Duration) -> bool {
+        let begun = Instant::now();
+        while !self.peer.websockets.load(Ordering::Relaxed) {
+            if self.sender.is_closed() || begun.elapsed() >= patience {
+                return false;
+            }
+            tokio::time::sleep(SETTINGS_POLL).await;
+        }
+        true
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the upstream's own words say about a request that failed.
+fn again(error: &hyper::Error) -> Again {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            let refused = h2.is_reset() && h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let goodbye = h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR);
+            return if refused || goodbye { Again::Always } else { Again::Never };
+        }
+        source = cause.source();
+    }
+    Again::Never
+}
+
+/// Runs the library's tasks in our group.
+#[derive(Clone)]
+struct InGroup(TaskGroup);
+
+impl<F> Executor<F> for InGroup
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn("upstream stream", async move {
+            future.await;
+        });
+    }
+}
