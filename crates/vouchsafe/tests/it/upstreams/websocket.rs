@@ -1,0 +1,178 @@
+//! WebSockets to Node's `ws`.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use vouchsafe_wire::api::{AuditQuery, Session};
+
+use super::{Apps, next_line, node_dir};
+use crate::peers::{Server, free_address};
+use crate::world::{PATIENCE, World};
+
+struct Sockets {
+    apps: Apps,
+    server_log: PathBuf,
+    cookie: String,
+    origin: String,
+    _server: Server,
+}
+
+impl Sockets {
+    async fn start() -> Self {
+        let world = World::start().await;
+        let address = free_address();
+        let server_log = world.dir.path().join("echo-server.log");
+        let script = node_dir().join("echo-server.mjs").display().to_string();
+        let server = Server::start("node", &[&script, &address.port().to_string()], &server_log, address).await;
+        let apps = Apps::start(world, &[("chat", format!("http://{address}"), None)]).await;
+        let cookie = apps.world.cookie(&apps.alice, "chat", "/").await;
+        let origin = format!("https://{}:{}", apps.world.host("chat"), apps.world.port);
+        Self { apps, server_log, cookie, origin, _server: server }
+    }
+
+    /// A client with these fields in its handshake.
+    fn client(&self, mode: &str, headers: &Value) -> (Child, Lines<BufReader<ChildStdout>>) {
+        let world = &self.apps.world;
+        let told = json!({"port": world.port, "host": world.host("chat"), "root": world.root_file, "headers": headers});
+        let mut child = Command::new("node")
+            .arg(node_dir().join("echo-client.mjs"))
+            .arg(mode)
+            .env("VOUCHSAFE_TEST", told.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        (child, lines)
+    }
+
+    /// Everything a client says until it ends.
+    async fn said(&self, mode: &str, headers: &Value) -> Vec<Value> {
+        let (_child, mut lines) = self.client(mode, headers);
+        let mut said = Vec::new();
+        while let Some(line) =
+            tokio::time::timeout(PATIENCE * 2, lines.next_line()).await.expect("in time").expect("read")
+        {
+            said.push(serde_json::from_str(&line).expect("JSON"));
+        }
+        said
+    }
+
+    fn honest(&self) -> Value {
+        json!({"Cookie": self.cookie, "Origin": self.origin})
+    }
+
+    /// What the server has printed.
+    fn server_said(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.server_log).expect("log");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websockets_carry_every_message_and_both_sides_closes() {
+    let sockets = Sockets::start().await;
+    let said = sockets.said("echo", &sockets.honest()).await;
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert_eq!(
+        (&said[0]["event"], &said[1]["code"], &said[1]["received"]),
+        (&json!("open"), &json!(1000), &json!(1000)),
+        "{said:?}"
+    );
+    let said = sockets.said("closed", &sockets.honest()).await;
+    assert_eq!((&said[1]["code"], &said[1]["reason"]), (&json!(4001), &json!("asked for")), "{said:?}");
+    let said = sockets.said("close", &sockets.honest()).await;
+    assert_eq!(said[1]["code"], 4002, "{said:?}");
+    for _ in 0..100 {
+        if sockets.server_said().iter().any(|line| line["code"] == 4002 && line["reason"] == "had enough") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let server = sockets.server_said();
+    let closes: Vec<_> =
+        server.iter().filter(|line| line["event"] == "close").map(|line| line["code"].clone()).collect();
+    assert_eq!(closes, [1000, 4001, 4002]);
+    for open in server.iter().filter(|line| line["event"] == "open") {
+        let headers = &open["headers"];
+        assert!(headers["x-vouchsafe-assertion"].as_str().is_some_and(|value| value.starts_with("ey")), "{headers}");
+        assert!(headers.get("cookie").is_none(), "our cookie stays with us: {headers}");
+    }
+    let query = AuditQuery { resource: Some("chat".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
+    let ends = sockets.apps.flow(query).await;
+    let echoed = ends
+        .iter()
+        .filter(|end| end.action.as_deref() == Some("http:upgrade") && end.bytes_out > Some(10 << 20))
+        .count();
+    assert_eq!(echoed, 1, "{ends:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_needs_the_apps_own_page_and_a_session() {
+    let sockets = Sockets::start().await;
+    let other = sockets.origin.replace("chat", "evil");
+    let plain = sockets.origin.replace("https", "http");
+    for (what, headers, reason) in [
+        ("no cookie", json!({"Origin": sockets.origin}), "sign_in_required"),
+        ("another's page", json!({"Cookie": sockets.cookie, "Origin": "https://evil.example"}), "credential_invalid"),
+        ("a sibling's page", json!({"Cookie": sockets.cookie, "Origin": other}), "credential_invalid"),
+        ("a plain page", json!({"Cookie": sockets.cookie, "Origin": plain}), "credential_invalid"),
+        (
+            "a forged cookie",
+            json!({"Cookie": "__Host-vouchsafe=forged", "Origin": sockets.origin}),
+            "credential_invalid",
+        ),
+    ] {
+        let said = sockets.said("hold", &headers).await;
+        assert_eq!((&said[0]["event"], &said[0]["status"]), (&json!("refused"), &json!(401)), "{what}: {said:?}");
+        let id = said[0]["decision"].as_str().expect("a decision").to_owned();
+        assert_eq!(sockets.apps.world.decision(&id).await.reason.as_deref(), Some(reason), "{what}");
+    }
+    assert!(sockets.server_said().is_empty(), "nothing reached the app: {:?}", sockets.server_said());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_websocket_is_cut_when_its_session_ends() {
+    let sockets = Sockets::start().await;
+    let (_child, mut lines) = sockets.client("hold", &sockets.honest());
+    assert_eq!(next_line(&mut lines).await, r#"{"event":"open"}"#);
+    let world = &sockets.apps.world;
+    let sessions: Vec<Session> = world.admin.get("/v1/sessions").await.expect("sessions");
+    let own: Vec<_> = sessions.iter().filter(|session| session.user == "alice").collect();
+    assert!(!own.is_empty(), "{sessions:?}");
+    let mut begun = Instant::now();
+    for session in own {
+        begun = Instant::now();
+        world.admin.delete(&format!("/v1/sessions/{}", session.id)).await.expect("ended");
+    }
+    let line = next_line(&mut lines).await;
+    let took = begun.elapsed();
+    let closed: Value = serde_json::from_str(&line).expect("JSON");
+    assert!(closed["event"] == "close" || closed["event"] == "error", "{closed}");
+    assert!(took < Duration::from_secs(1), "cut after {took:?}");
+    for _ in 0..100 {
+        if sockets.server_said().iter().any(|line| line["event"] == "close") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(sockets.server_said().iter().any(|line| line["event"] == "close"), "the app's side is closed too");
+    let query = AuditQuery { resource: Some("chat".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
+    for _ in 0..100 {
+        let ends = world.audit(query.clone()).await;
+        if let Some(end) = ends.iter().find(|end| end.action.as_deref() == Some("http:upgrade")) {
+            assert_eq!(end.reason.as_deref(), Some("session_ended"), "{end:?}");
+            // The same cookie opens nothing any more.
+            let said = sockets.said("hold", &sockets.honest()).await;
+            assert_eq!(said[0]["status"], 401, "{said:?}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the end of the WebSocket is not recorded");
+}
