@@ -12,6 +12,7 @@ use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Sleep;
 use vouchsafe_runtime::body::{Body, BodyError};
+use vouchsafe_runtime::task::TaskGroup;
 
 use crate::forward::headers;
 use crate::forward::upstream::Lease;
@@ -20,6 +21,10 @@ use crate::watch::{Flow, Way};
 /// How long a client that waits for "100 Continue" waits for a silent upstream: some never say it
 /// (RFC 9110 §10.1.1).
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the rest of a request is kept whose answer is over, and how much of it is read.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
 
 /// Why a body ends before its end. HTTP/2 peers see a reset of their stream (CANCEL), peers of
 /// HTTP/1.1 a connection that is closed in the middle of a body.
@@ -61,15 +66,42 @@ pub(crate) struct Inward {
     gate: Option<Gate>,
     /// Bytes still to come, where the head said how many there are.
     left: Option<u64>,
+    tasks: TaskGroup,
 }
 
 impl Inward {
     /// `gate` holds the body back until the upstream wants it.
-    pub(crate) fn new(inner: Body, flow: Arc<Flow>, gate: Option<Gate>) -> Self {
+    pub(crate) fn new(inner: Body, flow: Arc<Flow>, gate: Option<Gate>, tasks: TaskGroup) -> Self {
         flow.set_upload(Upload::Open);
         let left = inner.size_hint().exact();
-        Self { inner, flow, gate, left }
+        Self { inner, flow, gate, left, tasks }
     }
+}
+
+impl Drop for Inward {
+    fn drop(&mut self) {
+        let given_up = self.flow.upload() == Upload::Open && self.flow.cut().ended().is_none();
+        // A body that was never asked for with "100 Continue" is not on its way.
+        if given_up && self.gate.is_none() && !self.inner.is_end_stream() {
+            let rest = std::mem::take(&mut self.inner);
+            self.tasks.spawn("rest of a request", linger(rest));
+        }
+    }
+}
+
+/// Keeps a body for a moment that nobody reads any more. A client that is refused in the middle of
+/// its upload must come to read why, before its stream or connection is reset.
+async fn linger(mut body: Body) {
+    let reading = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read >= LINGER_BYTES {
+                return std::future::pending().await;
+            }
+        }
+    };
+    let _: Result<(), _> = tokio::time::timeout(LINGER, reading).await;
 }
 
 impl HttpBody for Inward {

@@ -159,7 +159,7 @@ async fn answer(
                     .get(EXPECT)
                     .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(CONTINUE.as_bytes()));
             let (gate, signal) = if waits { Some(Gate::new()).unzip() } else { (None, None) };
-            (boxed(Inward::new(body, Arc::clone(flow), gate)), signal)
+            (boxed(Inward::new(body, Arc::clone(flow), gate, shared.tasks.clone())), signal)
         }
     };
     let write = |lease: &Lease, body| {
@@ -172,12 +172,17 @@ async fn answer(
     };
     let first = write(&lease, body)?;
     let method = first.method().clone();
-    let response = match lease.send(first).await {
-        Ok(response) => response,
-        Err(failed) => {
-            let body = failed.to_send_again(&method, has_body)?;
-            lease = upstream.lease(shared, permit, spec, demand, Reuse::Never).await?;
-            lease.send(write(&lease, body)?).await.map_err(|failed| failed.error)?
+    let mut sent = lease.send(first).await;
+    let mut attempts = 1;
+    let response = loop {
+        match sent {
+            Ok(response) => break response,
+            Err(failed) => {
+                let body = failed.into_another_attempt(&method, has_body, attempts)?;
+                attempts += 1;
+                lease = upstream.lease(shared, permit, spec, demand, Reuse::Never).await?;
+                sent = lease.send(write(&lease, body)?).await;
+            }
         }
     };
     if let Some(signal) = continued {

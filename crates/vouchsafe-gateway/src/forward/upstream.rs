@@ -44,10 +44,15 @@ const IDLE: Duration = Duration::from_secs(45);
 const MAX_IDLE: usize = 64;
 /// Most HTTP/2 connections to one resource.
 const MAX_SHARED: usize = 16;
+/// Most attempts to get a request to an upstream that keeps saying goodbye before it looks at it.
+const MAX_ATTEMPTS: u32 = 4;
 
 /// All upstreams that were asked for something.
 #[derive(Default)]
-pub(crate) struct Upstreams(RwLock<HashMap<ResourceName, (Arc<Resource>, Arc<Upstream>)>>);
+pub(crate) struct Upstreams(RwLock<HashMap<ResourceName, Known>>);
+
+/// A version of a resource, and its upstream.
+type Known = (Arc<Resource>, Arc<Upstream>);
 
 impl Upstreams {
     /// The upstream of exactly this version of the resource.
@@ -160,12 +165,13 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    /// The body for a second and last attempt, where that is safe.
-    pub(crate) fn to_send_again(self, method: &Method, has_body: bool) -> hyper::Result<Body> {
+    /// The body for another attempt, where that is safe.
+    pub(crate) fn into_another_attempt(self, method: &Method, has_body: bool, attempts: u32) -> hyper::Result<Body> {
         match (self.unsent, self.again) {
+            _ if attempts >= MAX_ATTEMPTS => Err(self.error),
             (Some(unsent), _) => Ok(unsent.into_body()),
             (None, Again::Always) if !has_body => Ok(empty()),
-            (None, Again::IfIdempotent) if !has_body && method.is_idempotent() => Ok(empty()),
+            (None, Again::IfIdempotent) if !has_body && method.is_idempotent() && attempts == 1 => Ok(empty()),
             (None, Again::Always | Again::IfIdempotent | Again::Never) => Err(self.error),
         }
     }

@@ -6,7 +6,7 @@ mod authority;
 mod framing;
 mod identity;
 mod paths;
-mod probe;
+pub(crate) mod probe;
 mod strict;
 mod target;
 mod upgrade;

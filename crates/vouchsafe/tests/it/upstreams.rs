@@ -1,7 +1,11 @@
 //! Web apps of other makes behind the gateway: nginx over http and https, gRPC, Node's `ws`, streams
 //! of events, and upstreams that misbehave.
 
+mod drain;
 mod events;
+mod exchange;
+mod grpc;
+mod h2;
 mod hostile;
 mod nginx;
 mod raw;
@@ -29,14 +33,21 @@ struct Apps {
 impl Apps {
     /// `apps`: name, upstream, and authorities of an `https` upstream.
     async fn start(world: World, apps: &[(&str, String, Option<&str>)]) -> Self {
-        let mut resources = Vec::new();
-        let mut policy = String::new();
-        for (name, upstream, authority) in apps {
+        let resource = |(name, upstream, authority): &(&str, String, Option<&str>)| {
             let mut resource = json!({"name": name, "kind": "http", "upstream": upstream});
             if let Some(authority) = authority {
                 resource["upstream_ca"] = json!(authority);
             }
-            resources.push(resource);
+            resource
+        };
+        Self::start_with(world, apps.iter().map(resource).collect()).await
+    }
+
+    /// Resources as a manifest has them.
+    async fn start_with(world: World, resources: Vec<Value>) -> Self {
+        let mut policy = String::new();
+        for resource in &resources {
+            let name = resource["name"].as_str().expect("a name");
             policy.push_str(&format!(
                 "@id(\"staff-{name}\") @device(\"none\") permit (principal in Group::\"staff\", action, resource == Http::\"{name}\");\n"
             ));
@@ -46,9 +57,19 @@ impl Apps {
         Self { world, alice }
     }
 
+    /// Alice's session cookie, as a field.
+    async fn cookie(&self, app: &str) -> String {
+        self.world.cookie(&self.alice, app, "/").await
+    }
+
+    /// `<app>.<domain>:<port>`.
+    fn authority(&self, app: &str) -> String {
+        format!("{}:{}", self.world.host(app), self.world.port)
+    }
+
     /// curl with alice's session cookie.
     async fn curl(&self, app: &str, path: &str, arguments: &[&str]) -> Curled {
-        let cookie = format!("Cookie: {}", self.world.cookie(&self.alice, app, "/").await);
+        let cookie = format!("Cookie: {}", self.cookie(app).await);
         let url = self.world.url(app, path);
         let mut all = vec!["--max-time", "55", "-H", &cookie];
         all.extend(arguments);
@@ -100,6 +121,9 @@ async fn next_line(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
 /// Directory of the Node programs and their one package.
 fn node_dir() -> PathBuf {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/node");
-    assert!(dir.join("node_modules/ws").exists(), "the npm package `ws` is missing; run ./test, which installs it");
+    for package in ["ws", "@grpc/grpc-js"] {
+        let found = dir.join("node_modules").join(package).exists();
+        assert!(found, "the npm package `{package}` is missing; run ./test, which installs it");
+    }
     dir
 }

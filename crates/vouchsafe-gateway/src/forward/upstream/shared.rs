@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::task::AtomicWaker;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -39,6 +40,10 @@ struct Peer {
     streams: AtomicUsize,
     /// It takes WebSockets on streams.
     websockets: AtomicBool,
+    /// It has said goodbye, and takes no more.
+    leaving: AtomicBool,
+    /// Wakes the task that reads the settings.
+    look: AtomicWaker,
 }
 
 /// One connection.
@@ -64,11 +69,17 @@ impl Multiplexed {
             .keep_alive_timeout(PING_PATIENCE)
             .handshake(TokioIo::new(stream))
             .await?;
-        let peer = Arc::new(Peer { streams: AtomicUsize::new(MAX_STREAMS), websockets: AtomicBool::new(false) });
+        let peer = Arc::new(Peer {
+            streams: AtomicUsize::new(MAX_STREAMS),
+            websockets: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            look: AtomicWaker::new(),
+        });
         let told = Arc::clone(&peer);
         tasks.spawn("upstream connection", async move {
             let mut connection = std::pin::pin!(connection);
             let ended = std::future::poll_fn(|cx| {
+                told.look.register(cx.waker());
                 let ended = connection.as_mut().poll(cx);
                 told.streams.store(connection.current_max_send_streams(), Ordering::Relaxed);
                 told.websockets.store(connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
@@ -96,7 +107,11 @@ impl Multiplexed {
     /// Whether it is open, and used or not idle for long.
     pub(super) fn is_of_use(&self) -> bool {
         let used = self.streams.load(Ordering::Relaxed) > 0 || self.used.lock().elapsed() < IDLE;
-        used && !self.sender.is_closed()
+        used && !self.is_over()
+    }
+
+    fn is_over(&self) -> bool {
+        self.sender.is_closed() || self.peer.leaving.load(Ordering::Relaxed)
     }
 }
 
@@ -104,8 +119,8 @@ impl Multiplexed {
 /// asked for more on that connection; exchanges that it has begun go on.
 pub(super) fn take(connections: &Mutex<Vec<Multiplexed>>) -> Option<Stream> {
     let mut connections = connections.lock();
-    if connections.iter().any(|connection| connection.sender.is_closed()) {
-        connections.retain(|connection| !connection.sender.is_closed());
+    if connections.iter().any(Multiplexed::is_over) {
+        connections.retain(|connection| !connection.is_over());
     }
     connections.iter().find(|connection| connection.has_room()).map(Multiplexed::stream)
 }
@@ -123,6 +138,9 @@ impl Stream {
             let unsent = failed.take_message();
             let error = failed.into_error();
             let again = again(&error);
+            if unsent.is_some() || again == Again::Always {
+                self.peer.leaving.store(true, Ordering::Relaxed);
+            }
             Failed { error, unsent, again }
         })
     }
@@ -135,6 +153,7 @@ impl Stream {
             if self.sender.is_closed() || begun.elapsed() >= patience {
                 return false;
             }
+            self.peer.look.wake();
             tokio::time::sleep(SETTINGS_POLL).await;
         }
         true

@@ -106,12 +106,15 @@ fn final_answers(bytes: &[u8]) -> Vec<u16> {
     statuses.filter(|status| *status >= 200 || *status == 101).collect()
 }
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
+pub const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+/// Largest frame that every peer takes.
+const MAX_FRAME: usize = 16_384;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -158,16 +161,54 @@ pub async fn h2(
     body: Option<&[u8]>,
 ) -> Answer {
     let mut stream = connect(world, sni, config(world, device, &[b"h2"])).await.expect("handshake");
+    let _ = stream.write_all(&opening(fields, body)).await;
+    let answered = tokio::time::timeout(ANSWER, read_h2(&mut stream)).await;
+    answered.unwrap_or_else(|_| panic!("no answer in HTTP/2 to {fields:?}"))
+}
+
+/// The first bytes of a connection with one request.
+pub fn opening(fields: &[(&str, &str)], body: Option<&[u8]>) -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(SETTINGS, 0, 0, &[]));
     let end = if body.is_none() { END_STREAM } else { 0 };
-    bytes.extend(frame(HEADERS, END_HEADERS | end, 1, &hpack(fields)));
+    let block = hpack(fields);
+    let mut parts = block.chunks(MAX_FRAME).peekable();
+    let mut kind = (HEADERS, end);
+    while let Some(part) = parts.next() {
+        let last = if parts.peek().is_none() { END_HEADERS } else { 0 };
+        bytes.extend(frame(kind.0, kind.1 | last, 1, part));
+        kind = (CONTINUATION, 0);
+    }
     if let Some(body) = body {
         bytes.extend(frame(DATA, END_STREAM, 1, body));
     }
-    let _ = stream.write_all(&bytes).await;
-    let answered = tokio::time::timeout(ANSWER, read_h2(&mut stream)).await;
-    answered.unwrap_or_else(|_| panic!("no answer in HTTP/2 to {fields:?}"))
+    bytes
+}
+
+/// Kinds of the frames that come, until one of this kind has.
+pub async fn frames_until(stream: &mut TlsStream<TcpStream>, wanted: u8) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    let reading = async {
+        while kinds.last() != Some(&wanted) {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).await.is_err() {
+                return;
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).expect("small")];
+            if stream.read_exact(&mut payload).await.is_err() {
+                return;
+            }
+            let (kind, flags) = (head[3], head[4]);
+            if matches!(kind, SETTINGS | PING) && flags & 1 == 0 {
+                let payload = if kind == PING { payload } else { Vec::new() };
+                let _ = stream.write_all(&frame(kind, 1, 0, &payload)).await;
+            }
+            kinds.push(kind);
+        }
+    };
+    let _ = tokio::time::timeout(ANSWER, reading).await;
+    kinds
 }
 
 async fn read_h2(stream: &mut TlsStream<TcpStream>) -> Answer {

@@ -16,6 +16,12 @@ pub(super) struct Nginx {
     pub(super) dir: PathBuf,
     pub(super) plain: SocketAddr,
     pub(super) secure: SocketAddr,
+    /// HTTP/2 by prior knowledge.
+    pub(super) prior: SocketAddr,
+    /// TLS 1.2 and HTTP/1.1.
+    pub(super) old: SocketAddr,
+    /// HTTP/2 with few requests on each connection.
+    pub(super) brief: SocketAddr,
     pub(super) _server: Server,
 }
 
@@ -23,7 +29,7 @@ impl Nginx {
     /// Starts Debian's nginx on ports and directories of its own, with a page and a large file.
     pub(super) async fn start(world: &World, pki: &Pki) -> Self {
         let dir = world.dir.path().join("nginx");
-        let (plain, secure) = (free_address(), free_address());
+        let [plain, secure, prior, old, brief] = std::array::from_fn(|_| free_address());
         std::fs::create_dir_all(dir.join("www")).expect("directory");
         let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).expect("written");
         write("server.pem", &pki.chain);
@@ -35,13 +41,16 @@ impl Nginx {
         let config = include_str!("nginx.conf")
             .replace("DIR", &dir.display().to_string())
             .replace("PLAIN", &plain.to_string())
-            .replace("SECURE", &secure.to_string());
+            .replace("SECURE", &secure.to_string())
+            .replace("PRIOR", &prior.to_string())
+            .replace("OLD", &old.to_string())
+            .replace("BRIEF", &brief.to_string());
         write("nginx.conf", &config);
         let program = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
         let path = dir.join("nginx.conf").display().to_string();
         let prefix = dir.display().to_string();
         let server = Server::start(program, &["-p", &prefix, "-c", &path], &dir.join("nginx.log"), plain).await;
-        Self { dir, plain, secure, _server: server }
+        Self { dir, plain, secure, prior, old, brief, _server: server }
     }
 
     /// Lines of the access log once there are so many: connection, number of the request on it,
@@ -125,9 +134,9 @@ async fn an_upstream_that_cannot_prove_its_name_gets_nothing() {
     let apps = Apps::start(world, &apps).await;
     assert_eq!(apps.curl("right", "/", &[]).await.status, 200, "{}", apps.world.log());
     let cases = [
-        ("wrong-name", "not valid for name"),
-        ("other-ca", "BadSignature|UnknownIssuer"),
-        ("public-ca", "UnknownIssuer"),
+        ("wrong-name", "not valid for name|NotValidForName"),
+        ("other-ca", "invalid peer certificate"),
+        ("public-ca", "invalid peer certificate"),
         ("no-tls", "TLS"),
         ("down", "refuses the connection"),
     ];

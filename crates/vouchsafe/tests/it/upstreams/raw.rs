@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use vouchsafe_runtime::task::TaskGroup;
 
 /// Reads one request head; `None` when the connection ended.
-async fn head(stream: &mut TcpStream) -> Option<String> {
+pub async fn head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);

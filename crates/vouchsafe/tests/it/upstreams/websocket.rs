@@ -23,12 +23,20 @@ struct Sockets {
 
 impl Sockets {
     async fn start() -> Self {
+        Self::start_with("http1").await
+    }
+
+    async fn start_with(upstream_protocol: &str) -> Self {
         let world = World::start().await;
         let address = free_address();
         let server_log = world.dir.path().join("echo-server.log");
         let script = node_dir().join("echo-server.mjs").display().to_string();
-        let server = Server::start("node", &[&script, &address.port().to_string()], &server_log, address).await;
-        let apps = Apps::start(world, &[("chat", format!("http://{address}"), None)]).await;
+        let arguments = [script.as_str(), &address.port().to_string(), upstream_protocol];
+        let server = Server::start("node", &arguments, &server_log, address).await;
+        let upstream = format!("http://{address}");
+        let resource =
+            json!({"name": "chat", "kind": "http", "upstream": upstream, "upstream_protocol": upstream_protocol});
+        let apps = Apps::start_with(world, vec![resource]).await;
         let cookie = apps.world.cookie(&apps.alice, "chat", "/").await;
         let origin = format!("https://{}:{}", apps.world.host("chat"), apps.world.port);
         Self { apps, server_log, cookie, origin, _server: server }
@@ -113,6 +121,54 @@ async fn websockets_carry_every_message_and_both_sides_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_passes_from_every_version_of_http_to_every_other() {
+    for upstream in ["http1", "h2"] {
+        let sockets = Sockets::start_with(upstream).await;
+        for client in ["", "h2:"] {
+            let way = format!("{client} to {upstream}");
+            let said = sockets.said(&format!("{client}echo"), &sockets.honest()).await;
+            assert_eq!(said.len(), 2, "{way}: {said:?}");
+            assert_eq!((&said[0]["event"], &said[0]["protocol"]), (&json!("open"), &json!("echo")), "{way}: {said:?}");
+            assert_eq!((&said[1]["code"], &said[1]["received"]), (&json!(1000), &json!(1000)), "{way}: {said:?}");
+            let said = sockets.said(&format!("{client}closed"), &sockets.honest()).await;
+            assert_eq!((&said[1]["code"], &said[1]["reason"]), (&json!(4001), &json!("asked for")), "{way}: {said:?}");
+        }
+        for open in sockets.server_said().iter().filter(|line| line["event"] == "open") {
+            let headers = &open["headers"];
+            assert!(headers["x-vouchsafe-assertion"].as_str().is_some_and(|value| value.starts_with("ey")));
+            assert!(headers.get("cookie").is_none(), "our cookie stays with us: {headers}");
+        }
+        let query = AuditQuery { resource: Some("chat".into()), ..AuditQuery::default() };
+        let decisions = sockets.apps.world.audit(query).await;
+        let upgrades = |protocol: &str| {
+            let of = |record: &&vouchsafe_wire::audit::Record| {
+                record.action.as_deref() == Some("http:upgrade") && record.protocol.as_deref() == Some(protocol)
+            };
+            decisions.iter().filter(of).filter(|record| record.kind == vouchsafe_wire::audit::Kind::Decision).count()
+        };
+        assert_eq!((upgrades("http/1.1"), upgrades("h2")), (2, 2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_becomes_a_websocket_and_nothing_else() {
+    let sockets = Sockets::start().await;
+    for (what, mode, headers, status) in [
+        ("another's page", "h2:hold", json!({"Cookie": sockets.cookie, "Origin": "https://evil.example"}), 401),
+        ("no cookie", "h2:hold", json!({"Origin": sockets.origin}), 401),
+        ("another protocol", "h2:connect-ip", sockets.honest(), 400),
+        ("an own path", "h2:own-path", sockets.honest(), 404),
+        // The app answers 200 where it should agree: that is no WebSocket.
+        ("no websocket", "h2:page", sockets.honest(), 502),
+    ] {
+        let said = sockets.said(mode, &headers).await;
+        assert_eq!((&said[0]["event"], &said[0]["status"]), (&json!("refused"), &json!(status)), "{what}: {said:?}");
+    }
+    let opened = sockets.server_said().iter().filter(|line| line["event"] == "open").count();
+    assert_eq!(opened, 0, "{:?}", sockets.server_said());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_needs_the_apps_own_page_and_a_session() {
     let sockets = Sockets::start().await;
     let other = sockets.origin.replace("chat", "evil");
@@ -140,7 +196,10 @@ async fn a_websocket_needs_the_apps_own_page_and_a_session() {
 async fn an_open_websocket_is_cut_when_its_session_ends() {
     let sockets = Sockets::start().await;
     let (_child, mut lines) = sockets.client("hold", &sockets.honest());
-    assert_eq!(next_line(&mut lines).await, r#"{"event":"open"}"#);
+    let (_other, mut stream) = sockets.client("h2:hold", &sockets.honest());
+    for lines in [&mut lines, &mut stream] {
+        assert_eq!(next_line(lines).await, r#"{"event":"open","protocol":"echo"}"#);
+    }
     let world = &sockets.apps.world;
     let sessions: Vec<Session> = world.admin.get("/v1/sessions").await.expect("sessions");
     let own: Vec<_> = sessions.iter().filter(|session| session.user == "alice").collect();
@@ -153,7 +212,11 @@ async fn an_open_websocket_is_cut_when_its_session_ends() {
     let line = next_line(&mut lines).await;
     let took = begun.elapsed();
     let closed: Value = serde_json::from_str(&line).expect("JSON");
-    assert!(closed["event"] == "close" || closed["event"] == "error", "{closed}");
+    // In words of its own (RFC 6455 §7.4.1), since no frame was under way.
+    assert_eq!((&closed["event"], &closed["code"]), (&json!("close"), &json!(1008)), "{closed}");
+    assert!(closed["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{closed}");
+    let closed: Value = serde_json::from_str(&next_line(&mut stream).await).expect("JSON");
+    assert_eq!((&closed["event"], &closed["code"]), (&json!("close"), &json!(1008)), "{closed}");
     assert!(took < Duration::from_secs(1), "cut after {took:?}");
     for _ in 0..100 {
         if sockets.server_said().iter().any(|line| line["event"] == "close") {

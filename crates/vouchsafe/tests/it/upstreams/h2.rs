@@ -1,0 +1,108 @@
+//! HTTP/2 and TLS towards upstreams, as nginx has them.
+
+use serde_json::json;
+
+use super::nginx::Nginx;
+use super::{Apps, Pki};
+use crate::peers::run;
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_is_spoken_to_in_the_version_that_it_and_the_resource_choose() {
+    let world = World::start().await;
+    let pki = Pki::new("localhost");
+    let nginx = Nginx::start(&world, &pki).await;
+    let secure = format!("https://localhost:{}", nginx.secure.port());
+    let old = format!("https://localhost:{}", nginx.old.port());
+    let resource = |name: &str, upstream: &str| json!({"name": name, "kind": "http", "upstream": upstream});
+    let with = |mut resource: serde_json::Value, more: serde_json::Value| {
+        for (member, value) in more.as_object().expect("members") {
+            resource[member] = value.clone();
+        }
+        resource
+    };
+    let ca = json!({"upstream_ca": pki.authority});
+    let resources = vec![
+        resource("plain", &format!("http://{}", nginx.plain)),
+        with(resource("safe", &secure), ca.clone()),
+        with(with(resource("safe-one", &secure), ca.clone()), json!({"upstream_protocol": "http1"})),
+        with(with(resource("safe-two", &secure), ca.clone()), json!({"upstream_protocol": "h2"})),
+        with(resource("prior", &format!("http://{}", nginx.prior)), json!({"upstream_protocol": "h2"})),
+        with(resource("old", &old), ca.clone()),
+        with(with(resource("old-strict", &old), ca.clone()), json!({"upstream_tls": "1.3"})),
+        with(with(resource("old-two", &old), ca), json!({"upstream_protocol": "h2"})),
+    ];
+    let apps = Apps::start_with(world, resources).await;
+    for (app, protocol) in [
+        ("plain", "by HTTP/1.1"),
+        ("safe", "by HTTP/2.0"),
+        ("safe-one", "by HTTP/1.1"),
+        ("safe-two", "by HTTP/2.0"),
+        ("prior", "by HTTP/2.0"),
+        ("old", "by HTTP/1.1"),
+    ] {
+        for version in ["--http1.1", "--http2"] {
+            let answer = apps.curl(app, "/protocol", &[version]).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, protocol), "{app} {version}: {answer:?}");
+        }
+        let host = format!("{} ", apps.authority(app));
+        let answer = apps.curl(app, "/host", &[]).await;
+        assert!(answer.body.starts_with(&host), "{app}: {answer:?}");
+    }
+    for (app, cause) in [("old-strict", "TLS"), ("old-two", "does not choose HTTP/2|TLS")] {
+        let answer = apps.curl(app, "/protocol", &[]).await;
+        assert_eq!(answer.status, 502, "{app}: {answer:?}");
+        let query = vouchsafe_wire::api::AuditQuery { id: Some(answer.decision().to_owned()), ..Default::default() };
+        let records = apps.flow(query).await;
+        let detail = records.iter().find_map(|record| record.detail.clone()).unwrap_or_default();
+        assert!(cause.split('|').any(|cause| detail.contains(cause)), "{app}: {detail}");
+    }
+    // An upload over HTTP/2 on both sides, through every window.
+    let file = apps.world.dir.path().join("upload");
+    std::fs::write(&file, vec![7; 20 << 20]).expect("written");
+    let answer = apps.curl("prior", "/upload/two", &["--http2", "-T", &file.display().to_string()]).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(std::fs::read(nginx.dir.join("www/upload/two")).expect("stored"), vec![7; 20 << 20]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstreams_goodbye_loses_no_request() {
+    let world = World::start().await;
+    let pki = Pki::new("localhost");
+    let nginx = Nginx::start(&world, &pki).await;
+    // This server says GOAWAY after every fiftieth request.
+    let upstream = format!("http://{}", nginx.brief);
+    let resources = vec![json!({"name": "brief", "kind": "http", "upstream": upstream, "upstream_protocol": "h2"})];
+    let apps = Apps::start_with(world, resources).await;
+    let cookie = format!("Cookie: {}", apps.cookie("brief").await);
+    let root = apps.world.root_file.display().to_string();
+    let url = format!("{}?[1-200]", apps.world.url("brief", "/protocol"));
+    let arguments = ["-sS", "-Z", "--parallel-max", "20", "--max-time", "55", "--cacert", &root, "-H", &cookie];
+    let mut arguments = arguments.to_vec();
+    arguments.extend(["-o", "/dev/null", "-w", "%{http_code}\n", &url]);
+    let ran = run("curl", &arguments).await;
+    let good = ran.out.lines().filter(|line| *line == "200").count();
+    assert_eq!((good, ran.out.lines().count()), (200, 200), "{} {}", ran.out, ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_requests_at_once_pass_without_an_error() {
+    let world = World::start().await;
+    let pki = Pki::new("localhost");
+    let nginx = Nginx::start(&world, &pki).await;
+    let secure = format!("https://localhost:{}", nginx.secure.port());
+    let apps = [("web", format!("http://{}", nginx.plain), None), ("safe", secure, Some(pki.authority.as_str()))];
+    let apps = Apps::start(world, &apps).await;
+    for app in ["web", "safe"] {
+        let cookie = format!("cookie: {}", apps.cookie(app).await);
+        let (url, to) = (apps.world.url(app, "/").to_string(), format!("127.0.0.1:{}", apps.world.port));
+        for version in [&["--h1"][..], &["-m", "4"][..]] {
+            let mut arguments = vec!["-n", "800", "-c", "16", "-t", "1", "-H", &cookie, "--connect-to", &to];
+            arguments.extend(version);
+            arguments.push(&url);
+            let ran = run("h2load", &arguments).await;
+            let all = "800 total, 800 started, 800 done, 800 succeeded, 0 failed, 0 errored, 0 timeout";
+            assert!(ran.out.contains(all) && ran.out.contains("800 2xx"), "{app} {version:?}: {} {}", ran.out, ran.err);
+        }
+    }
+}
