@@ -29,8 +29,8 @@ use vouchsafe_wire::ticket::Ticket;
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
 use crate::cpu;
-use crate::decisions::{micros, percentile};
 use crate::load::{self, Target};
+use crate::statistics::{micros, percentile};
 
 const BODY_BYTES: usize = 1_024;
 const CONNECTIONS: usize = 32;

@@ -9,8 +9,8 @@
 mod audit;
 mod contenders;
 mod cpu;
-mod decisions;
 mod load;
+mod statistics;
 
 use std::error::Error;
 
@@ -18,9 +18,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let only = arguments.next();
     let wants = |part: &str| only.as_deref().is_none_or(|only| only == part);
-    if wants("decisions") {
-        decisions::run()?;
-    }
     if wants("audit") {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         runtime.block_on(audit::run())?;

@@ -37,15 +37,21 @@ impl Current {
 }
 
 /// Makes an engine of a snapshot. The controller checked the policies before it published them; if
-/// they fail here all the same, the engine knows none, and everything is denied.
-pub(crate) fn compile(snapshot: &Snapshot) -> Option<Arc<Engine>> {
+/// they fail here all the same, the engine knows none, and everything is denied. What stood in the
+/// former engine already isn't read again.
+pub(crate) fn compile(snapshot: &Snapshot, former: Option<&Engine>) -> Option<Arc<Engine>> {
     let source = |files: &[(String, String)]| PolicySource {
         version: snapshot.policy_version,
         files: files.iter().map(|(name, text)| PolicyFile { name: name.clone(), text: text.clone() }).collect(),
         grants: snapshot.grants.clone(),
         resources: snapshot.resources.clone(),
     };
-    match Engine::compile(source(&snapshot.policy_files)) {
+    let source_of_all = source(&snapshot.policy_files);
+    let compiled = match former {
+        Some(former) => Engine::compile_after(source_of_all, former),
+        None => Engine::compile(source_of_all),
+    };
+    match compiled {
         Ok(engine) => Some(engine),
         Err(diagnostics) => {
             tracing::error!(

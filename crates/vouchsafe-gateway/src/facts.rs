@@ -90,7 +90,7 @@ impl Facts {
             if Arc::ptr_eq(ready.prepared.engine(), engine) {
                 return Ok(Ok(ready));
             }
-            let prepared = Arc::new(PreparedSubject::new(Arc::clone(engine), Arc::clone(&ready.known.facts)));
+            let prepared = Arc::new(ready.prepared.under(Arc::clone(engine)));
             let fresh = Ready { known: ready.known, prepared, who: ready.who };
             // Replaced only where the same facts still stand: an invalidation in between must win, also
             // when newer facts have been kept since.

@@ -129,7 +129,7 @@ impl Gateway {
         // Subscribed before anything is read, so that no change falls in between.
         let changes = link.changes();
         let first = Arc::clone(&link.snapshots().borrow());
-        let engine = decide::compile(&first).ok_or(GatewayError::Policy)?;
+        let engine = decide::compile(&first, None).ok_or(GatewayError::Policy)?;
         // What the controller knows of this gateway's records decides where numbering goes on.
         let known = link.deliver(identity.id, RecordBatch::default()).await?;
         let recorder = Recorder::start(&options.spool, identity.id, known, Arc::clone(&link), tasks)?;

@@ -298,7 +298,8 @@ pub(crate) async fn follow_snapshots(shared: Arc<Shared>) {
             () = drained(&shared) => return,
         }
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
-        let compiled = tokio::task::spawn_blocking(move || decide::compile(&snapshot)).await;
+        let former = shared.current.engine();
+        let compiled = tokio::task::spawn_blocking(move || decide::compile(&snapshot, Some(&former))).await;
         if let Ok(Some(engine)) = compiled {
             tracing::info!(version = engine.version(), "policy in force");
             shared.current.replace(engine);

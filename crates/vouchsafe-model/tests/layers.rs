@@ -182,6 +182,9 @@ fn each_power_has_one_home() {
             assert!(store || !uses_word(&sql, "sqlx"), "SQL stands in {name}/src/{file}, outside control's store");
             let policy = matches!(name.as_str(), "vouchsafe-policy" | "vouchsafe-bench");
             assert!(policy || !uses_word(code, "cedar_policy"), "Cedar stands in {name}/src/{file}");
+            let evaluator = name == "vouchsafe-policy" && file.starts_with("evaluator");
+            let inside = uses_word(code, "cedar_policy_core");
+            assert!(evaluator || !inside, "Cedar's inside stands in {name}/src/{file}, outside the evaluator");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a policy says about itself: `@id`, `@reason`, `@advice`, `@owner`, `@expires`, `@device`.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use cedar_policy::Policy;
@@ -56,7 +57,7 @@ pub(crate) enum DeviceNeed {
 /// The annotations of one policy, read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Notes {
-    pub(crate) reason: Option<String>,
+    pub(crate) reason: Option<Arc<str>>,
     pub(crate) advice: Option<Advice>,
     pub(crate) owner: Option<String>,
     pub(crate) expires: Option<SystemTime>,
@@ -96,7 +97,7 @@ impl Reader<'_> {
     fn take(&mut self, name: &str, value: &str) {
         match name {
             "id" => self.id(value),
-            "reason" => self.notes.reason = self.words("reason", value),
+            "reason" => self.notes.reason = self.words("reason", value).map(Arc::from),
             "owner" => self.notes.owner = self.words("owner", value),
             "advice" => self.advice(value),
             "expires" => self.expires(value),

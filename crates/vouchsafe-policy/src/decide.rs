@@ -6,22 +6,21 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use cedar_policy::{AuthorizationError, Decision as Answer, Response};
 use vouchsafe_model::decision::{Advice, Decision, Outcome, Reason};
 use vouchsafe_model::subject::SubjectFacts;
 
+use crate::annotation::Effect;
 use crate::engine::{Engine, Entry};
+use crate::evaluator::{Circumstances, Judge, Key, Verdict};
 use crate::facts::Who;
-use crate::index::Number;
 use crate::request::Request;
 use crate::subject::{Reach, Slice};
 
-/// A decision with the policies that it hangs on.
+/// A decision, and whether a permit may be made of it.
+#[derive(Debug, Clone)]
 pub(crate) struct Ruling {
     pub(crate) decision: Decision,
     pub(crate) allowed: Allowed,
-    /// The policies that applied, or that failed.
-    pub(crate) applied: Vec<Number>,
 }
 
 /// Whether a permit may be made of a ruling.
@@ -29,6 +28,44 @@ pub(crate) struct Ruling {
 pub(crate) enum Allowed {
     Yes,
     No,
+}
+
+impl Ruling {
+    /// Whether the same question may be answered with it again. Errors may pass, such as one of a
+    /// stack that was short.
+    pub(crate) fn may_be_remembered(&self) -> bool {
+        self.decision.reason != Reason::PolicyError
+    }
+}
+
+/// A request, with the policies that can matter to it.
+pub(crate) struct Asked<'a> {
+    slice: &'a Slice,
+    circumstances: Circumstances<'a>,
+}
+
+impl<'a> Asked<'a> {
+    /// # Errors
+    /// A reason, when no policy may be asked.
+    pub(crate) fn new(
+        facts: &SubjectFacts,
+        reach: &'a Reach,
+        request: &Request<'a>,
+        now: SystemTime,
+    ) -> Result<Self, Reason> {
+        // The enforcement point ends sessions too; a permit must not depend on that alone.
+        if facts.expires <= now {
+            return Err(Reason::SessionEnded);
+        }
+        let slice = reach.slice(request.action).ok_or(Reason::NoPermit)?;
+        let circumstances = Circumstances::new(facts, request, now).ok_or(Reason::FactsUnavailable)?;
+        Ok(Self { slice, circumstances })
+    }
+
+    /// What the answer depends on, within one prepared subject.
+    pub(crate) fn key(&self) -> Option<Key> {
+        self.slice.inputs.key(self.slice.number, &self.circumstances)
+    }
 }
 
 /// Decides one request on what the subject can meet at the resource.
@@ -40,17 +77,23 @@ pub(crate) fn rule(
     facts: &SubjectFacts,
     who: &Who,
     reach: &Reach,
-    request: &Request<'_>,
-    now: SystemTime,
+    asked: &Asked<'_>,
 ) -> Result<Ruling, Reason> {
-    // The enforcement point ends sessions too; a permit must not depend on that alone.
-    if facts.expires <= now {
-        return Err(Reason::SessionEnded);
+    let Asked { slice, circumstances } = asked;
+    let verb = engine.words.verb(slice.action).ok_or(Reason::FactsUnavailable)?;
+    let judge = Judge::new(&who.principal, verb, &reach.world, &slice.inputs, circumstances);
+    let judge = judge.ok_or(Reason::FactsUnavailable)?;
+    let mut found = Found::default();
+    for entry in &slice.policies {
+        let verdict = entry.condition.as_ref().map_or(Verdict::Holds, |condition| judge.judge(condition));
+        match (verdict, entry.effect) {
+            (Verdict::Holds, Effect::Permit) => found.permits.push(entry),
+            (Verdict::Holds, Effect::Forbid) => found.forbids.push(entry),
+            (Verdict::Fails, Effect::Permit | Effect::Forbid) => {}
+            (Verdict::Error, Effect::Permit | Effect::Forbid) => found.failed.push(entry),
+        }
     }
-    let slice = reach.slice(request.action).ok_or(Reason::NoPermit)?;
-    let asked = who.ask(engine, facts, &reach.lineage, request, now).ok_or(Reason::FactsUnavailable)?;
-    let response = engine.authorizer.is_authorized(&asked, &slice.set, &reach.entities);
-    Ok(judge(engine, facts, slice, &response))
+    Ok(judged(engine, facts, slice, &found))
 }
 
 /// A denial that no policy was asked for.
@@ -58,43 +101,46 @@ pub(crate) fn denial(engine: &Engine, facts: &SubjectFacts, reason: Reason) -> D
     Decision { epoch: facts.epoch, ..Decision::denied(reason, engine.version()) }
 }
 
-fn judge(engine: &Engine, facts: &SubjectFacts, slice: &Slice, response: &Response) -> Ruling {
+/// Policies that apply, or that can't be evaluated; each sorted by id.
+#[derive(Default)]
+struct Found<'e> {
+    permits: Vec<&'e Entry>,
+    forbids: Vec<&'e Entry>,
+    failed: Vec<&'e Entry>,
+}
+
+fn judged(engine: &Engine, facts: &SubjectFacts, slice: &Slice, found: &Found<'_>) -> Ruling {
     let ruling = Rules { engine, facts };
-    let failed =
-        response.diagnostics().errors().map(|AuthorizationError::PolicyEvaluationError(error)| error.policy_id());
-    let failed = ruling.known(failed);
-    if response.diagnostics().errors().next().is_some() {
-        return ruling.plain(Reason::PolicyError, &failed);
+    if !found.failed.is_empty() {
+        return ruling.plain(Reason::PolicyError, &found.failed);
     }
-    let applied = ruling.known(response.diagnostics().reason());
-    let permits: Vec<(Number, &Entry)> =
-        slice.permits.iter().filter_map(|number| Some((*number, engine.entry(*number)?))).collect();
-    match response.decision() {
-        Answer::Allow => {
-            let counting = ruling.counting(&applied);
+    let speaks = slice.policies.iter().any(|entry| entry.effect == Effect::Permit);
+    match (found.forbids.is_empty(), found.permits.is_empty()) {
+        // To a person whom no permit speaks of, a forbid would tell that the resource exists.
+        (false, _) if !speaks => ruling.plain(Reason::NoPermit, &found.forbids),
+        (false, _) => ruling.told(Reason::Forbidden, &found.forbids),
+        (true, false) => {
+            let counting = ruling.counting(&found.permits);
             if counting.is_empty() {
-                ruling.plain(Reason::DeviceRequired, &applied)
+                ruling.plain(Reason::DeviceRequired, &found.permits)
             } else {
                 ruling.permitted(&counting)
             }
         }
-        // To a person whom no permit speaks of, a forbid would tell that the resource exists.
-        Answer::Deny if !applied.is_empty() && permits.is_empty() => ruling.plain(Reason::NoPermit, &applied),
-        Answer::Deny if !applied.is_empty() => ruling.told(Reason::Forbidden, &applied),
-        Answer::Deny => {
+        (true, true) if !speaks => ruling.plain(Reason::NoPermit, &[]),
+        (true, true) => {
+            let permits: Vec<&Entry> =
+                slice.policies.iter().map(Arc::as_ref).filter(|entry| entry.effect == Effect::Permit).collect();
             let near = ruling.counting(&permits);
-            match (near.is_empty(), permits.is_empty()) {
-                (_, true) => ruling.plain(Reason::NoPermit, &[]),
-                (true, false) => ruling.plain(Reason::DeviceRequired, &permits),
-                (false, false) => {
-                    let mut ruling = ruling.told(Reason::ConditionFailed, &near);
-                    let advice = &ruling.decision.advice;
-                    if near.len() < permits.len() && !advice.contains(&Advice::EnrolDevice) {
-                        ruling.decision.advice = advice.iter().copied().chain([Advice::EnrolDevice]).collect();
-                    }
-                    ruling
-                }
+            if near.is_empty() {
+                return ruling.plain(Reason::DeviceRequired, &permits);
             }
+            let mut ruling = ruling.told(Reason::ConditionFailed, &near);
+            let advice = &ruling.decision.advice;
+            if near.len() < permits.len() && !advice.contains(&Advice::EnrolDevice) {
+                ruling.decision.advice = advice.iter().copied().chain([Advice::EnrolDevice]).collect();
+            }
+            ruling
         }
     }
 }
@@ -104,21 +150,14 @@ struct Rules<'e> {
     facts: &'e SubjectFacts,
 }
 
-impl<'e> Rules<'e> {
-    /// The entries of these ids, sorted by id.
-    fn known<'i>(&self, ids: impl Iterator<Item = &'i cedar_policy::PolicyId>) -> Vec<(Number, &'e Entry)> {
-        let mut known: Vec<_> = ids.filter_map(|id| self.engine.find(id)).collect();
-        known.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
-        known
-    }
-
+impl Rules<'_> {
     /// Those permits that count on the device that the subject has, or hasn't (I4).
-    fn counting(&self, permits: &[(Number, &'e Entry)]) -> Vec<(Number, &'e Entry)> {
+    fn counting<'p>(&self, permits: &[&'p Entry]) -> Vec<&'p Entry> {
         let proven = self.facts.device.is_some();
-        permits.iter().filter(|(_, entry)| proven || !entry.needs_device()).copied().collect()
+        permits.iter().filter(|entry| proven || !entry.needs_device()).copied().collect()
     }
 
-    fn permitted(&self, applied: &[(Number, &Entry)]) -> Ruling {
+    fn permitted(&self, applied: &[&Entry]) -> Ruling {
         let mut ruling = self.told(Reason::Permitted, applied);
         ruling.decision.outcome = Outcome::Allow;
         ruling.decision.advice = Arc::default();
@@ -127,13 +166,13 @@ impl<'e> Rules<'e> {
     }
 
     /// In the words of the first policy that has any, with the advice of all.
-    fn told(&self, reason: Reason, entries: &[(Number, &Entry)]) -> Ruling {
+    fn told(&self, reason: Reason, entries: &[&Entry]) -> Ruling {
         let mut ruling = self.plain(reason, entries);
-        if let Some(words) = entries.iter().find_map(|(_, entry)| entry.notes.reason.clone()) {
-            ruling.decision.words = words.into();
+        if let Some(words) = entries.iter().find_map(|entry| entry.notes.reason.clone()) {
+            ruling.decision.words = words;
         }
         let mut advice: Vec<Advice> = Vec::new();
-        for given in entries.iter().filter_map(|(_, entry)| entry.notes.advice) {
+        for given in entries.iter().filter_map(|entry| entry.notes.advice) {
             if !advice.contains(&given) {
                 advice.push(given);
             }
@@ -144,11 +183,9 @@ impl<'e> Rules<'e> {
     }
 
     /// In the words that everybody gets for this reason.
-    fn plain(&self, reason: Reason, entries: &[(Number, &Entry)]) -> Ruling {
-        let decision = Decision {
-            policies: entries.iter().map(|(_, entry)| entry.name.clone()).collect(),
-            ..denial(self.engine, self.facts, reason)
-        };
-        Ruling { decision, allowed: Allowed::No, applied: entries.iter().map(|(number, _)| *number).collect() }
+    fn plain(&self, reason: Reason, entries: &[&Entry]) -> Ruling {
+        let policies = entries.iter().map(|entry| entry.name.clone()).collect();
+        let decision = Decision { policies, ..denial(self.engine, self.facts, reason) };
+        Ruling { decision, allowed: Allowed::No }
     }
 }

@@ -1,47 +1,45 @@
 //! One version of all policies, grants and resources, ready to decide.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use cedar_policy::{Authorizer, EntityUid, Policy, PolicyId, PolicySet, SlotId, Template};
+use cedar_policy::{EntityUid, Policy};
 use serde::{Deserialize, Serialize};
+use vouchsafe_model::grant::Grant;
 use vouchsafe_model::name::{PolicyName, ResourceName};
 use vouchsafe_model::resource::{Resource, ResourceKind, ResourceSpec, Sensitivity};
 
 use crate::annotation::{DeviceNeed, Effect, Notes};
-use crate::check::{self, Parsed};
+use crate::check::{self, Former, Parsed, Source};
 use crate::diagnostic::{Diagnostic, nearest};
+use crate::evaluator::{Condition, Object};
+use crate::facts;
 use crate::index::{Index, Lineage, Number, Scope, Side};
 use crate::moment;
 use crate::schema::{Words, uid};
 use crate::source::{PolicyFile, PolicySource};
 
-/// The template of every grant. Slots are filled with entity ids, never with text.
-const GRANT: &str = "permit(principal == ?principal, action, resource == ?resource);";
-
-/// Most distinct slices that are remembered for sharing; past that, unused ones are forgotten.
-const MAX_SHARED: usize = 8_192;
-
 /// One version of all policies, grants and resources, ready to decide. Cheap to share in an `Arc`.
 pub struct Engine {
     pub(crate) words: &'static Words,
-    pub(crate) authorizer: Authorizer,
     pub(crate) index: Index,
     version: u64,
-    entries: Vec<Entry>,
-    by_id: HashMap<PolicyId, Number>,
-    resources: BTreeMap<ResourceName, Arc<Resource>>,
-    console: Arc<Resource>,
+    /// By number. A number that nothing has is free for the next version.
+    entries: Vec<Option<Arc<Entry>>>,
+    /// The policies of the files, in their order.
+    listed: Vec<Number>,
+    files: Vec<Former>,
+    resources: BTreeMap<ResourceName, Arc<Target>>,
+    console: Arc<Target>,
     warnings: Vec<Diagnostic>,
-    shared: Mutex<HashMap<Vec<Number>, Weak<PolicySet>>>,
 }
 
 /// One policy or grant.
 pub(crate) struct Entry {
     pub(crate) name: PolicyName,
-    pub(crate) id: PolicyId,
     pub(crate) effect: Effect,
     pub(crate) scope: Scope,
     pub(crate) notes: Notes,
@@ -49,12 +47,33 @@ pub(crate) struct Entry {
     pub(crate) file: Arc<str>,
     pub(crate) text: Arc<str>,
     pub(crate) body: Body,
+    /// What decides besides the scope; `None` when nothing does.
+    pub(crate) condition: Option<Condition>,
 }
 
-/// What Cedar evaluates of an entry.
+/// Where an entry comes from.
 pub(crate) enum Body {
-    Policy(Policy),
-    Grant { user: EntityUid, resource: EntityUid },
+    Policy(Box<Policy>),
+    /// A right of one user to one resource is its scope, and no text that a name could break out of.
+    Grant(Grant),
+}
+
+/// A resource, and what of it is made ready once.
+pub(crate) struct Target {
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) lineage: Lineage,
+    pub(crate) object: Object,
+}
+
+impl Target {
+    /// `None` when Cedar refuses the entity, for which typed values give it no reason.
+    fn new(words: &Words, resource: Resource) -> Option<Self> {
+        let group = |name: &vouchsafe_model::name::ResourceGroupName| uid(&words.types.resource_group, name.as_str());
+        let own = resource_uid(words, resource.spec.kind(), resource.name.as_str());
+        let lineage = Lineage::new(own, resource.groups.iter().map(group).collect());
+        let object = facts::object(&resource, &lineage)?;
+        Some(Self { resource: Arc::new(resource), lineage, object })
+    }
 }
 
 impl Entry {
@@ -102,17 +121,33 @@ impl Engine {
     /// # Errors
     /// All diagnostics, warnings too, when at least one of them is an error.
     pub fn compile(source: PolicySource) -> Result<Arc<Self>, Vec<Diagnostic>> {
+        Self::build(source, None)
+    }
+
+    /// Makes a source ready to decide that differs little from another, which was made ready before.
+    /// The result is that of [`Engine::compile`]; what stands in both is not read again.
+    ///
+    /// # Errors
+    /// All diagnostics, warnings too, when at least one of them is an error.
+    pub fn compile_after(source: PolicySource, former: &Self) -> Result<Arc<Self>, Vec<Diagnostic>> {
+        Self::build(source, Some(former))
+    }
+
+    fn build(source: PolicySource, former: Option<&Self>) -> Result<Arc<Self>, Vec<Diagnostic>> {
         let words = Words::get().map_err(|broken| vec![*broken])?;
         let PolicySource { version, files, grants, resources } = source;
-        let (parsed, diagnostics) = check::inspect(words, &files);
-        let mut building = Building::new(words, diagnostics);
+        let (parsed, diagnostics) = check::inspect(words, &files, former.map_or(&[], |former| former.files.as_slice()));
+        let mut building = Building::new(words, diagnostics, former);
         building.resources(resources);
-        for policy in &parsed {
-            building.policy(policy, &files);
-        }
-        for grant in &grants {
-            building.grant(grant);
-        }
+        let grants = building.known_grants(grants);
+        let of_files = parsed.iter().filter_map(|parsed| match &parsed.source {
+            Source::Kept(number) => Some(*number),
+            Source::Fresh(..) => None,
+        });
+        let kept: Kept = of_files.chain(grants.iter().filter_map(|(_, number)| *number)).collect();
+        building.keep_only(&kept);
+        building.policies(parsed, files);
+        building.grants(grants);
         building.finish(version).map(Arc::new)
     }
 
@@ -125,12 +160,20 @@ impl Engine {
     /// The resource of that name; [`ResourceName::console`] names the console.
     #[must_use]
     pub fn resource(&self, name: &ResourceName) -> Option<&Arc<Resource>> {
-        if *name == self.console.name { Some(&self.console) } else { self.resources.get(name) }
+        self.target(name).map(|target| &target.resource)
+    }
+
+    pub(crate) fn target(&self, name: &ResourceName) -> Option<&Target> {
+        if *name == self.console.resource.name {
+            Some(&self.console)
+        } else {
+            self.resources.get(name).map(Arc::as_ref)
+        }
     }
 
     /// The resources of the source, sorted by name. The console, which has no upstream, isn't among them.
     pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.values()
+        self.resources.values().map(|target| &target.resource)
     }
 
     /// What is doubtful in the source though it can be used: grants and policies that name no
@@ -143,12 +186,12 @@ impl Engine {
     /// The policies of the files, in their order, for people. Grants aren't among them.
     #[must_use]
     pub fn policies(&self) -> Vec<PolicyListing> {
-        let of_files = self.entries.iter().filter(|entry| matches!(entry.body, Body::Policy(_)));
+        let of_files = self.listed.iter().filter_map(|number| self.entry(*number));
         of_files
             .map(|entry| PolicyListing {
                 id: entry.name.clone(),
                 file: entry.file.as_ref().to_owned(),
-                reason: entry.notes.reason.clone(),
+                reason: entry.notes.reason.as_deref().map(str::to_owned),
                 owner: entry.notes.owner.clone(),
                 expires: entry.notes.expires.and_then(moment::to_text),
                 effect: entry.effect,
@@ -157,39 +200,13 @@ impl Engine {
             .collect()
     }
 
-    pub(crate) fn entry(&self, number: Number) -> Option<&Entry> {
-        usize::try_from(number).ok().and_then(|number| self.entries.get(number))
+    pub(crate) fn entry(&self, number: Number) -> Option<&Arc<Entry>> {
+        usize::try_from(number).ok().and_then(|number| self.entries.get(number)).and_then(Option::as_ref)
     }
 
-    pub(crate) fn find(&self, id: &PolicyId) -> Option<(Number, &Entry)> {
-        let number = *self.by_id.get(id)?;
-        Some((number, self.entry(number)?))
-    }
-
-    /// The entity of a resource with its groups.
-    pub(crate) fn lineage(&self, resource: &Resource) -> Lineage {
-        let group =
-            |name: &vouchsafe_model::name::ResourceGroupName| uid(&self.words.types.resource_group, name.as_str());
-        Lineage {
-            uid: resource_uid(self.words, resource.spec.kind(), resource.name.as_str()),
-            ancestors: resource.groups.iter().map(group).collect(),
-        }
-    }
-
-    /// Cedar's set of just these entries. Subjects with the same rights share it.
-    pub(crate) fn policy_set(&self, numbers: &[Number]) -> Option<Arc<PolicySet>> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(set) = shared.get(numbers).and_then(Weak::upgrade) {
-            return Some(set);
-        }
-        let set = Arc::new(build_set(numbers.iter().filter_map(|number| self.entry(*number)))?);
-        if shared.len() >= MAX_SHARED {
-            shared.retain(|_, set| set.strong_count() > 0);
-        }
-        if shared.len() < MAX_SHARED {
-            shared.insert(numbers.to_vec(), Arc::downgrade(&set));
-        }
-        Some(set)
+    /// The policy or grant of that id. Looks at all of them: for people, not for decisions.
+    pub(crate) fn named(&self, name: &PolicyName) -> Option<&Arc<Entry>> {
+        self.entries.iter().flatten().find(|entry| entry.name == *name)
     }
 }
 
@@ -197,7 +214,7 @@ impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
             .field("version", &self.version)
-            .field("policies", &self.entries.len())
+            .field("policies", &self.entries.iter().flatten().count())
             .field("resources", &self.resources.len())
             .finish_non_exhaustive()
     }
@@ -207,45 +224,37 @@ fn resource_uid(words: &Words, kind: ResourceKind, name: &str) -> EntityUid {
     uid(words.types.of_kind(kind), name)
 }
 
-/// `None` when Cedar refuses an entry, which a compiled engine gives it no reason for.
-fn build_set<'e>(entries: impl Iterator<Item = &'e Entry>) -> Option<PolicySet> {
-    let mut set = PolicySet::new();
-    // The space keeps it apart from every `@id`.
-    let template = PolicyId::new("grant template");
-    for entry in entries {
-        match &entry.body {
-            Body::Policy(policy) => set.add(policy.clone()).ok()?,
-            Body::Grant { user, resource } => {
-                if set.template(&template).is_none() {
-                    set.add_template(Template::parse(Some(template.clone()), GRANT).ok()?).ok()?;
-                }
-                let slots =
-                    HashMap::from([(SlotId::principal(), user.clone()), (SlotId::resource(), resource.clone())]);
-                set.link(template.clone(), entry.id.clone(), slots).ok()?;
-            }
-        }
-    }
-    Some(set)
-}
+/// The numbers of those entries of a former version that this one has too.
+type Kept = HashSet<Number>;
 
-struct Building {
+struct Building<'e> {
     words: &'static Words,
+    former: Option<&'e Engine>,
     diagnostics: Vec<Diagnostic>,
-    entries: Vec<Entry>,
-    resources: BTreeMap<ResourceName, Arc<Resource>>,
-    groups: Vec<String>,
-    granted: HashSet<PolicyName>,
+    /// By number: at first those of the former version.
+    entries: Vec<Option<Arc<Entry>>>,
+    /// Numbers that are free for new entries.
+    free: Vec<Number>,
+    removed: Vec<(Number, Arc<Entry>)>,
+    added: Vec<Number>,
+    listed: Vec<Number>,
+    files: Vec<Former>,
+    resources: BTreeMap<ResourceName, Arc<Target>>,
 }
 
-impl Building {
-    fn new(words: &'static Words, diagnostics: Vec<Diagnostic>) -> Self {
+impl<'e> Building<'e> {
+    fn new(words: &'static Words, diagnostics: Vec<Diagnostic>, former: Option<&'e Engine>) -> Self {
         Self {
             words,
+            former,
             diagnostics,
-            entries: Vec::new(),
+            entries: former.map(|former| former.entries.clone()).unwrap_or_default(),
+            free: Vec::new(),
+            removed: Vec::new(),
+            added: Vec::new(),
+            listed: Vec::new(),
+            files: Vec::new(),
             resources: BTreeMap::new(),
-            groups: Vec::new(),
-            granted: HashSet::new(),
         }
     }
 
@@ -257,112 +266,246 @@ impl Building {
                 self.diagnostics.push(Diagnostic::general("console_resource", message));
                 continue;
             }
-            self.groups.extend(resource.groups.iter().map(ToString::to_string));
-            if self.resources.insert(name.clone(), Arc::new(resource)).is_some() {
+            let known = self.former.and_then(|former| former.resources.get(&name));
+            let known = known.filter(|known| *known.resource == resource).map(Arc::clone);
+            let Some(target) = known.or_else(|| Target::new(self.words, resource).map(Arc::new)) else {
+                let message = format!("the resource `{name}` can't be told to Cedar");
+                self.diagnostics.push(Diagnostic::general("internal", message));
+                continue;
+            };
+            if self.resources.insert(name.clone(), target).is_some() {
                 let message = format!("there are two resources of the name `{name}`");
                 self.diagnostics.push(Diagnostic::general("duplicate_resource", message));
             }
         }
     }
 
-    fn policy(&mut self, parsed: &Parsed, files: &[PolicyFile]) {
-        let scope = Scope::of(&parsed.policy, self.words);
-        self.doubt_resource(&scope.resource, parsed, files);
-        let file = files.get(parsed.file).map_or("", |file| file.name.as_str());
-        self.entries.push(Entry {
-            name: parsed.name.clone(),
-            id: parsed.policy.id().clone(),
-            effect: parsed.policy.effect().into(),
-            scope,
-            notes: parsed.notes.clone(),
-            file: file.into(),
-            text: check::text_of(files, parsed),
-            body: Body::Policy(parsed.policy.clone()),
-        });
+    /// The grants with their entries, where the former version had just the same.
+    fn known_grants(&self, grants: Vec<Grant>) -> Vec<(Grant, Option<Number>)> {
+        let mut known: HashMap<String, (Number, &Grant, &Entry)> = HashMap::new();
+        if !grants.is_empty() {
+            for (number, entry) in (0..).zip(&self.entries) {
+                if let Some(entry) = entry
+                    && let Body::Grant(grant) = &entry.body
+                {
+                    known.insert(grant.id.to_string(), (number, grant, entry));
+                }
+            }
+        }
+        let same = |grant: &Grant| {
+            let (number, before, entry) = known.remove(&grant.id.to_string())?;
+            let target = self.resources.get(&grant.resource)?;
+            let stands = before == grant && entry.scope.resource.named() == Some(&target.lineage.uid);
+            stands.then_some(number)
+        };
+        let mut same = same;
+        grants
+            .into_iter()
+            .map(|grant| {
+                let number = same(&grant);
+                (grant, number)
+            })
+            .collect()
     }
 
-    /// Warns of a policy about a resource or group that nothing has the name of.
-    fn doubt_resource(&mut self, side: &Side, parsed: &Parsed, files: &[PolicyFile]) {
-        let (Some(named), Some(file)) = (side.named(), files.get(parsed.file)) else { return };
-        let of = named.type_name();
-        let id = named.id().unescaped();
-        let (what, known): (&str, Vec<&str>) = if *of == self.words.types.resource_group {
-            ("resource group", self.groups.iter().map(String::as_str).collect())
-        } else if of == self.words.types.of_kind(ResourceKind::Console) {
-            ("console", vec!["console"])
-        } else {
-            let same_type = |resource: &&Arc<Resource>| self.words.types.of_kind(resource.spec.kind()) == of;
-            ("resource", self.resources.values().filter(same_type).map(|resource| resource.name.as_str()).collect())
-        };
-        if known.contains(&id) {
-            return;
+    /// Takes away all entries but these.
+    fn keep_only(&mut self, kept: &Kept) {
+        for (number, slot) in (0..).zip(&mut self.entries) {
+            if !kept.contains(&number) {
+                self.removed.extend(slot.take().map(|entry| (number, entry)));
+                self.free.push(number);
+            }
         }
-        let message = format!("there is no {what} {named}, so the policy does nothing");
-        let found = Diagnostic::at("unknown_resource", message, &file.name, &file.text, parsed.at.clone()).warning();
-        let found = match nearest(id, known) {
-            Some(meant) => found.hint(format!("did you mean `{of}::\"{meant}\"`?")),
-            None => found,
-        };
-        self.diagnostics.push(found);
     }
 
-    fn grant(&mut self, grant: &vouchsafe_model::grant::Grant) {
-        let id = grant.id.to_string();
-        let Ok(name) = PolicyName::parse(&id) else { return };
-        let Some(resource) = self.resources.get(&grant.resource) else {
-            let message = format!(
-                "the grant `{id}` to `{}` is of the resource `{}`, which doesn't exist",
-                grant.user, grant.resource
-            );
-            let found = Diagnostic::general("grant_without_resource", message).warning();
-            self.diagnostics.push(found.hint("remove the grant, or add the resource"));
-            return;
+    fn place(&mut self, entry: Entry) -> Option<Number> {
+        let entry = Some(Arc::new(entry));
+        let number = match self.free.pop() {
+            Some(number) => {
+                *usize::try_from(number).ok().and_then(|at| self.entries.get_mut(at))? = entry;
+                number
+            }
+            None => {
+                self.entries.push(entry);
+                Number::try_from(self.entries.len()).ok()?.checked_sub(1)?
+            }
         };
-        if !self.granted.insert(name.clone()) {
-            let message = format!("there are two grants of the id `{id}`");
-            self.diagnostics.push(Diagnostic::general("duplicate_grant", message));
-            return;
+        self.added.push(number);
+        Some(number)
+    }
+
+    fn entry(&self, number: Number) -> Option<&Arc<Entry>> {
+        usize::try_from(number).ok().and_then(|at| self.entries.get(at)).and_then(Option::as_ref)
+    }
+
+    fn policies(&mut self, parsed: Vec<Parsed>, files: Vec<PolicyFile>) {
+        let resources = std::mem::take(&mut self.resources);
+        let known = Known::of(self.words, &resources);
+        // Whether a policy names something that exists is asked again only where that may have changed.
+        let same_names = self.former.is_some_and(|former| Known::of(self.words, &former.resources) == known);
+        let mut placed: Vec<Vec<(Range<usize>, Number)>> = files.iter().map(|_| Vec::new()).collect();
+        for Parsed { name, source, file: index, at } in parsed {
+            let (Some(file), Some(placed)) = (files.get(index), placed.get_mut(index)) else { continue };
+            let (number, stood) = match source {
+                Source::Kept(number) => (Some(number), true),
+                Source::Fresh(policy, notes) => (self.place(self.read(name, policy, notes, file, &at)), false),
+            };
+            let Some(number) = number else { continue };
+            if !(stood && same_names)
+                && let Some(entry) = self.entry(number)
+            {
+                self.diagnostics.extend(known.doubt(self.words, &entry.scope.resource, file, at.clone()));
+            }
+            self.listed.push(number);
+            placed.push((at, number));
         }
-        let user = uid(&self.words.types.user, grant.user.as_str());
-        let resource = resource_uid(self.words, resource.spec.kind(), resource.name.as_str());
-        let reason = if grant.reason.is_empty() {
-            "granted explicitly".to_owned()
-        } else {
-            format!("granted explicitly: {}", grant.reason)
-        };
-        self.entries.push(Entry {
-            id: PolicyId::new(&id),
-            effect: Effect::Permit,
-            scope: Scope::of_grant(user.clone(), resource.clone(), self.words),
-            notes: Notes { reason: Some(reason), expires: grant.expires, ..Notes::default() },
-            file: "grants".into(),
-            text: format!("permit(principal == {user}, action, resource == {resource});").into(),
-            body: Body::Grant { user, resource },
+        for (file, placed) in files.into_iter().zip(placed) {
+            // What there is something to say of is read again each time, and it is said again.
+            let told: Vec<usize> =
+                self.diagnostics.iter().filter(|told| told.file == file.name).map(|told| told.offset).collect();
+            let is_clean = |at: &Range<usize>| !told.iter().any(|offset| at.contains(offset));
+            let clean = placed.into_iter().filter(|(at, _)| is_clean(at));
+            let policies = clean.filter_map(|(at, number)| Some((at, number, Arc::clone(self.entry(number)?))));
+            let policies = policies.collect();
+            self.files.push(Former { whole: told.is_empty(), policies, file });
+        }
+        self.resources = resources;
+    }
+
+    fn read(&self, name: PolicyName, policy: Box<Policy>, notes: Notes, file: &PolicyFile, at: &Range<usize>) -> Entry {
+        Entry {
             name,
-        });
+            effect: policy.effect().into(),
+            scope: Scope::of(&policy, self.words),
+            notes,
+            file: file.name.as_str().into(),
+            text: file.text.get(at.clone()).unwrap_or_default().into(),
+            condition: Condition::of(&policy),
+            body: Body::Policy(policy),
+        }
+    }
+
+    fn grants(&mut self, grants: Vec<(Grant, Option<Number>)>) {
+        let mut granted: HashSet<String> = HashSet::new();
+        for (grant, known) in grants {
+            let id = grant.id.to_string();
+            let Ok(name) = PolicyName::parse(&id) else { continue };
+            let Some(target) = self.resources.get(&grant.resource) else {
+                let message = format!(
+                    "the grant `{id}` to `{}` is of the resource `{}`, which doesn't exist",
+                    grant.user, grant.resource
+                );
+                let found = Diagnostic::general("grant_without_resource", message).warning();
+                self.diagnostics.push(found.hint("remove the grant, or add the resource"));
+                continue;
+            };
+            if !granted.insert(id.clone()) {
+                let message = format!("there are two grants of the id `{id}`");
+                self.diagnostics.push(Diagnostic::general("duplicate_grant", message));
+                continue;
+            }
+            if known.is_some() {
+                continue;
+            }
+            let user = uid(&self.words.types.user, grant.user.as_str());
+            let resource = target.lineage.uid.clone();
+            let reason = if grant.reason.is_empty() {
+                "granted explicitly".to_owned()
+            } else {
+                format!("granted explicitly: {}", grant.reason)
+            };
+            let entry = Entry {
+                name,
+                effect: Effect::Permit,
+                text: format!("permit(principal == {user}, action, resource == {resource});").into(),
+                scope: Scope::of_grant(user, resource, self.words),
+                notes: Notes { reason: Some(reason.into()), expires: grant.expires, ..Notes::default() },
+                file: "grants".into(),
+                condition: None,
+                body: Body::Grant(grant),
+            };
+            self.place(entry);
+        }
     }
 
     fn finish(self, version: u64) -> Result<Engine, Vec<Diagnostic>> {
-        let mut index = Index::default();
-        let mut by_id = HashMap::with_capacity(self.entries.len());
-        for (number, entry) in (0..).zip(&self.entries) {
-            index.add(number, &entry.scope);
-            by_id.insert(entry.id.clone(), number);
-        }
         if self.diagnostics.iter().any(Diagnostic::is_error) {
             return Err(self.diagnostics);
         }
+        let Some(console) = Target::new(self.words, console()) else {
+            return Err(vec![Diagnostic::general("internal", "the console can't be told to Cedar".to_owned())]);
+        };
         Ok(Engine {
             words: self.words,
-            authorizer: Authorizer::new(),
-            index,
+            index: self.index(),
             version,
             entries: self.entries,
-            by_id,
+            listed: self.listed,
+            files: self.files,
             resources: self.resources,
-            console: Arc::new(console()),
+            console: Arc::new(console),
             warnings: self.diagnostics,
-            shared: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// The former index with what changed, or a new one where most did.
+    fn index(&self) -> Index {
+        let changes = self.removed.len() + self.added.len();
+        match self.former.filter(|_| changes < self.entries.len() / 4) {
+            Some(former) => {
+                let mut index = former.index.clone();
+                self.removed.iter().for_each(|(number, entry)| index.remove(*number, &entry.scope));
+                let added = self.added.iter().filter_map(|number| Some((*number, self.entry(*number)?)));
+                added.for_each(|(number, entry)| index.add(number, &entry.scope));
+                index
+            }
+            None => {
+                let entries = (0..).zip(&self.entries);
+                Index::of(entries.filter_map(|(number, entry)| Some((number, &entry.as_ref()?.scope))))
+            }
+        }
+    }
+}
+
+/// What policies can be about.
+#[derive(PartialEq, Eq)]
+struct Known<'r> {
+    groups: BTreeSet<&'r str>,
+    resources: HashSet<&'r EntityUid>,
+    console: EntityUid,
+}
+
+impl<'r> Known<'r> {
+    fn of(words: &Words, resources: &'r BTreeMap<ResourceName, Arc<Target>>) -> Self {
+        Self {
+            groups: resources.values().flat_map(|target| &target.resource.groups).map(|group| group.as_str()).collect(),
+            resources: resources.values().map(|target| &target.lineage.uid).collect(),
+            console: resource_uid(words, ResourceKind::Console, ResourceName::console().as_str()),
+        }
+    }
+
+    /// A warning of a policy about a resource or group that nothing has the name of.
+    fn doubt(&self, words: &Words, side: &Side, file: &PolicyFile, at: Range<usize>) -> Option<Diagnostic> {
+        let named = side.named()?;
+        let of = named.type_name();
+        let id = named.id().unescaped();
+        let is_group = *of == words.types.resource_group;
+        if *named == self.console || self.resources.contains(named) || (is_group && self.groups.contains(id)) {
+            return None;
+        }
+        let (what, known): (&str, Vec<&str>) = if is_group {
+            ("resource group", self.groups.iter().copied().collect())
+        } else if of == self.console.type_name() {
+            ("console", vec![self.console.id().unescaped()])
+        } else {
+            let same_type = self.resources.iter().filter(|resource| resource.type_name() == of);
+            ("resource", same_type.map(|resource| resource.id().unescaped()).collect())
+        };
+        let message = format!("there is no {what} {named}, so the policy does nothing");
+        let found = Diagnostic::at("unknown_resource", message, &file.name, &file.text, at).warning();
+        Some(match nearest(id, known) {
+            Some(meant) => found.hint(format!("did you mean `{of}::\"{meant}\"`?")),
+            None => found,
         })
     }
 }
@@ -372,8 +515,8 @@ fn console() -> Resource {
     Resource {
         name: ResourceName::console(),
         spec: ResourceSpec::Console,
-        groups: std::collections::BTreeSet::new(),
-        tags: std::collections::BTreeSet::new(),
+        groups: BTreeSet::new(),
+        tags: BTreeSet::new(),
         sensitivity: Sensitivity::Restricted,
         description: "vouchsafe's own console and API".to_owned(),
     }

@@ -12,10 +12,10 @@ use vouchsafe_model::name::{PolicyName, ResourceName};
 use vouchsafe_model::subject::SubjectFacts;
 
 use crate::annotation::Effect;
-use crate::decide;
+use crate::decide::{self, Asked};
 use crate::engine::{Engine, Entry};
 use crate::facts::Who;
-use crate::index::{Lineage, Number};
+use crate::index::Lineage;
 use crate::request::{OwnedDetail, Request};
 use crate::subject::Reach;
 
@@ -156,8 +156,8 @@ pub fn explain(engine: &Engine, question: &Question, now: SystemTime) -> Explana
     } else {
         ResourceName::parse(&question.resource)
     };
-    let found = name.ok().and_then(|name| engine.resource(&name));
-    let (Some(resource), Some(who)) = (found, Who::new(engine.words, facts)) else {
+    let found = name.ok().and_then(|name| engine.target(&name));
+    let (Some(target), Some(who)) = (found, Who::new(engine.words, facts)) else {
         let reason = if found.is_none() { Reason::UnknownResource } else { Reason::FactsUnavailable };
         return Explanation {
             decision: decide::denial(engine, facts, reason).into(),
@@ -166,40 +166,29 @@ pub fn explain(engine: &Engine, question: &Question, now: SystemTime) -> Explana
             would_change: change::without_resource(engine, &question.resource, reason),
         };
     };
+    let (resource, lineage) = (&target.resource, &target.lineage);
     let request = Request {
         resource: &resource.name,
         action: question.action,
         ip: question.ip,
         detail: question.detail.as_detail(),
     };
-    let reach = Reach::new(engine, &who, resource, now);
-    let ruling = match &reach {
-        Some(reach) => decide::rule(engine, facts, &who, reach, &request, now),
-        None => Err(Reason::PolicyError),
+    let ruling = Reach::new(engine, &who, target, now, || 0).ok_or(Reason::PolicyError).and_then(|reach| {
+        let asked = Asked::new(facts, &reach, &request, now)?;
+        decide::rule(engine, facts, &who, &reach, &asked)
+    });
+    let decision = match ruling {
+        Ok(ruling) => ruling.decision,
+        Err(reason) => decide::denial(engine, facts, reason),
     };
-    let (decision, applied) = match ruling {
-        Ok(ruling) => (ruling.decision, ruling.applied),
-        Err(reason) => (decide::denial(engine, facts, reason), Vec::new()),
-    };
-    let lineage = engine.lineage(resource);
-    let asked =
-        reach.as_ref().and_then(|reach| Some((who.ask(engine, facts, &lineage, &request, now)?, &reach.entities)));
-    let view = View {
-        engine,
-        facts,
-        who: &who,
-        lineage: &lineage,
-        action: question.action,
-        decision: &decision,
-        applied: &applied,
-        now,
-    };
+    let asked = who.ask(engine, facts, lineage, &request, now);
+    let asked = asked.and_then(|asked| Some((asked, who.beside(engine.words, resource, lineage)?)));
+    let view = View { engine, facts, who: &who, lineage, action: question.action, decision: &decision, now };
     let (entries, more) = view.nearest();
     let considered: Vec<Considered> = entries
         .into_iter()
         .map(|entry| {
-            let conditions =
-                asked.as_ref().map(|(request, entities)| condition::evaluate(engine, entry, request, entities));
+            let conditions = asked.as_ref().map(|(request, entities)| condition::evaluate(entry, request, entities));
             view.consider(entry, conditions.unwrap_or_default())
         })
         .collect();
@@ -228,7 +217,6 @@ struct View<'e> {
     lineage: &'e Lineage,
     action: Action,
     decision: &'e Decision,
-    applied: &'e [Number],
     now: SystemTime,
 }
 
@@ -236,23 +224,29 @@ impl<'e> View<'e> {
     /// The policies about the resource, nearest to a decision first, and how many are left out.
     fn nearest(&self) -> (Vec<&'e Entry>, usize) {
         let numbers = self.engine.index.about(self.lineage);
-        let mut found: Vec<(Number, &Entry)> = numbers
+        let mut found: Vec<&Entry> = numbers
             .into_iter()
-            .filter_map(|number| Some((number, self.engine.entry(number)?)))
-            .filter(|(_, entry)| entry.scope.resource.matches(self.lineage))
+            .filter_map(|number| self.engine.entry(number).map(std::sync::Arc::as_ref))
+            .filter(|entry| entry.scope.resource.matches(self.lineage))
             .collect();
-        let rank = |number: Number, entry: &'e Entry| {
+        let rank = |entry: &'e Entry| {
             (
-                !self.applied.contains(&number),
+                !self.decides(entry),
                 self.scope(entry).misses(),
                 entry.is_expired(self.now),
                 entry.effect == Effect::Forbid,
                 &entry.name,
             )
         };
-        found.sort_by(|(a, first), (b, second)| rank(*a, first).cmp(&rank(*b, second)));
+        found.sort_by(|first, second| rank(first).cmp(&rank(second)));
         let more = found.len().saturating_sub(MAX_CONSIDERED);
-        (found.into_iter().take(MAX_CONSIDERED).map(|(_, entry)| entry).collect(), more)
+        found.truncate(MAX_CONSIDERED);
+        (found, more)
+    }
+
+    /// Whether the decision hangs on it.
+    fn decides(&self, entry: &Entry) -> bool {
+        self.decision.policies.contains(&entry.name)
     }
 
     fn scope(&self, entry: &Entry) -> ScopeMatch {
@@ -268,7 +262,6 @@ impl<'e> View<'e> {
     }
 
     fn consider(&self, entry: &Entry, conditions: Vec<Condition>) -> Considered {
-        let decides = self.engine.find(&entry.id).is_some_and(|(number, _)| self.applied.contains(&number));
         let mut considered = Considered {
             id: entry.name.clone(),
             effect: entry.effect,
@@ -277,7 +270,7 @@ impl<'e> View<'e> {
             conditions,
             expired: entry.is_expired(self.now),
             needs_device: entry.needs_device(),
-            decides,
+            decides: self.decides(entry),
             verdict: String::new(),
         };
         considered.verdict = self.verdict(&considered);

@@ -1,8 +1,10 @@
 //! Facts as Cedar's entities and context. All values are typed; nothing is made of text templates.
+//!
+//! The context that is checked against the schema is made here, for explanations; decisions are made
+//! on the same values from `evaluator`, and a test holds both against each other.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request as CedarRequest, RestrictedExpression as Value};
@@ -10,6 +12,7 @@ use vouchsafe_model::resource::Resource;
 use vouchsafe_model::subject::{DeviceFacts, Grade, SubjectFacts};
 
 use crate::engine::Engine;
+use crate::evaluator::{Object, Principal};
 use crate::index::Lineage;
 use crate::moment;
 use crate::request::{Detail, Request};
@@ -22,17 +25,8 @@ pub(crate) struct Who {
     methods: Value,
     /// User, device, its owner and all actions.
     entities: Entities,
-    said: Mutex<Said>,
-}
-
-/// Values that the next request most likely needs again. Cedar parses the names of the functions
-/// `ip` and `datetime` by its whole grammar each time such a value is made, which costs more than
-/// a decision.
-#[derive(Default)]
-struct Said {
-    ip: Option<(IpAddr, Value)>,
-    /// By unix seconds.
-    time: Option<(u64, Value)>,
+    /// The same for Cedar's evaluator.
+    pub(crate) principal: Principal,
 }
 
 impl Who {
@@ -50,23 +44,19 @@ impl Who {
             entities.push(named(owner, &name, HashSet::new())?);
         }
         let methods = facts.auth.methods.iter().map(|method| Value::new_string(method.as_str().to_owned()));
+        let entities = Entities::from_entities(entities, Some(&words.schema)).ok()?;
         Some(Self {
-            lineage: Lineage { uid: user, ancestors: groups },
+            principal: Principal::new(&user, &device_uid, facts, &entities),
+            lineage: Lineage::new(user, groups),
             device: device_uid,
             methods: Value::new_set(methods),
-            entities: Entities::from_entities(entities, Some(&words.schema)).ok()?,
-            said: Mutex::default(),
+            entities,
         })
     }
 
     /// The subject's entities together with a resource.
     pub(crate) fn beside(&self, words: &Words, resource: &Resource, lineage: &Lineage) -> Option<Entities> {
-        let attributes = HashMap::from([
-            ("name".to_owned(), Value::new_string(resource.name.as_str().to_owned())),
-            ("sensitivity".to_owned(), Value::new_long(resource.sensitivity.level())),
-            ("tags".to_owned(), tags(resource.tags.iter().map(|tag| tag.as_str()))),
-        ]);
-        let entity = Entity::new(lineage.uid.clone(), attributes, lineage.ancestors.clone()).ok()?;
+        let entity = target(resource, lineage)?;
         self.entities.clone().add_entities([entity], Some(&words.schema)).ok()
     }
 
@@ -89,39 +79,33 @@ impl Who {
         let context = Context::from_pairs([
             ("auth".to_owned(), auth),
             ("device".to_owned(), Value::new_entity_uid(self.device.clone())),
-            ("network".to_owned(), record([("ip", self.ip(request.ip))])?),
+            ("network".to_owned(), record([("ip", Value::new_ip(address(request.ip)))])?),
             ("request".to_owned(), detail(request.detail)?),
-            ("time".to_owned(), self.time(now)?),
+            ("time".to_owned(), Value::new_datetime(moment::to_text(whole_second(now)?)?)),
         ]);
         let principal = self.lineage.uid.clone();
         CedarRequest::new(principal, action, resource.uid.clone(), context.ok()?, Some(&engine.words.schema)).ok()
     }
+}
 
-    fn ip(&self, ip: IpAddr) -> Value {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        match &said.ip {
-            Some((known, value)) if *known == ip => value.clone(),
-            _ => {
-                let value = Value::new_ip(address(ip));
-                said.ip = Some((ip, value.clone()));
-                value
-            }
-        }
-    }
+/// A resource as an entity; the evaluator's is made of the same.
+fn target(resource: &Resource, lineage: &Lineage) -> Option<Entity> {
+    let attributes = HashMap::from([
+        ("name".to_owned(), Value::new_string(resource.name.as_str().to_owned())),
+        ("sensitivity".to_owned(), Value::new_long(resource.sensitivity.level())),
+        ("tags".to_owned(), tags(resource.tags.iter().map(|tag| tag.as_str()))),
+    ]);
+    Entity::new(lineage.uid.clone(), attributes, lineage.ancestors.clone()).ok()
+}
 
-    /// The instant, to the second.
-    fn time(&self, now: SystemTime) -> Option<Value> {
-        let seconds = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        match &said.time {
-            Some((known, value)) if *known == seconds => Some(value.clone()),
-            _ => {
-                let value = Value::new_datetime(moment::to_text(UNIX_EPOCH + Duration::from_secs(seconds))?);
-                said.time = Some((seconds, value.clone()));
-                Some(value)
-            }
-        }
-    }
+/// A resource as Cedar's evaluator meets it.
+pub(crate) fn object(resource: &Resource, lineage: &Lineage) -> Option<Object> {
+    target(resource, lineage).map(|entity| Object::new(&entity))
+}
+
+/// The instant without what is less than a second; `None` before 1970.
+fn whole_second(now: SystemTime) -> Option<SystemTime> {
+    Some(UNIX_EPOCH + Duration::from_secs(now.duration_since(UNIX_EPOCH).ok()?.as_secs()))
 }
 
 /// A user with a name, in groups.
@@ -168,7 +152,7 @@ fn detail(detail: Detail<'_>) -> Option<Value> {
 }
 
 /// An address as Cedar reads it: IPv4 inside IPv6 as what it is, and no mixed notation.
-fn address(ip: IpAddr) -> String {
+pub(crate) fn address(ip: IpAddr) -> String {
     match ip.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => v6.segments().map(|segment| format!("{segment:x}")).join(":"),
@@ -178,32 +162,6 @@ fn address(ip: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_said_of_another_request_is_not_said_of_this_one() {
-        let engine = Engine::compile(crate::source::PolicySource::default()).expect("an empty engine");
-        let facts = SubjectFacts {
-            session: vouchsafe_model::id::SessionId::from_random([1; 16]),
-            user: vouchsafe_model::subject::UserFacts {
-                id: vouchsafe_model::id::UserId::from_random([2; 16]),
-                name: vouchsafe_model::name::UserName::parse("alice").expect("a name"),
-                groups: std::collections::BTreeSet::new(),
-            },
-            device: None,
-            auth: vouchsafe_model::subject::AuthFacts { methods: std::collections::BTreeSet::new(), at: UNIX_EPOCH },
-            expires: UNIX_EPOCH + Duration::from_secs(100),
-            epoch: vouchsafe_model::subject::Epoch(1),
-        };
-        let who = Who::new(engine.words, &facts).expect("a subject");
-        let text = |value: Value| format!("{value:?}");
-        for (ip, seconds) in [("10.0.0.1", 5), ("10.0.0.1", 6), ("10.0.0.2", 6), ("10.0.0.1", 5)] {
-            let ip: IpAddr = ip.parse().expect("address");
-            assert_eq!(text(who.ip(ip)), text(Value::new_ip(address(ip))));
-            let now = UNIX_EPOCH + Duration::from_secs(seconds);
-            let fresh = Value::new_datetime(moment::to_text(now).expect("text"));
-            assert_eq!(who.time(now + Duration::from_millis(400)).map(text), Some(text(fresh)));
-        }
-    }
 
     #[test]
     fn cedar_reads_every_address_as_written() {

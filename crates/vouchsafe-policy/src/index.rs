@@ -1,7 +1,10 @@
 //! Which policies can matter to a request: their scopes, and an index over them.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use cedar_policy::{ActionConstraint, EntityTypeName, EntityUid, Policy, PrincipalConstraint, ResourceConstraint};
 use vouchsafe_model::action::Action;
@@ -23,9 +26,27 @@ pub(crate) enum Side {
 pub(crate) struct Lineage {
     pub(crate) uid: EntityUid,
     pub(crate) ancestors: HashSet<EntityUid>,
+    /// Of the entity and its ancestors; sorted.
+    marks: Vec<Mark>,
+}
+
+/// Stands for an entity where looking at numbers is much faster. Two entities can have the same one,
+/// so it only ever says where to look; scopes are compared by name.
+type Mark = u64;
+
+fn mark(uid: &EntityUid) -> Mark {
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Lineage {
+    pub(crate) fn new(uid: EntityUid, ancestors: HashSet<EntityUid>) -> Self {
+        let mut marks: Vec<Mark> = ancestors.iter().chain([&uid]).map(mark).collect();
+        marks.sort_unstable();
+        Self { uid, ancestors, marks }
+    }
+
     fn is_in(&self, other: &EntityUid) -> bool {
         self.uid == *other || self.ancestors.contains(other)
     }
@@ -149,31 +170,73 @@ pub(crate) type Number = u32;
 
 /// Policies by resource, and below that by principal.
 ///
-/// A look-up costs `(ancestors of the resource + 3) × (ancestors of the principal + 2)` probes and
-/// meets no policy of another resource or principal, however many there are.
-#[derive(Default)]
+/// A look-up meets no policy of another resource, however many there are, and those of other
+/// principals only as numbers in a list. A copy shares what isn't changed.
+#[derive(Clone, Default)]
 pub(crate) struct Index {
-    any: ByPrincipal,
-    typed: HashMap<EntityTypeName, ByPrincipal>,
-    named: HashMap<EntityUid, ByPrincipal>,
+    any: Arc<Bucket>,
+    typed: HashMap<EntityTypeName, Arc<Bucket>>,
+    named: HashMap<EntityUid, Arc<Bucket>>,
 }
 
-#[derive(Default)]
-struct ByPrincipal {
+/// Policies about one resource, or one type, or all.
+#[derive(Clone, Default)]
+struct Bucket {
     any: Vec<Number>,
-    named: HashMap<EntityUid, Vec<Number>>,
+    /// By the principal that each one names; sorted.
+    named: Vec<(Mark, Number)>,
 }
 
 impl Index {
+    /// An index of many policies at once.
+    pub(crate) fn of<'s>(scopes: impl Iterator<Item = (Number, &'s Scope)>) -> Self {
+        let mut index = Self::default();
+        for (number, scope) in scopes {
+            let bucket = Arc::make_mut(index.bucket(&scope.resource));
+            match scope.principal.named() {
+                None => bucket.any.push(number),
+                Some(uid) => bucket.named.push((mark(uid), number)),
+            }
+        }
+        let buckets = index.typed.values_mut().chain(index.named.values_mut()).chain([&mut index.any]);
+        for bucket in buckets {
+            Arc::make_mut(bucket).named.sort_unstable();
+        }
+        index
+    }
+
     pub(crate) fn add(&mut self, number: Number, scope: &Scope) {
-        let by_principal = match &scope.resource {
+        let bucket = Arc::make_mut(self.bucket(&scope.resource));
+        match scope.principal.named() {
+            None => bucket.any.push(number),
+            Some(uid) => {
+                let entry = (mark(uid), number);
+                let at = bucket.named.partition_point(|each| *each < entry);
+                bucket.named.insert(at, entry);
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, number: Number, scope: &Scope) {
+        let bucket = Arc::make_mut(self.bucket(&scope.resource));
+        match scope.principal.named() {
+            None => bucket.any.retain(|each| *each != number),
+            Some(_) => bucket.named.retain(|(_, each)| *each != number),
+        }
+        if bucket.any.is_empty() && bucket.named.is_empty() {
+            match &scope.resource {
+                Side::Any => {}
+                Side::Is(of) => drop(self.typed.remove(of)),
+                Side::Eq(uid) | Side::In(uid) | Side::IsIn(_, uid) => drop(self.named.remove(uid)),
+            }
+        }
+    }
+
+    fn bucket(&mut self, side: &Side) -> &mut Arc<Bucket> {
+        match side {
             Side::Any => &mut self.any,
             Side::Is(of) => self.typed.entry(of.clone()).or_default(),
             Side::Eq(uid) | Side::In(uid) | Side::IsIn(_, uid) => self.named.entry(uid.clone()).or_default(),
-        };
-        match scope.principal.named() {
-            None => by_principal.any.push(number),
-            Some(uid) => by_principal.named.entry(uid.clone()).or_default().push(number),
         }
     }
 
@@ -183,9 +246,7 @@ impl Index {
         let mut found = Vec::new();
         for bucket in self.of_resource(resource) {
             found.extend_from_slice(&bucket.any);
-            for uid in std::iter::once(&principal.uid).chain(&principal.ancestors) {
-                found.extend(bucket.named.get(uid).into_iter().flatten());
-            }
+            bucket.named_by(&principal.marks, &mut found);
         }
         found.sort_unstable();
         found
@@ -193,17 +254,33 @@ impl Index {
 
     /// Policies whose resource may match, for whatever principal, sorted.
     pub(crate) fn about(&self, resource: &Lineage) -> Vec<Number> {
-        let every = |bucket: &ByPrincipal| {
-            bucket.any.iter().chain(bucket.named.values().flatten()).copied().collect::<Vec<_>>()
+        let every = |bucket: &'_ Bucket| {
+            bucket.any.iter().chain(bucket.named.iter().map(|(_, number)| number)).copied().collect::<Vec<_>>()
         };
         let mut found: Vec<Number> = self.of_resource(resource).flat_map(every).collect();
         found.sort_unstable();
         found
     }
 
-    fn of_resource<'i>(&'i self, resource: &'i Lineage) -> impl Iterator<Item = &'i ByPrincipal> {
+    fn of_resource<'i>(&'i self, resource: &'i Lineage) -> impl Iterator<Item = &'i Bucket> {
         let named = std::iter::once(&resource.uid).chain(&resource.ancestors).filter_map(|uid| self.named.get(uid));
-        std::iter::once(&self.any).chain(self.typed.get(resource.uid.type_name())).chain(named)
+        std::iter::once(&self.any).chain(self.typed.get(resource.uid.type_name())).chain(named).map(Arc::as_ref)
+    }
+}
+
+impl Bucket {
+    /// Adds the policies that name one of these principals, from whichever list is shorter.
+    fn named_by(&self, marks: &[Mark], found: &mut Vec<Number>) {
+        if self.named.len() <= marks.len() * 16 {
+            let meant = self.named.iter().filter(|(mark, _)| marks.binary_search(mark).is_ok());
+            found.extend(meant.map(|(_, number)| number));
+        } else {
+            for mark in marks {
+                let from = self.named.partition_point(|(each, _)| each < mark);
+                let here = self.named.iter().skip(from).take_while(|(each, _)| each == mark);
+                found.extend(here.map(|(_, number)| number));
+            }
+        }
     }
 }
 
@@ -226,7 +303,6 @@ mod tests {
         let words = Words::get().expect("schema");
         let group = |name: &str| uid(&words.types.group, name);
         let shelf = |name: &str| uid(&words.types.resource_group, name);
-        let mut index = Index::default();
         let policies = [
             "permit(principal, action, resource);",
             "permit(principal in Group::\"a\", action, resource is Http);",
@@ -235,14 +311,44 @@ mod tests {
             "permit(principal == User::\"u\", action, resource == Http::\"x\");",
             "permit(principal == User::\"u\", action, resource == Http::\"y\");",
         ];
-        for (number, text) in (0..).zip(policies) {
-            let policy = Policy::parse(None, text).expect(text);
-            index.add(number, &Scope::of(&policy, words));
+        let scopes = policies.map(|text| Scope::of(&Policy::parse(None, text).expect(text), words));
+        let principal = Lineage::new(uid(&words.types.user, "u"), HashSet::from([group("a")]));
+        let resource = Lineage::new("Http::\"x\"".parse().expect("uid"), HashSet::from([shelf("r")]));
+        let at_once = Index::of((0..).zip(&scopes));
+        let mut one_by_one = Index::default();
+        (0..).zip(&scopes).for_each(|(number, scope)| one_by_one.add(number, scope));
+        for index in [&at_once, &one_by_one] {
+            assert_eq!(index.candidates(&principal, &resource), [0, 1, 2, 4]);
+            assert_eq!(index.about(&resource), [0, 1, 2, 3, 4]);
         }
-        let principal = Lineage { uid: uid(&words.types.user, "u"), ancestors: HashSet::from([group("a")]) };
-        let resource = Lineage { uid: "Http::\"x\"".parse().expect("uid"), ancestors: HashSet::from([shelf("r")]) };
-        assert_eq!(index.candidates(&principal, &resource), [0, 1, 2, 4]);
-        assert_eq!(index.about(&resource), [0, 1, 2, 3, 4]);
+        let mut less = at_once.clone();
+        for number in [1, 4] {
+            less.remove(number, &scopes[number as usize]);
+        }
+        assert_eq!(less.candidates(&principal, &resource), [0, 2]);
+        assert_eq!(less.about(&resource), [0, 2, 3]);
+        assert_eq!(at_once.candidates(&principal, &resource), [0, 1, 2, 4], "a copy changes nothing");
+        (0..).zip(&scopes).for_each(|(number, scope)| less.remove(number, scope));
+        assert!(less.named.is_empty() && less.typed.is_empty() && less.about(&resource).is_empty());
+    }
+
+    #[test]
+    fn a_long_list_is_searched_as_a_short_one_is_read() {
+        let words = Words::get().expect("schema");
+        let group = |at: usize| uid(&words.types.group, &format!("g{at}"));
+        let scope = |at: usize| {
+            let text = format!("permit(principal in Group::\"g{}\", action, resource == Http::\"x\");", at % 40);
+            Scope::of(&Policy::parse(None, text).expect("policy"), words)
+        };
+        let scopes: Vec<Scope> = (0..200).map(scope).collect();
+        let index = Index::of((0..).zip(&scopes));
+        let resource = Lineage::new("Http::\"x\"".parse().expect("uid"), HashSet::new());
+        for groups in [0..1, 0..3, 0..20, 39..41] {
+            let members: HashSet<EntityUid> = groups.clone().map(group).collect();
+            let principal = Lineage::new(uid(&words.types.user, "u"), members);
+            let meant: Vec<Number> = (0..200).filter(|at| groups.contains(&(*at as usize % 40))).collect();
+            assert_eq!(index.candidates(&principal, &resource), meant);
+        }
     }
 
     #[test]

@@ -11,7 +11,9 @@
 //! - `engine`, `index`: one version made ready, and policies found by resource and principal
 //! - `facts`, `request`: subject, resource and request in Cedar's terms
 //! - `subject`: a subject made ready once per epoch, with its slices of policies
+//! - `evaluator`: Cedar's evaluator, and what conditions read of a request
 //! - `decide`, `permit`: the decision, and the proof of it
+//! - `memo`: decisions remembered by what they were made on
 //! - `explain`: why one request is decided as it is, and what would change that
 
 mod annotation;
@@ -19,9 +21,11 @@ mod check;
 mod decide;
 mod diagnostic;
 mod engine;
+mod evaluator;
 mod explain;
 mod facts;
 mod index;
+mod memo;
 mod moment;
 mod permit;
 mod request;

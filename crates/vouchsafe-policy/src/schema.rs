@@ -6,11 +6,12 @@
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema};
+use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema, Validator};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::resource::ResourceKind;
 
 use crate::diagnostic::Diagnostic;
+use crate::evaluator::Verb;
 
 const TEXT: &str = include_str!("schema.cedarschema");
 
@@ -23,10 +24,11 @@ pub fn schema_text() -> &'static str {
 /// The schema read once, with the names in it.
 pub(crate) struct Words {
     pub(crate) schema: Schema,
+    pub(crate) validator: Validator,
     pub(crate) types: Types,
     /// Parent of all actions.
     pub(crate) access: EntityUid,
-    actions: Vec<(Action, EntityUid)>,
+    actions: Vec<(Action, EntityUid, Verb)>,
 }
 
 /// Entity types of the schema.
@@ -75,18 +77,28 @@ impl Words {
             console: name(ResourceKind::Console.entity_type())?,
         };
         let action = name("Action")?;
-        let actions = Action::ALL.iter().map(|each| (*each, uid(&action, each.as_str()))).collect();
-        Ok(Self { schema, types, access: uid(&action, "access"), actions })
+        let actions = Action::ALL.iter().map(|each| {
+            let uid = uid(&action, each.as_str());
+            let verb = Verb::new(&uid);
+            (*each, uid, verb)
+        });
+        let validator = Validator::new(schema.clone());
+        Ok(Self { schema, validator, types, access: uid(&action, "access"), actions: actions.collect() })
     }
 
     /// The Cedar id of an action.
     pub(crate) fn action(&self, action: Action) -> Option<&EntityUid> {
-        self.actions.iter().find(|(each, _)| *each == action).map(|(_, uid)| uid)
+        self.actions.iter().find(|(each, _, _)| *each == action).map(|(_, uid, _)| uid)
+    }
+
+    /// An action as Cedar's evaluator takes it.
+    pub(crate) fn verb(&self, action: Action) -> Option<&Verb> {
+        self.actions.iter().find(|(each, _, _)| *each == action).map(|(_, _, verb)| verb)
     }
 
     /// Every action with its Cedar id.
     pub(crate) fn actions(&self) -> impl Iterator<Item = (Action, &EntityUid)> {
-        self.actions.iter().map(|(action, uid)| (*action, uid))
+        self.actions.iter().map(|(action, uid, _)| (*action, uid))
     }
 }
 

@@ -3,21 +3,22 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use cedar_policy::{Entities, PolicySet};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Decision, Reason};
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::Resource;
 use vouchsafe_model::subject::SubjectFacts;
 
-use crate::annotation::Effect;
-use crate::decide::{self, Ruling};
-use crate::engine::{Engine, Entry};
+use crate::decide::{self, Allowed, Asked, Ruling};
+use crate::engine::{Engine, Entry, Target};
+use crate::evaluator::{Inputs, World};
 use crate::facts::Who;
-use crate::index::{Lineage, Number};
+use crate::index::Lineage;
+use crate::memo::Memo;
 use crate::permit::Permit;
 use crate::request::{Detail, Request};
 
@@ -25,23 +26,39 @@ use crate::request::{Detail, Request};
 const MAX_REACHES: usize = 1_024;
 
 /// A subject made ready once per epoch: its entities are built once, and so is, for each resource
-/// it asks for, the slice of all policies that can matter.
+/// it asks for, the slice of all policies that can matter. What a request came to is remembered by
+/// exactly those of its inputs that the slice reads.
 ///
-/// A change of the facts or of the policies takes a new one. It is shared between all flows of the
-/// subject, and decides without I/O.
+/// A change of the facts or of the policies takes a new one, so nothing that is remembered outlives
+/// either. It is shared between all flows of the subject, and decides without I/O.
 pub struct PreparedSubject {
     engine: Arc<Engine>,
     facts: Arc<SubjectFacts>,
-    who: Option<Who>,
+    who: Option<Arc<Who>>,
     reaches: RwLock<HashMap<ResourceName, Arc<Reach>>>,
+    memo: Memo,
+    /// Slices that were ever made: each has a number of its own in the keys of the memo.
+    slices: AtomicU64,
 }
 
 impl PreparedSubject {
     /// Makes a subject ready to be decided on.
     #[must_use]
     pub fn new(engine: Arc<Engine>, facts: Arc<SubjectFacts>) -> Self {
-        let who = Who::new(engine.words, &facts);
-        Self { engine, facts, who, reaches: RwLock::new(HashMap::new()) }
+        let who = Who::new(engine.words, &facts).map(Arc::new);
+        Self::with(engine, facts, who)
+    }
+
+    /// The same subject under other policies. What was made of its facts alone is kept; nothing that
+    /// was decided is.
+    #[must_use]
+    pub fn under(&self, engine: Arc<Engine>) -> Self {
+        Self::with(engine, self.facts.clone(), self.who.clone())
+    }
+
+    fn with(engine: Arc<Engine>, facts: Arc<SubjectFacts>, who: Option<Arc<Who>>) -> Self {
+        let (reaches, memo, slices) = (RwLock::default(), Memo::default(), AtomicU64::new(0));
+        Self { engine, facts, who, reaches, memo, slices }
     }
 
     /// The facts it was made of.
@@ -61,22 +78,28 @@ impl PreparedSubject {
     /// # Errors
     /// The decision, when it is a denial.
     pub fn decide(&self, request: &Request<'_>, now: SystemTime) -> Result<Permit, Decision> {
-        let ruling = match self.reach(request.resource, now) {
-            Ok(reach) => match &self.who {
-                Some(who) => {
-                    decide::rule(&self.engine, &self.facts, who, &reach, request, now).map(|ruling| (ruling, reach))
-                }
-                None => Err(Reason::FactsUnavailable),
-            },
-            Err(reason) => Err(reason),
-        };
-        match ruling {
-            Ok((Ruling { decision, allowed: decide::Allowed::Yes, .. }, reach)) => {
-                Ok(Permit::new(decision, reach.resource.clone(), request, self.facts.clone()))
+        match self.rule(request, now) {
+            Ok((Ruling { decision, allowed: Allowed::Yes }, resource)) => {
+                Ok(Permit::new(decision, resource, request, self.facts.clone()))
             }
-            Ok((Ruling { decision, allowed: decide::Allowed::No, .. }, _)) => Err(decision),
+            Ok((Ruling { decision, allowed: Allowed::No }, _)) => Err(decision),
             Err(reason) => Err(decide::denial(&self.engine, &self.facts, reason)),
         }
+    }
+
+    fn rule(&self, request: &Request<'_>, now: SystemTime) -> Result<(Ruling, Arc<Resource>), Reason> {
+        let who = self.who.as_ref().ok_or(Reason::FactsUnavailable)?;
+        let reach = self.reach(who, request.resource, now)?;
+        let asked = Asked::new(&self.facts, &reach, request, now)?;
+        let key = asked.key();
+        if let Some(ruling) = key.as_ref().and_then(|key| self.memo.find(key)) {
+            return Ok((Ruling::clone(&ruling), reach.resource.clone()));
+        }
+        let ruling = decide::rule(&self.engine, &self.facts, who, &reach, &asked)?;
+        if let Some(key) = key.filter(|_| ruling.may_be_remembered()) {
+            self.memo.keep(&key, Arc::new(ruling.clone()));
+        }
+        Ok((ruling, reach.resource.clone()))
     }
 
     /// Decides about our own console and API; `operation` is what it is asked to do.
@@ -94,14 +117,14 @@ impl PreparedSubject {
         self.decide(&Request { resource: &resource, action, ip, detail: Detail::Console { operation } }, now)
     }
 
-    fn reach(&self, name: &ResourceName, now: SystemTime) -> Result<Arc<Reach>, Reason> {
+    fn reach(&self, who: &Who, name: &ResourceName, now: SystemTime) -> Result<Arc<Reach>, Reason> {
         let known = self.reaches.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some(reach) = known.filter(|reach| reach.stands(now)) {
             return Ok(reach);
         }
-        let resource = self.engine.resource(name).ok_or(Reason::UnknownResource)?;
-        let who = self.who.as_ref().ok_or(Reason::FactsUnavailable)?;
-        let reach = Arc::new(Reach::new(&self.engine, who, resource, now).ok_or(Reason::PolicyError)?);
+        let target = self.engine.target(name).ok_or(Reason::UnknownResource)?;
+        let number = || self.slices.fetch_add(1, Ordering::Relaxed);
+        let reach = Arc::new(Reach::new(&self.engine, who, target, now, number).ok_or(Reason::PolicyError)?);
         let mut reaches = self.reaches.write().unwrap_or_else(PoisonError::into_inner);
         if reaches.len() >= MAX_REACHES {
             reaches.clear();
@@ -123,8 +146,7 @@ impl fmt::Debug for PreparedSubject {
 /// What one subject may meet at one resource: the entities, and a slice of policies per action.
 pub(crate) struct Reach {
     pub(crate) resource: Arc<Resource>,
-    pub(crate) lineage: Lineage,
-    pub(crate) entities: Entities,
+    pub(crate) world: World,
     slices: Vec<Slice>,
     /// The slices are right at instants `from..until`: between two expiries.
     from: Option<SystemTime>,
@@ -134,44 +156,43 @@ pub(crate) struct Reach {
 /// The policies whose scope matches subject, action and resource, without expired permits.
 pub(crate) struct Slice {
     pub(crate) action: Action,
-    /// Permits among them, sorted by policy id.
-    pub(crate) permits: Vec<Number>,
-    pub(crate) set: Arc<PolicySet>,
+    /// No other slice of the subject has it, or ever had.
+    pub(crate) number: u64,
+    /// Sorted by id.
+    pub(crate) policies: Vec<Arc<Entry>>,
+    /// What they read together.
+    pub(crate) inputs: Inputs,
 }
 
 impl Reach {
-    /// `None` when Cedar refuses an entity or policy that it took before.
-    pub(crate) fn new(engine: &Engine, who: &Who, resource: &Arc<Resource>, now: SystemTime) -> Option<Self> {
-        let lineage = engine.lineage(resource);
-        let matching: Vec<(Number, &Entry)> = engine
+    /// `None` when Cedar refuses an entity that it took before.
+    pub(crate) fn new(
+        engine: &Engine,
+        who: &Who,
+        target: &Target,
+        now: SystemTime,
+        number: impl Fn() -> u64,
+    ) -> Option<Self> {
+        let Target { resource, lineage, object } = target;
+        let mut matching: Vec<&Arc<Entry>> = engine
             .index
-            .candidates(&who.lineage, &lineage)
+            .candidates(&who.lineage, lineage)
             .into_iter()
-            .filter_map(|number| Some((number, engine.entry(number)?)))
-            .filter(|(_, entry)| entry.scope.principal.matches(&who.lineage) && entry.scope.resource.matches(&lineage))
+            .filter_map(|number| engine.entry(number))
+            .filter(|entry| in_scope(entry, &who.lineage, lineage))
             .collect();
-        let ends = || matching.iter().filter_map(|(_, entry)| entry.ends());
+        matching.sort_by(|a, b| a.name.cmp(&b.name));
+        let ends = || matching.iter().filter_map(|entry| entry.ends());
         let (from, until) = (ends().filter(|end| *end <= now).max(), ends().filter(|end| *end > now).min());
         let slice = |action: &Action| {
-            let mut here: Vec<(Number, &Entry)> = matching
-                .iter()
-                .filter(|(_, entry)| entry.scope.action.actions.contains(action) && !entry.is_expired(now))
-                .copied()
-                .collect();
-            let numbers: Vec<Number> = here.iter().map(|(number, _)| *number).collect();
-            here.retain(|(_, entry)| entry.effect == Effect::Permit);
-            here.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
-            let permits = here.into_iter().map(|(number, _)| number).collect();
-            Some(Slice { action: *action, permits, set: engine.policy_set(&numbers)? })
+            let here = |entry: &&&Arc<Entry>| entry.scope.action.actions.contains(action) && !entry.is_expired(now);
+            let policies: Vec<Arc<Entry>> = matching.iter().filter(here).map(|entry| Arc::clone(entry)).collect();
+            let mut inputs = Inputs::default();
+            policies.iter().filter_map(|entry| entry.condition.as_ref()).for_each(|each| inputs.add(each.inputs()));
+            Slice { action: *action, number: number(), policies, inputs }
         };
-        Some(Self {
-            slices: resource.spec.kind().actions().iter().map(slice).collect::<Option<_>>()?,
-            entities: who.beside(engine.words, resource, &lineage)?,
-            resource: resource.clone(),
-            lineage,
-            from,
-            until,
-        })
+        let slices = resource.spec.kind().actions().iter().map(slice).collect();
+        Some(Self { resource: resource.clone(), world: who.principal.at(object)?, slices, from, until })
     }
 
     /// Whether no policy has expired since, nor would be alive again after the clock went back.
@@ -183,4 +204,8 @@ impl Reach {
     pub(crate) fn slice(&self, action: Action) -> Option<&Slice> {
         self.slices.iter().find(|slice| slice.action == action)
     }
+}
+
+fn in_scope(entry: &Entry, principal: &Lineage, resource: &Lineage) -> bool {
+    entry.scope.principal.matches(principal) && entry.scope.resource.matches(resource)
 }

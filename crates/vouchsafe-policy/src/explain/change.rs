@@ -117,7 +117,7 @@ fn negated(text: &str) -> Option<&str> {
 
 /// What a permit demands beyond what there is, and how many demands that are; `None` when nothing.
 fn way(view: &View<'_>, policy: &Considered) -> Option<(usize, String)> {
-    let entry = view.engine.find(&cedar_policy::PolicyId::new(policy.id.as_str()))?.1;
+    let entry = view.engine.named(&policy.id)?;
     let mut demands: Vec<String> = Vec::new();
     if !policy.scope.principal.matched {
         demands.push(who(view, entry.scope.principal.named(), &policy.scope.principal.text));

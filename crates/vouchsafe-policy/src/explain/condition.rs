@@ -1,22 +1,22 @@
 //! The conditions of one policy, each evaluated as a policy of its own.
 
-use cedar_policy::{AuthorizationError, Entities, Policy, PolicyId, PolicySet, Request};
+use cedar_policy::{AuthorizationError, Authorizer, Entities, Policy, PolicyId, PolicySet, Request};
 use serde_json::{Value, json};
 
 use super::{Condition, Holds};
-use crate::engine::{Body, Engine, Entry};
+use crate::engine::{Body, Entry};
 
 /// The conditions of an entry in their order, cut at top-level `&&` (in `unless`, at `||`).
-pub(super) fn evaluate(engine: &Engine, entry: &Entry, request: &Request, entities: &Entities) -> Vec<Condition> {
+pub(super) fn evaluate(entry: &Entry, request: &Request, entities: &Entities) -> Vec<Condition> {
     let policy = match &entry.body {
         Body::Policy(policy) => policy,
-        Body::Grant { .. } => return Vec::new(),
+        Body::Grant(_) => return Vec::new(),
     };
     let mut conditions = Vec::new();
     let mut stopped = false;
     for body in bodies(policy) {
         let (text, mut holds) = match alone(body) {
-            Some(policy) => (text(&policy), holds(engine, &policy, request, entities)),
+            Some(policy) => (text(&policy), holds(&policy, request, entities)),
             None => ("…".to_owned(), Holds::Error("the condition can't be taken out of the policy".to_owned())),
         };
         // Alone it may fail on what an earlier condition guards it from, such as `has` does.
@@ -78,12 +78,12 @@ fn text(policy: &Policy) -> String {
     inner.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn holds(engine: &Engine, policy: &Policy, request: &Request, entities: &Entities) -> Holds {
+fn holds(policy: &Policy, request: &Request, entities: &Entities) -> Holds {
     let mut set = PolicySet::new();
     if let Err(error) = set.add(policy.clone()) {
         return Holds::Error(error.to_string());
     }
-    let response = engine.authorizer.is_authorized(request, &set, entities);
+    let response = Authorizer::new().is_authorized(request, &set, entities);
     let failed = response.diagnostics().errors().next();
     match failed {
         Some(AuthorizationError::PolicyEvaluationError(error)) => Holds::Error(error.inner().to_string()),

@@ -78,6 +78,7 @@ fn the_groups_of_an_owner_can_not_be_asked_for() {
         "context.device.owner in Group::\"x\"",
         "context.device.owner is User in Group::\"x\"",
         "!(context.device[\"owner\"] in [Group::\"x\"])",
+        "context.device[\"\\u{6f}wner\"] in Group::\"x\"",
     ] {
         let text =
             format!("@id(\"a\") forbid(principal, action, resource) when {{ context.device has owner && {test} }};");

@@ -6,9 +6,11 @@
     reason = "clippy.toml allows them in tests, but does not see that helpers of an integration test are tests"
 )]
 
+mod agreement;
 mod attacks;
 mod check;
 mod decide;
 mod explain;
+mod memo;
 mod properties;
 mod world;

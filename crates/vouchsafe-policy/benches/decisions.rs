@@ -1,0 +1,289 @@
+//! Time of decisions and of loading policies, by number of policies. `bench/run decisions` runs it, and
+//! `bench/run instructions` counts instructions with callgrind.
+//!
+//! One user in 20 of 500 groups; ten policies a resource, of which three to five are about the user,
+//! and three about everything. The conditions read device, age of the sign-in, method, path and address.
+//!
+//! - *first visit*: the subject asks for a resource for the first time; its slice is made.
+//! - *first*: the slice is there, a request with these inputs was not asked for before.
+//! - *repeated*: the same inputs again.
+
+#![expect(clippy::print_stdout, reason = "the figures are what the program is for")]
+
+use std::error::Error;
+use std::fmt::Write;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use vouchsafe_model::action::Action;
+use vouchsafe_model::id::{DeviceId, SessionId, UserId};
+use vouchsafe_model::name::{DeviceName, GroupName, ResourceName, UserName};
+use vouchsafe_model::resource::{
+    AuditTiming, Endpoint, HostHeader, HttpSpec, IdentityHeaders, Resource, ResourceSpec, Sensitivity, UpstreamScheme,
+};
+use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
+use vouchsafe_policy::{Detail, Engine, PolicyFile, PolicySource, PreparedSubject, Request};
+
+const GROUPS: usize = 500;
+const MEMBER_OF: usize = 20;
+const POLICIES_PER_RESOURCE: usize = 10;
+const POLICIES_PER_FILE: usize = 1_000;
+const ROUNDS: usize = 20_000;
+const CHANGES: usize = 15;
+/// What the instruction counts are of.
+const COUNTED: u64 = 1_000;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench" && argument != "--test");
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("count"), Some(what)) => count(&what),
+        _ => {
+            println!(
+                "{ROUNDS} requests over all resources in turn; load and change in ms, medians of {CHANGES} changes"
+            );
+            println!(
+                "{:>8} | {:>9} {:>9} | {:>9} {:>9} | {:>9} {:>9} | {:>8} | {:>9} {:>10} {:>7}",
+                "policies",
+                "visit p50",
+                "p99 µs",
+                "first p50",
+                "p99 µs",
+                "again p50",
+                "p99 µs",
+                "allowed",
+                "load ms",
+                "change ms",
+                "ratio"
+            );
+            [10, 100, 1_000, 10_000].into_iter().try_for_each(measure)
+        }
+    }
+}
+
+fn measure(policies: usize) -> Result<()> {
+    let world = World::new(policies)?;
+    let mut loads: Vec<Duration> = Vec::new();
+    for _ in 0..(if policies > 1_000 { 3 } else { 7 }) {
+        let source = world.source.clone();
+        let begun = Instant::now();
+        let engine = Engine::compile(source).map_err(|mistakes| format!("{mistakes:?}"))?;
+        loads.push(begun.elapsed());
+        drop(engine);
+    }
+    let mut engine = world.engine()?;
+    let mut changes: Vec<Duration> = Vec::new();
+    for change in 0..CHANGES {
+        let source = world.changed(change);
+        let begun = Instant::now();
+        let next = Engine::compile_after(source, &engine).map_err(|mistakes| format!("{mistakes:?}"))?;
+        changes.push(begun.elapsed());
+        engine = next;
+    }
+    let facts = Arc::new(facts()?);
+    let now = SystemTime::UNIX_EPOCH + SIGNED_IN + Duration::from_secs(600);
+    let mut visits = Vec::with_capacity(ROUNDS);
+    let mut subject = PreparedSubject::new(engine.clone(), facts.clone());
+    while visits.len() < ROUNDS.min(world.names.len() * 20) {
+        subject = subject.under(engine.clone());
+        for name in &world.names {
+            visits.push(timed(|| subject.decide(&request(name, "/api/v1/figures"), now)));
+        }
+    }
+    let paths: Vec<String> = (0..ROUNDS).map(|at| format!("/api/v1/figures/{at}")).collect();
+    let mut first = Vec::with_capacity(ROUNDS);
+    for (name, path) in world.names.iter().cycle().zip(&paths) {
+        first.push(timed(|| subject.decide(&request(name, path), now)));
+    }
+    let mut again = Vec::with_capacity(ROUNDS);
+    let mut allowed = 0_usize;
+    for name in &world.names {
+        allowed += usize::from(black_box(subject.decide(&request(name, "/api/v1/figures"), now)).is_ok());
+    }
+    for name in world.names.iter().cycle().take(ROUNDS) {
+        again.push(timed(|| subject.decide(&request(name, "/api/v1/figures"), now)));
+    }
+    let (load, change) = (percentile(&mut loads, 50), percentile(&mut changes, 50));
+    println!(
+        "{policies:>8} | {:>9.2} {:>9.2} | {:>9.2} {:>9.2} | {:>9.3} {:>9.3} | {:>7}% | {:>9.2} {:>10.3} {:>7.0}",
+        micros(percentile(&mut visits, 50)),
+        micros(percentile(&mut visits, 99)),
+        micros(percentile(&mut first, 50)),
+        micros(percentile(&mut first, 99)),
+        micros(percentile(&mut again, 50)),
+        micros(percentile(&mut again, 99)),
+        allowed * 100 / world.names.len(),
+        load.as_secs_f64() * 1e3,
+        change.as_secs_f64() * 1e3,
+        load.as_secs_f64() / change.as_secs_f64(),
+    );
+    Ok(())
+}
+
+/// Does one thing [`COUNTED`] times inside [`counted`], whose instructions callgrind collects.
+fn count(what: &str) -> Result<()> {
+    let world = World::new(10_000)?;
+    let engine = world.engine()?;
+    let subject = PreparedSubject::new(engine.clone(), Arc::new(facts()?));
+    let now = SystemTime::UNIX_EPOCH + SIGNED_IN + Duration::from_secs(600);
+    let name = world.names.first().ok_or("no resource")?;
+    let paths: Vec<String> = (0..COUNTED).map(|at| format!("/api/v1/figures/{at}")).collect();
+    let decide = |name: &ResourceName, path: &str| drop(black_box(subject.decide(&request(name, path), now)));
+    match what {
+        "visit" => world.names.iter().for_each(|name| counted(&mut || decide(name, "/"))),
+        "first" => {
+            decide(name, "/");
+            paths.iter().for_each(|path| counted(&mut || decide(name, path)));
+        }
+        "repeated" => {
+            decide(name, "/");
+            (0..COUNTED).for_each(|_| counted(&mut || decide(name, "/")));
+        }
+        "change" => {
+            let source = world.changed(1);
+            counted(&mut || drop(black_box(Engine::compile_after(source.clone(), &engine))));
+        }
+        _ => return Err("count what? visit, first, repeated or change".into()),
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn counted(work: &mut dyn FnMut()) {
+    work();
+    // Keeps the call above from becoming a jump, so that its instructions are found in here.
+    black_box(());
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> Duration {
+    let begun = Instant::now();
+    let result = black_box(work());
+    let time = begun.elapsed();
+    drop(result);
+    time
+}
+
+/// The value below which that share of the values lies.
+fn percentile(values: &mut [Duration], percent: usize) -> Duration {
+    values.sort_unstable();
+    let at = (values.len() * percent / 100).min(values.len().saturating_sub(1));
+    values.get(at).copied().unwrap_or_default()
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn request<'r>(resource: &'r ResourceName, path: &'r str) -> Request<'r> {
+    let detail = Detail::Http { method: "GET", host: "app.corp.example", path };
+    Request { resource, action: Action::HttpRead, ip: IpAddr::V4(Ipv4Addr::new(10, 0, 2, 7)), detail }
+}
+
+struct World {
+    source: PolicySource,
+    names: Vec<ResourceName>,
+}
+
+impl World {
+    fn new(policies: usize) -> Result<Self> {
+        let resources = policies.div_ceil(POLICIES_PER_RESOURCE);
+        // A file may hold 1 MiB; a thousand of these are a third of that.
+        let mut texts = vec![String::new(); policies.div_ceil(POLICIES_PER_FILE)];
+        for at in 0..policies {
+            let Some(text) = texts.get_mut(at / POLICIES_PER_FILE) else { break };
+            text.push_str(&policy(at)?);
+        }
+        texts.push(GLOBAL.to_owned());
+        let files = texts.into_iter().enumerate();
+        let files = files.map(|(at, text)| PolicyFile { name: format!("bench-{at}.cedar"), text }).collect();
+        let names: Vec<ResourceName> = (0..resources)
+            .map(|at| ResourceName::parse(&format!("app-{at}")))
+            .collect::<std::result::Result<_, _>>()?;
+        let resources = names.iter().map(resource).collect::<Result<_>>()?;
+        Ok(Self { source: PolicySource { version: 1, files, grants: Vec::new(), resources }, names })
+    }
+
+    fn engine(&self) -> Result<Arc<Engine>> {
+        Ok(Engine::compile(self.source.clone()).map_err(|mistakes| format!("{mistakes:?}"))?)
+    }
+
+    /// The same with one policy changed, another one each time.
+    fn changed(&self, number: usize) -> PolicySource {
+        let mut source = self.source.clone();
+        source.version += 1;
+        if let Some(file) = source.files.first_mut() {
+            let old = format!("@id(\"p{}\")\n", number % POLICIES_PER_RESOURCE);
+            file.text = file.text.replacen(&old, &format!("{old}@owner(\"number {number}\")\n"), 1);
+        }
+        source
+    }
+}
+
+fn policy(at: usize) -> Result<String> {
+    let (resource, nth) = (at / POLICIES_PER_RESOURCE, at % POLICIES_PER_RESOURCE);
+    // The user is in the groups g0 to g19: of the first two of a resource, and by chance of others.
+    let group = if nth < 2 { (resource + nth * 7) % MEMBER_OF } else { (at * 7_919) % GROUPS };
+    let condition = match nth % 4 {
+        0 => "context.device.grade != \"none\" && context.auth.age < 36000 && context.request.path like \"/api/*\"",
+        1 => "context.auth.age < 43200 && context.network.ip.isInRange(ip(\"10.0.0.0/8\"))",
+        2 => "context.device.grade == \"hardware\" && [\"GET\", \"HEAD\"].contains(context.request.method)",
+        _ => "context.auth.phishing_resistant && context.request.path like \"/api/v1/*\"",
+    };
+    let mut text = String::new();
+    write!(
+        text,
+        "@id(\"p{at}\")\n@reason(\"group {group} may read\")\npermit (principal in Group::\"g{group}\", action in \
+         [Action::\"http:read\", Action::\"http:write\"], resource == Http::\"app-{resource}\")\nwhen {{ {condition} }};\n"
+    )?;
+    Ok(text)
+}
+
+const GLOBAL: &str = r#"
+@id("guard") forbid (principal, action == Action::"http:write", resource) when { context.auth.phishing_resistant == false };
+@id("proven") forbid (principal, action in [Action::"http:read", Action::"http:write"], resource) when { context.device.grade == "none" };
+@id("breakglass") permit (principal in Group::"g3", action, resource) when { context.auth.age < 300 };
+"#;
+
+fn resource(name: &ResourceName) -> Result<Resource> {
+    let spec = HttpSpec {
+        scheme: UpstreamScheme::Http,
+        upstream: Endpoint::parse("10.0.0.1:80")?,
+        upstream_ca_pem: None,
+        host_header: HostHeader::default(),
+        identity_headers: IdentityHeaders::default(),
+        response_timeout: Duration::from_secs(30),
+        audit: AuditTiming::default(),
+    };
+    Ok(Resource {
+        name: name.clone(),
+        spec: ResourceSpec::Http(spec),
+        groups: std::collections::BTreeSet::new(),
+        tags: std::collections::BTreeSet::new(),
+        sensitivity: Sensitivity::Internal,
+        description: String::new(),
+    })
+}
+
+/// 2026-11-21T00:00:00Z, as seconds since 1970.
+const SIGNED_IN: Duration = Duration::from_secs(1_795_219_200);
+
+fn facts() -> Result<SubjectFacts> {
+    let groups = (0..MEMBER_OF).map(|at| GroupName::parse(&format!("g{at}"))).collect::<std::result::Result<_, _>>()?;
+    Ok(SubjectFacts {
+        session: SessionId::from_random([1; 16]),
+        user: UserFacts { id: UserId::from_random([2; 16]), name: UserName::parse("alice")?, groups },
+        device: Some(DeviceFacts {
+            id: DeviceId::from_random([3; 16]),
+            name: DeviceName::parse("laptop")?,
+            grade: Grade::Software,
+            owner: None,
+            tags: std::collections::BTreeSet::new(),
+        }),
+        auth: AuthFacts { methods: [AuthMethod::Passkey].into(), at: UNIX_EPOCH + SIGNED_IN },
+        expires: UNIX_EPOCH + Duration::from_secs(10_000_000_000),
+        epoch: Epoch(1),
+    })
+}

@@ -1,0 +1,109 @@
+//! What is remembered is never stale (I6): it dies with the facts, with the policies, and with time.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use vouchsafe_model::action::Action;
+use vouchsafe_model::decision::Reason;
+use vouchsafe_model::subject::SubjectFacts;
+use vouchsafe_policy::{Detail, Engine, PreparedSubject, Request};
+
+use crate::world::{ADDRESS, engine, facts, name, now, source};
+
+fn subject(policies: &str, facts: SubjectFacts) -> PreparedSubject {
+    PreparedSubject::new(engine(policies), Arc::new(facts))
+}
+
+fn read(subject: &PreparedSubject, path: &str, at: SystemTime) -> Reason {
+    let wiki = name("wiki");
+    let detail = Detail::Http { method: "GET", host: "wiki.vouchsafe.localhost", path };
+    let request = Request { resource: &wiki, action: Action::HttpRead, ip: ADDRESS, detail };
+    match subject.decide(&request, at) {
+        Ok(permit) => {
+            assert_eq!(permit.detail(), detail, "a permit is of its own request, whatever was remembered");
+            permit.decision().reason
+        }
+        Err(decision) => decision.reason,
+    }
+}
+
+const OPEN: &str = "@id(\"wiki\") permit(principal in Group::\"staff\", action, resource == Http::\"wiki\");";
+
+#[test]
+fn i6_a_session_that_ended_is_not_answered_from_memory() {
+    let ann = subject(OPEN, facts("ann", &["staff"]));
+    let end = ann.facts().expires;
+    for _ in 0..2 {
+        assert_eq!(read(&ann, "/", end - Duration::from_nanos(1)), Reason::Permitted);
+        assert_eq!(read(&ann, "/", end), Reason::SessionEnded);
+    }
+}
+
+#[test]
+fn i6_a_policy_that_expired_is_not_answered_from_memory() {
+    let until = "@id(\"a\") @expires(\"2026-11-21T00:01:00Z\") permit(principal, action, resource == Http::\"wiki\");";
+    let ann = subject(until, facts("ann", &["staff"]));
+    let end = now() + Duration::from_secs(60);
+    for _ in 0..2 {
+        assert_eq!(read(&ann, "/", end - Duration::from_nanos(1)), Reason::Permitted);
+        assert_eq!(read(&ann, "/", end), Reason::NoPermit);
+    }
+    assert_eq!(read(&ann, "/", now()), Reason::Permitted, "the clock went back");
+}
+
+#[test]
+fn i6_what_depends_on_time_changes_at_its_instant() {
+    let conditions = [
+        "context.auth.age < 61",
+        "context.auth.age + 1 < 62",
+        "context.time < datetime(\"2026-11-21T00:00:01Z\")",
+        "context.time.toTime() < duration(\"1s\")",
+    ];
+    for condition in conditions {
+        let policy =
+            format!("@id(\"a\") permit(principal, action, resource == Http::\"wiki\") when {{ {condition} }};");
+        let ann = subject(&policy, facts("ann", &["staff"]));
+        for _ in 0..2 {
+            assert_eq!(read(&ann, "/", now() + Duration::from_millis(999)), Reason::Permitted, "{condition}");
+            assert_eq!(read(&ann, "/", now() + Duration::from_secs(1)), Reason::ConditionFailed, "{condition}");
+        }
+    }
+}
+
+#[test]
+fn i6_other_facts_or_other_policies_start_from_nothing() {
+    let ann = subject(OPEN, facts("ann", &["staff"]));
+    assert_eq!(read(&ann, "/", now()), Reason::Permitted);
+    let closed = Engine::compile_after(source(""), ann.engine()).expect("compiles");
+    assert_eq!(read(&ann.under(closed.clone()), "/", now()), Reason::NoPermit);
+    assert_eq!(read(&ann.under(closed).under(engine(OPEN)), "/", now()), Reason::Permitted);
+    let left = PreparedSubject::new(ann.engine().clone(), Arc::new(facts("ann", &[])));
+    assert_eq!(read(&left, "/", now()), Reason::NoPermit);
+}
+
+#[test]
+fn a_path_is_remembered_for_itself_alone_however_long_it_is() {
+    let below = "@id(\"a\") permit(principal, action in [Action::\"http:read\"], resource == Http::\"wiki\") when { context.request.path like \"/open/*\" };";
+    let ann = subject(below, facts("ann", &[]));
+    let paths = ["/open/a", "/closed", "/open/", "/open", "/opem/a"].map(str::to_owned);
+    let long = ["/open/", "/closed/"].map(|start| format!("{start}{}", "x".repeat(9_000)));
+    for _ in 0..3 {
+        for path in paths.iter().chain(&long) {
+            let meant = if path.starts_with("/open/") { Reason::Permitted } else { Reason::ConditionFailed };
+            assert_eq!(read(&ann, path, now()), meant, "{path}");
+        }
+    }
+}
+
+/// More than the memo holds: what was forgotten is decided anew, and rightly.
+#[test]
+fn what_is_forgotten_is_decided_anew() {
+    let even = "@id(\"a\") permit(principal, action in [Action::\"http:read\"], resource == Http::\"wiki\") when { context.request.path like \"*0\" };";
+    let ann = subject(even, facts("ann", &[]));
+    for _ in 0..2 {
+        for number in 0..4_000 {
+            let meant = if number % 10 == 0 { Reason::Permitted } else { Reason::ConditionFailed };
+            assert_eq!(read(&ann, &format!("/{number}"), now()), meant);
+        }
+    }
+}
