@@ -21,7 +21,8 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::id::{DeviceId, SessionId, UserId};
 use vouchsafe_model::name::{DeviceName, GroupName, ResourceName, UserName};
 use vouchsafe_model::resource::{
-    AuditTiming, Endpoint, HostHeader, HttpSpec, IdentityHeaders, Resource, ResourceSpec, Sensitivity, UpstreamScheme,
+    AuditTiming, Endpoint, HostHeader, HttpSpec, IdentityHeaders, PathRules, Resource, ResourceSpec, Sensitivity,
+    UpstreamScheme,
 };
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
 use vouchsafe_policy::{Detail, Engine, PolicyFile, PolicySource, PreparedSubject, Request};
@@ -256,6 +257,7 @@ fn resource(name: &ResourceName) -> Result<Resource> {
         identity_headers: IdentityHeaders::default(),
         response_timeout: Duration::from_secs(30),
         audit: AuditTiming::default(),
+        paths: PathRules::STRICT,
     };
     Ok(Resource {
         name: name.clone(),
