@@ -10,7 +10,7 @@ use crate::decide::Ruling;
 use crate::evaluator::Key;
 
 /// Most bytes that one half of a subject's memo takes, keys and an estimate of the rest.
-const MAX_HALF_BYTES: usize = 128 << 10;
+const MAX_HALF_BYTES: usize = 256 << 10;
 /// What an entry takes besides its key: table, allocations, and the decision when nobody shares it.
 const ENTRY_BYTES: usize = 128;
 

@@ -101,7 +101,7 @@ fn what_is_forgotten_is_decided_anew() {
     let even = "@id(\"a\") permit(principal, action in [Action::\"http:read\"], resource == Http::\"wiki\") when { context.request.path like \"*0\" };";
     let ann = subject(even, facts("ann", &[]));
     for _ in 0..2 {
-        for number in 0..4_000 {
+        for number in 0..6_000 {
             let meant = if number % 10 == 0 { Reason::Permitted } else { Reason::ConditionFailed };
             assert_eq!(read(&ann, &format!("/{number}"), now()), meant);
         }

@@ -52,7 +52,7 @@ fn a_number_that_is_only_compared_is_read_by_its_rank() {
     let found =
         of("context.auth.age < 60 && !(context.auth.age >= 30) && 5 <= context.auth.age && context.auth.age != 60");
     assert_eq!((found.read, found.ages, found.times), (AGE, vec![5, 30, 60], vec![]));
-    let found = of("context.time >= datetime(\"1970-01-02\") && context.time < datetime(\"1970-01-01T00:00:01.5Z\")");
+    let found = of("context.time >= datetime(\"1970-01-02\") && context.time < datetime(\"1970-01-01T00:00:01.500Z\")");
     assert_eq!((found.read, found.ages, found.times), (TIME, vec![], vec![1_500, 86_400_000]));
     let found = of("context.auth.age < 60 && context.auth.age * 2 < 7");
     assert_eq!((found.read, found.ages), (AGE | AGE_ITSELF, vec![60]));
