@@ -20,10 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::id::{DeviceId, SessionId, UserId};
 use vouchsafe_model::name::{DeviceName, GroupName, ResourceName, UserName};
-use vouchsafe_model::resource::{
-    AuditTiming, Endpoint, HostHeader, HttpSpec, IdentityHeaders, PathRules, Resource, ResourceSpec, Sensitivity,
-    UpstreamScheme,
-};
+use vouchsafe_model::resource::{Endpoint, HttpSpec, Resource, ResourceSpec, Sensitivity, UpstreamScheme};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
 use vouchsafe_policy::{Detail, Engine, PolicyFile, PolicySource, PreparedSubject, Request};
 
@@ -249,16 +246,7 @@ const GLOBAL: &str = r#"
 "#;
 
 fn resource(name: &ResourceName) -> Result<Resource> {
-    let spec = HttpSpec {
-        scheme: UpstreamScheme::Http,
-        upstream: Endpoint::parse("10.0.0.1:80")?,
-        upstream_ca_pem: None,
-        host_header: HostHeader::default(),
-        identity_headers: IdentityHeaders::default(),
-        response_timeout: Duration::from_secs(30),
-        audit: AuditTiming::default(),
-        paths: PathRules::STRICT,
-    };
+    let spec = HttpSpec::new(UpstreamScheme::Http, Endpoint::parse("10.0.0.1:80")?);
     Ok(Resource {
         name: name.clone(),
         spec: ResourceSpec::Http(spec),
