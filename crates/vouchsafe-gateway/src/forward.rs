@@ -5,5 +5,6 @@ pub(crate) mod dial;
 pub(crate) mod headers;
 pub(crate) mod http;
 pub(crate) mod tunnel;
+pub(crate) mod udp;
 pub(crate) mod upstream;
 pub(crate) mod websocket;

@@ -8,12 +8,12 @@
 //! 3. `authenticate`: cookie or bound token and proven device → subject, by `facts`
 //! 4. `decide`: policy engine → permit or denial
 //! 5. `record`: the decision goes to the audit `spool` before it takes effect
-//! 6. `forward`: with the permit in hand, to the upstream: `http` or
-//!    `tunnel`
+//! 6. `forward`: with the permit in hand, to the upstream: `http`, `tunnel` or `udp`
 //! 7. `watch`: while a flow is open it is decided again at every change, and cut when denied
 //!
-//! `answer` gives denials in the form the client's protocol knows; `sign_in` is the app hosts'
-//! half of the browser sign-in; `certificates` is what is shown of ourselves.
+//! `take_up` is a connection or stream that is taken up as plain bytes, whichever version of HTTP
+//! it came by. `answer` gives denials in the form the client's protocol knows; `sign_in` is the app
+//! hosts' half of the browser sign-in; `certificates` is what is shown of ourselves.
 
 mod answer;
 mod assertion;
@@ -30,6 +30,7 @@ mod route;
 mod sign_in;
 mod spool;
 mod strangers;
+mod take_up;
 mod watch;
 
 pub use certificates::BrowserCertificate;

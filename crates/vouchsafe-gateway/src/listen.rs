@@ -8,8 +8,6 @@ mod http;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use vouchsafe_runtime::internal::{BoxFuture, ProvenDevice};
@@ -18,6 +16,7 @@ use vouchsafe_runtime::tls::Negotiated;
 
 use crate::gateway::Shared;
 use crate::route::{Connection, Via};
+use crate::take_up::Stream;
 
 pub(crate) use census::{Census, Place};
 pub(crate) use guarded::Framing;
@@ -55,12 +54,12 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 /// Boxed, since serving a request can lead here again.
 pub(crate) fn serve_inside(
     shared: Arc<Shared>,
-    stream: Upgraded,
+    stream: Box<dyn Stream>,
     ip: IpAddr,
     device: ProvenDevice,
     place: Arc<Place>,
 ) -> BoxFuture<'static, ()> {
-    Box::pin(serve(shared, TokioIo::new(stream), ip, Some(device), Via::Tunnel, place))
+    Box::pin(serve(shared, stream, ip, Some(device), Via::Tunnel, place))
 }
 
 async fn serve<S>(shared: Arc<Shared>, stream: S, ip: IpAddr, tunnel: Option<ProvenDevice>, via: Via, place: Arc<Place>)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! auth.D      → controller, open to everybody
-//! gw.D        → CONNECT · proxied requests · device endpoints (client certificate)
+//! gw.D        → CONNECT · CONNECT-UDP · proxied requests · device endpoints (client certificate)
 //! api.D       → decide console:* → controller          (client certificate and bound token)
 //! console.D   → decide console:* → controller          (session cookie)
 //! <name>.D    → decide http:*    → upstream            (session cookie; device of the tunnel)
@@ -11,13 +11,14 @@
 mod app;
 mod case;
 mod connect;
+mod connect_udp;
 mod console;
 mod read;
 
 use std::sync::Arc;
 
 use http::header::{CONNECTION, PROXY_AUTHORIZATION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Limited;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_runtime::body::{Body, boxed};
@@ -40,12 +41,12 @@ pub(crate) use crate::route::read::{Connection, Via};
 
 /// Answers one request.
 pub(crate) async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
-    let (version, is_connect) = (request.version(), request.method() == Method::CONNECT);
+    let (version, purpose) = (request.version(), read::purpose(&request));
     let upgrades = request.headers().contains_key(UPGRADE);
     let mut response = respond(shared, connection, request).await;
     let status = response.status();
     let refused = status == StatusCode::BAD_REQUEST
-        || (is_connect && status != StatusCode::OK)
+        || (purpose == Purpose::Tunnel && status != StatusCode::OK)
         || (upgrades && status != StatusCode::SWITCHING_PROTOCOLS);
     if version == Version::HTTP_11 && refused {
         // What follows may be meant as part of what was refused: as the body of a message that
@@ -93,8 +94,10 @@ async fn dispatch(
     mut request: Request<Body>,
 ) -> Response<Body> {
     let purpose = read::purpose(&request);
-    if purpose == Purpose::Tunnel {
-        return connect::serve(shared, connection, asked, request).await;
+    match purpose {
+        Purpose::Exchange | Purpose::WebSocket | Purpose::Other => {}
+        Purpose::Tunnel => return connect::serve(shared, connection, asked, request).await,
+        Purpose::Udp => return connect_udp::serve(shared, connection, asked, request).await,
     }
     let target = match read::target(&request, &asked.site) {
         Ok(target) => target,

@@ -32,6 +32,8 @@ pub enum ResourceKind {
     Http,
     /// Any service on a TCP port.
     Tcp,
+    /// Any service on a UDP port. A right to the TCP port of the same number is not a right to it.
+    Udp,
     /// vouchsafe's own console and API.
     Console,
 }
@@ -43,6 +45,7 @@ impl ResourceKind {
         match self {
             ResourceKind::Http => "http",
             ResourceKind::Tcp => "tcp",
+            ResourceKind::Udp => "udp",
             ResourceKind::Console => "console",
         }
     }
@@ -53,6 +56,7 @@ impl ResourceKind {
         match self {
             ResourceKind::Http => "Http",
             ResourceKind::Tcp => "Tcp",
+            ResourceKind::Udp => "Udp",
             ResourceKind::Console => "Console",
         }
     }
@@ -62,7 +66,7 @@ impl ResourceKind {
     pub const fn actions(self) -> &'static [Action] {
         match self {
             ResourceKind::Http => &[Action::HttpRead, Action::HttpWrite, Action::HttpUpgrade],
-            ResourceKind::Tcp => &[Action::NetConnect],
+            ResourceKind::Tcp | ResourceKind::Udp => &[Action::NetConnect],
             ResourceKind::Console => &[Action::ConsoleRead, Action::ConsoleWrite],
         }
     }
@@ -81,6 +85,8 @@ pub enum ResourceSpec {
     Http(HttpSpec),
     /// Any service on a TCP port.
     Tcp(TcpSpec),
+    /// Any service on a UDP port.
+    Udp(UdpSpec),
     /// Our own console and API; exactly one exists and it has no upstream.
     Console,
 }
@@ -92,6 +98,7 @@ impl ResourceSpec {
         match self {
             ResourceSpec::Http(_) => ResourceKind::Http,
             ResourceSpec::Tcp(_) => ResourceKind::Tcp,
+            ResourceSpec::Udp(_) => ResourceKind::Udp,
             ResourceSpec::Console => ResourceKind::Console,
         }
     }
@@ -213,6 +220,17 @@ pub struct TcpSpec {
     pub upstream: Endpoint,
     /// Port under which subjects ask for it; the upstream's own unless set apart.
     pub port: u16,
+}
+
+/// How a UDP service is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpSpec {
+    /// Where it listens.
+    pub upstream: Endpoint,
+    /// Port under which subjects ask for it; the upstream's own unless set apart.
+    pub port: u16,
+    /// A flow without a datagram either way for that long ends, 5 s to 1 h.
+    pub idle_timeout: Duration,
 }
 
 /// Plain or TLS towards an upstream.
@@ -341,7 +359,7 @@ impl Sensitivity {
 pub struct Endpoint {
     /// Host, as the administrator wrote it.
     pub host: UpstreamHost,
-    /// TCP port, never 0.
+    /// TCP or UDP port, never 0.
     pub port: u16,
 }
 

@@ -39,6 +39,7 @@ pub(crate) struct Types {
     pub(crate) resource_group: EntityTypeName,
     http: EntityTypeName,
     tcp: EntityTypeName,
+    udp: EntityTypeName,
     console: EntityTypeName,
 }
 
@@ -47,6 +48,7 @@ impl Types {
         match kind {
             ResourceKind::Http => &self.http,
             ResourceKind::Tcp => &self.tcp,
+            ResourceKind::Udp => &self.udp,
             ResourceKind::Console => &self.console,
         }
     }
@@ -74,6 +76,7 @@ impl Words {
             resource_group: name("ResourceGroup")?,
             http: name(ResourceKind::Http.entity_type())?,
             tcp: name(ResourceKind::Tcp.entity_type())?,
+            udp: name(ResourceKind::Udp.entity_type())?,
             console: name(ResourceKind::Console.entity_type())?,
         };
         let action = name("Action")?;
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn every_action_applies_to_exactly_its_kinds() {
         let words = Words::get().expect("schema");
-        let kinds = [ResourceKind::Http, ResourceKind::Tcp, ResourceKind::Console];
+        let kinds = [ResourceKind::Http, ResourceKind::Tcp, ResourceKind::Udp, ResourceKind::Console];
         for (action, uid) in words.actions() {
             let told: BTreeSet<String> = words
                 .schema

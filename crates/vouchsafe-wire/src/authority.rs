@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+/// Where CONNECT-UDP is served on the gateway's own host (RFC 9298 §3); host and port follow.
+pub const UDP_PATH: &str = "/.well-known/masque/udp/";
 /// Field of a CONNECT by which our agent leaves the port to the resource (`docs/spec/tunnel.md`).
 pub const ANY_PORT_HEADER: &str = "x-vouchsafe-port";
 /// Its only value.

@@ -4,6 +4,7 @@
 //! - [`audit`]: the audit record and its canonical bytes (`docs/spec/audit-record.md`)
 //! - [`authority`]: `host:port` of CONNECT, Host and `:authority`
 //! - [`canonical`]: one reading of an HTTP request, or none (`docs/spec/canonical-request.md`)
+//! - [`capsule`]: capsules and UDP payloads of CONNECT-UDP (RFC 9297, RFC 9298)
 //! - [`device`]: bodies of the device endpoints (`docs/spec/device.md`)
 //! - [`framing`]: where an HTTP/1.1 request ends and the next begins, strictly
 //! - [`resource`]: a resource as TOML and JSON (`docs/spec/manifest.md`)
@@ -11,11 +12,13 @@
 //! - [`spool`]: frames of the gateway's audit spool
 //! - [`ticket`]: the one-time text that invites a device
 //! - [`token`]: claims of the tokens we sign
+//! - [`varint`]: integers of variable length (RFC 9000 §16)
 
 pub mod api;
 pub mod audit;
 pub mod authority;
 pub mod canonical;
+pub mod capsule;
 pub mod device;
 pub mod framing;
 pub mod resource;
@@ -23,4 +26,5 @@ pub mod spiffe;
 pub mod spool;
 pub mod ticket;
 pub mod token;
+pub mod varint;
 pub mod websocket;

@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 use vouchsafe_model::name::{ResourceGroupName, ResourceName, Tag};
 use vouchsafe_model::resource::{
     AuditTiming, Endpoint, EndpointError, HostHeader, HttpSpec, IdentityHeaders, Leeway, PathCase, PathRules, Resource,
-    ResourceSpec, Sensitivity, TcpSpec, UpstreamProtocol, UpstreamScheme, UpstreamTls,
+    ResourceSpec, Sensitivity, TcpSpec, UdpSpec, UpstreamProtocol, UpstreamScheme, UpstreamTls,
 };
+
+/// Seconds without a datagram after which a UDP flow ends, unless the resource says otherwise.
+const DEFAULT_IDLE_SECONDS: u64 = 120;
 
 /// Text form of a resource. Members that keep their default may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,9 +21,9 @@ use vouchsafe_model::resource::{
 pub struct ResourceDoc {
     /// Name, first label of the host name.
     pub name: String,
-    /// `http` or `tcp`.
+    /// `http`, `tcp` or `udp`.
     pub kind: String,
-    /// `http://host:port` or `https://host:port` for `http`, `host:port` for `tcp`.
+    /// `http://host:port` or `https://host:port` for `http`, `host:port` for `tcp` and `udp`.
     pub upstream: String,
     /// Groups of resources it belongs to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -34,7 +37,7 @@ pub struct ResourceDoc {
     /// One line for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// `tcp` only: port under which it is asked for, when not the upstream's.
+    /// `tcp` and `udp`: port under which it is asked for, when not the upstream's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// `https` upstreams only: PEM of the authorities that may vouch for it.
@@ -58,7 +61,8 @@ pub struct ResourceDoc {
     /// `http` only: seconds until the response head must come, 1 to 3600, default 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_timeout: Option<u64>,
-    /// `http` only: seconds that an exchange may be silent, 10 to 86400, default 600.
+    /// `http`: seconds that an exchange may be silent, 10 to 86400, default 600. `udp`: seconds without
+    /// a datagram after which a flow ends, 5 to 3600, default 120 (RFC 4787 §4.3 REQ-5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<u64>,
     /// `http` only: `soon` (default) or `before`.
@@ -154,8 +158,20 @@ impl ResourceDoc {
         }
         let spec = match self.kind.as_str() {
             "http" => ResourceSpec::Http(self.http_spec(&value)?),
-            "tcp" => ResourceSpec::Tcp(self.tcp_spec()?),
-            other => return Err(value("kind", other, "http or tcp")),
+            "tcp" => {
+                let (upstream, port) = self.service("tcp")?;
+                ResourceSpec::Tcp(TcpSpec { upstream, port })
+            }
+            "udp" => {
+                let (upstream, port) = self.service("udp")?;
+                let idle_timeout = match self.idle_timeout {
+                    None => DEFAULT_IDLE_SECONDS,
+                    Some(seconds @ 5..=3600) => seconds,
+                    Some(other) => return Err(value("idle_timeout", &other.to_string(), "5 to 3600 seconds")),
+                };
+                ResourceSpec::Udp(UdpSpec { upstream, port, idle_timeout: Duration::from_secs(idle_timeout) })
+            }
+            other => return Err(value("kind", other, "http, tcp or udp")),
         };
         Ok(Resource { name, spec, groups, tags, sensitivity, description: self.description.clone() })
     }
@@ -264,7 +280,8 @@ impl ResourceDoc {
         })
     }
 
-    fn tcp_spec(&self) -> Result<TcpSpec, ResourceDocError> {
+    /// Upstream and public port of a service on a port.
+    fn service(&self, kind: &'static str) -> Result<(Endpoint, u16), ResourceDocError> {
         let misplaced = [
             ("upstream_ca", self.upstream_ca.is_some()),
             ("host_header", self.host_header.is_some()),
@@ -273,20 +290,20 @@ impl ResourceDoc {
             ("upstream_tls", self.upstream_tls.is_some()),
             ("connect_timeout", self.connect_timeout.is_some()),
             ("response_timeout", self.response_timeout.is_some()),
-            ("idle_timeout", self.idle_timeout.is_some()),
             ("audit", self.audit.is_some()),
             ("encoded_slashes", self.encoded_slashes.is_some()),
             ("double_slashes", self.double_slashes.is_some()),
             ("path_parameters", self.path_parameters.is_some()),
             ("path_case", self.path_case.is_some()),
+            ("idle_timeout", kind != "udp" && self.idle_timeout.is_some()),
         ];
         if let Some((member, _)) = misplaced.into_iter().find(|(_, present)| *present) {
-            return Err(ResourceDocError::Misplaced { resource: self.name.clone(), member, kind: "tcp" });
+            return Err(ResourceDocError::Misplaced { resource: self.name.clone(), member, kind });
         }
         let upstream = Endpoint::parse(&self.upstream)
             .map_err(|source| ResourceDocError::Upstream { resource: self.name.clone(), source })?;
         let port = self.port.filter(|port| *port != 0).unwrap_or(upstream.port);
-        Ok(TcpSpec { upstream, port })
+        Ok((upstream, port))
     }
 
     /// The text form of a resource; `None` for our own console, which has none.
@@ -308,6 +325,11 @@ impl ResourceDoc {
             ResourceSpec::Tcp(TcpSpec { upstream, port }) => {
                 doc.upstream = upstream.to_string();
                 doc.port = (*port != upstream.port).then_some(*port);
+            }
+            ResourceSpec::Udp(UdpSpec { upstream, port, idle_timeout }) => {
+                doc.upstream = upstream.to_string();
+                doc.port = (*port != upstream.port).then_some(*port);
+                doc.idle_timeout = (idle_timeout.as_secs() != DEFAULT_IDLE_SECONDS).then_some(idle_timeout.as_secs());
             }
             ResourceSpec::Http(http) => {
                 let HttpSpec {
@@ -365,6 +387,8 @@ mod tests {
             r#"{"name":"hr","kind":"http","upstream":"https://hr.internal:443","groups":["people"],"tags":["pii"],"sensitivity":"restricted","upstream_ca":"PEM","host_header":"upstream","identity_headers":"plain","upstream_protocol":"h2","upstream_tls":"1.3","connect_timeout":2,"response_timeout":5,"idle_timeout":3600,"audit":"before","description":"HR"}"#,
             r#"{"name":"git","kind":"http","upstream":"http://10.0.0.5:80","encoded_slashes":"keep","double_slashes":"keep","path_parameters":"keep","path_case":"fold"}"#,
             r#"{"name":"db","kind":"tcp","upstream":"10.0.0.5:5432","port":6543}"#,
+            r#"{"name":"dns","kind":"udp","upstream":"10.0.0.5:5353","port":53,"idle_timeout":30}"#,
+            r#"{"name":"dns","kind":"udp","upstream":"10.0.0.5:53"}"#,
         ] {
             let resource = doc(json).unwrap();
             assert_eq!(ResourceDoc::from_resource(&resource).unwrap().to_resource().unwrap(), resource);
@@ -374,7 +398,12 @@ mod tests {
     #[test]
     fn mistakes_name_the_member_and_what_is_possible() {
         for (json, part) in [
-            (r#"{"name":"a","kind":"udp","upstream":"h:1"}"#, "`kind` is `udp`"),
+            (r#"{"name":"a","kind":"sctp","upstream":"h:1"}"#, "`kind` is `sctp`"),
+            (r#"{"name":"a","kind":"udp","upstream":"h:1","idle_timeout":4}"#, "5 to 3600"),
+            (r#"{"name":"a","kind":"udp","upstream":"h:1","audit":"soon"}"#, "no meaning"),
+            (r#"{"name":"a","kind":"tcp","upstream":"h:1","idle_timeout":60}"#, "no meaning"),
+            (r#"{"name":"a","kind":"udp","upstream":"224.0.0.251:5353"}"#, "multicast"),
+            (r#"{"name":"a","kind":"udp","upstream":"255.255.255.255:67"}"#, "broadcast"),
             (r#"{"name":"a","kind":"tcp","upstream":"h:1","audit":"soon"}"#, "no meaning"),
             (r#"{"name":"a","kind":"http","upstream":"h:1"}"#, "http://host:port"),
             (r#"{"name":"a","kind":"http","upstream":"http://169.254.169.254"}"#, "metadata"),

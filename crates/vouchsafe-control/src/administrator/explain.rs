@@ -89,6 +89,7 @@ fn request(
         engine.resources().find(|known| known.name.as_str() == resource).map(|known| match &known.spec {
             ResourceSpec::Http(http) => (ResourceKind::Http, http.upstream.port),
             ResourceSpec::Tcp(tcp) => (ResourceKind::Tcp, tcp.port),
+            ResourceSpec::Udp(udp) => (ResourceKind::Udp, udp.port),
             ResourceSpec::Console => (ResourceKind::Console, 0),
         })
     };
@@ -96,7 +97,7 @@ fn request(
     let action = action.unwrap_or(match (kind, method) {
         (ResourceKind::Http, Some(method)) if !matches!(method, "GET" | "HEAD" | "OPTIONS") => Action::HttpWrite,
         (ResourceKind::Http, _) => Action::HttpRead,
-        (ResourceKind::Tcp, _) => Action::NetConnect,
+        (ResourceKind::Tcp | ResourceKind::Udp, _) => Action::NetConnect,
         (ResourceKind::Console, _) => Action::ConsoleRead,
     });
     let detail = match action {

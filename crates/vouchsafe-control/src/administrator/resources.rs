@@ -54,6 +54,7 @@ fn is_own_port(settings: &Settings, resource: &Resource) -> bool {
     let upstream = match &resource.spec {
         ResourceSpec::Http(http) => &http.upstream,
         ResourceSpec::Tcp(tcp) => &tcp.upstream,
+        ResourceSpec::Udp(udp) => &udp.upstream,
         ResourceSpec::Console => return false,
     };
     let here = match &upstream.host {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vouchsafe_model::resource::{Endpoint, ResourceSpec, UpstreamHost, embedded_v4, never_by_name, never_upstream};
@@ -65,7 +65,7 @@ pub(crate) async fn connect(permit: &Permit, own_ports: &[u16]) -> Result<TcpStr
     let (endpoint, patience) = match &permit.resource().spec {
         ResourceSpec::Http(http) => (&http.upstream, http.connect_timeout),
         ResourceSpec::Tcp(tcp) => (&tcp.upstream, CONNECT_TIMEOUT),
-        ResourceSpec::Console => return Err(DialError::NoUpstream),
+        ResourceSpec::Udp(_) | ResourceSpec::Console => return Err(DialError::NoUpstream),
     };
     let timed_out = |_| DialError::TimedOut { endpoint: endpoint.to_string(), after: patience };
     tokio::time::timeout(patience, connect_any(endpoint, own_ports)).await.map_err(timed_out)?
@@ -88,6 +88,36 @@ async fn connect_any(endpoint: &Endpoint, own_ports: &[u16]) -> Result<TcpStream
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
                 return Ok(stream);
             }
+            Err(error) => last = error,
+        }
+    }
+    Err(DialError::Connect { endpoint: endpoint.to_string(), source: last })
+}
+
+/// A UDP socket that sends to, and takes from, the upstream of the permitted resource alone. Nothing
+/// is sent. Broadcast addresses are refused by the kernel, since the socket never asks for them.
+pub(crate) async fn connect_udp(permit: &Permit, own_ports: &[u16]) -> Result<UdpSocket, DialError> {
+    let ResourceSpec::Udp(udp) = &permit.resource().spec else { return Err(DialError::NoUpstream) };
+    let endpoint = &udp.upstream;
+    let timed_out = |_| DialError::TimedOut { endpoint: endpoint.to_string(), after: CONNECT_TIMEOUT };
+    let addresses = tokio::time::timeout(CONNECT_TIMEOUT, addresses(endpoint)).await.map_err(timed_out)??;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        let address = SocketAddr::new(address, endpoint.port);
+        if own_ports.contains(&endpoint.port) && embedded_v4(address.ip()).is_loopback() {
+            return Err(DialError::Loop { address });
+        }
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let opened = async {
+            let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
+            socket.connect(address).await?;
+            Ok(socket)
+        };
+        match opened.await {
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }

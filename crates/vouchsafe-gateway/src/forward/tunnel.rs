@@ -2,28 +2,21 @@
 
 use std::sync::Arc;
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use vouchsafe_runtime::relay::relay;
 
 use crate::gateway::Shared;
 use crate::listen::Place;
+use crate::take_up::TakeUp;
 use crate::watch::Flow;
 
 /// Joins the client's tunnel with the upstream until both have ended or access does.
-pub(crate) fn join(
-    shared: &Arc<Shared>,
-    flow: Arc<Flow>,
-    client: OnUpgrade,
-    mut upstream: TcpStream,
-    place: Arc<Place>,
-) {
+pub(crate) fn join(shared: &Arc<Shared>, flow: Arc<Flow>, client: TakeUp, mut upstream: TcpStream, place: Arc<Place>) {
     shared.tasks.spawn("tunnel", async move {
         let passing = async {
-            let client = client.await.map_err(std::io::Error::other)?;
-            relay(TokioIo::new(client), &mut upstream, flow.traffic()).await
+            let client = client.taken().await?;
+            relay(client.stream, &mut upstream, flow.traffic()).await
         };
         let whole = tokio::select! {
             result = passing => {

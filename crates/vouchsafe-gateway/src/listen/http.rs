@@ -35,6 +35,7 @@ where
         let mut builder = hyper::server::conn::http2::Builder::new(InGroup(tasks.clone()));
         builder
             .timer(TokioTimer::new())
+            .enable_connect_protocol()
             .max_concurrent_streams(MAX_H2_STREAMS)
             .enable_connect_protocol()
             .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))

@@ -115,7 +115,7 @@ fn leads_to_own_path(target: &CanonicalTarget) -> bool {
 fn record_until(permit: &Permit) -> Until {
     match &permit.resource().spec {
         ResourceSpec::Http(http) if http.audit == AuditTiming::Before => Until::Durable,
-        ResourceSpec::Http(_) | ResourceSpec::Tcp(_) | ResourceSpec::Console => Until::Written,
+        ResourceSpec::Http(_) | ResourceSpec::Tcp(_) | ResourceSpec::Udp(_) | ResourceSpec::Console => Until::Written,
     }
 }
 

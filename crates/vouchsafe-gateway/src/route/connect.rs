@@ -22,12 +22,13 @@ use crate::names::Names;
 use crate::record::Until;
 use crate::route::case::{Asker, Case};
 use crate::route::read::{Asked, Connection};
+use crate::take_up::TakeUp;
 
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     connection: &Connection,
     asked: Asked,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Response<Body> {
     let Asked { authority, form, mut observed, .. } = asked;
     observed.action = Some(Action::NetConnect);
@@ -48,7 +49,7 @@ pub(super) async fn serve(
     let known = resource.as_ref().and_then(|name| engine.resource(name));
     let own_port = known.and_then(|resource| match &resource.spec {
         ResourceSpec::Tcp(tcp) => Some(tcp.port),
-        ResourceSpec::Http(_) | ResourceSpec::Console => None,
+        ResourceSpec::Http(_) | ResourceSpec::Udp(_) | ResourceSpec::Console => None,
     });
     // Our own agent may leave the port to the resource. Foreign clients can't say so, and their
     // tunnel to our own port leads to our own names.
@@ -80,7 +81,7 @@ pub(super) async fn serve(
         Ok(upstream) => {
             permitted.flow().set_status(200);
             let place = Arc::clone(&connection.place);
-            tunnel::join(shared, Arc::clone(permitted.flow()), hyper::upgrade::on(request), upstream, place);
+            tunnel::join(shared, Arc::clone(permitted.flow()), TakeUp::of(&mut request), upstream, place);
             Response::new(empty())
         }
         Err(error) => case.failed(&permitted, &error).await,
@@ -88,7 +89,7 @@ pub(super) async fn serve(
 }
 
 /// `<label>.<domain>:<port>`, or the label alone in front of the port.
-fn label_and_port(names: &Names, authority: &Authority) -> Option<(String, u16)> {
+pub(super) fn label_and_port(names: &Names, authority: &Authority) -> Option<(String, u16)> {
     let host = &authority.host;
     let label = match names.domain().label_of(host) {
         Some(label) => label,
@@ -101,20 +102,20 @@ fn label_and_port(names: &Names, authority: &Authority) -> Option<(String, u16)>
 /// The device is proven by the tunnel, the user by what is said inside. Every request inside is
 /// decided like any other, so all that is asked here is whether the device is still enrolled.
 /// Whether the name exists plays no part.
-async fn to_own_name(case: &Case<'_>, device: ProvenDevice, request: Request<Body>) -> Response<Body> {
+async fn to_own_name(case: &Case<'_>, device: ProvenDevice, mut request: Request<Body>) -> Response<Body> {
     match case.shared.facts.device(device.id).await {
         Ok(Some(_)) => {}
         Ok(None) => return case.refuse(Reason::DeviceUnknown, None).await,
         Err(_) => return case.refuse(Reason::FactsUnavailable, None).await,
     }
-    let upgrade = hyper::upgrade::on(request);
+    let take_up = TakeUp::of(&mut request);
     let (shared, ip, outer) = (Arc::clone(case.shared), case.connection.ip, Arc::clone(&case.connection.place));
     let Some(place) = shared.census.enter(ip) else {
         return answer::plain(StatusCode::SERVICE_UNAVAILABLE, "Too many connections from this address.");
     };
     case.shared.tasks.spawn("tunnel to own name", async move {
-        match upgrade.await {
-            Ok(upgraded) => crate::listen::serve_inside(shared, upgraded, ip, device, place).await,
+        match take_up.taken().await {
+            Ok(taken) => crate::listen::serve_inside(shared, taken.stream, ip, device, place).await,
             Err(error) => tracing::debug!(%error, "a tunnel was not taken up"),
         }
         drop(outer);

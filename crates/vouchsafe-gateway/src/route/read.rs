@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Version};
 use hyper::ext::Protocol;
 use vouchsafe_model::resource::PathRules;
@@ -75,8 +75,8 @@ pub(super) enum Unreadable {
 
 pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<Body>) -> Result<Asked, Unreadable> {
     let ambiguous = |why: &str| Unreadable::Ambiguous(why.to_owned());
-    if !matches!(request.version(), Version::HTTP_11 | Version::HTTP_2) {
-        return Err(ambiguous("only HTTP/1.1 and HTTP/2 are served"));
+    if !matches!(request.version(), Version::HTTP_11 | Version::HTTP_2 | Version::HTTP_3) {
+        return Err(ambiguous("only HTTP/1.1, HTTP/2 and HTTP/3 are served"));
     }
     let headers = request.headers();
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -97,10 +97,10 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
     let target = request.uri();
     let purpose = purpose(request);
     let well_formed = match purpose {
-        Purpose::Other => return Err(ambiguous("a stream may be taken for a WebSocket, and for nothing else")),
+        Purpose::Other => return Err(ambiguous("a stream may be taken for a WebSocket or for UDP, and for nothing else")),
         Purpose::Tunnel => target.authority().is_some() && target.path_and_query().is_none(),
         Purpose::WebSocket => target.path_and_query().is_some() && target.scheme_str() == Some("https"),
-        Purpose::Exchange => {
+        Purpose::Exchange | Purpose::Udp => {
             target.path_and_query().is_some() && matches!(target.scheme_str(), None | Some("https" | "http"))
         }
     };
@@ -131,6 +131,15 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
     }
     if authority.host != connection.host || !shared.names.is_our_port(&authority) {
         return Err(Unreadable::Misdirected);
+    }
+    if purpose == Purpose::Udp {
+        // The target stands in the path (RFC 9298 §3), on the tunnel host only.
+        let observed = observed(connection, request, &authority, None);
+        return if site == Site::Own(OwnHost::Gateway) && connection.via == Via::Network {
+            Ok(Asked { authority, site, form: Form::Proxy, observed })
+        } else {
+            Err(ambiguous("CONNECT-UDP is served on the gateway's own host only"))
+        };
     }
     let label = match &site {
         Site::Own(OwnHost::Console | OwnHost::Api) => Some("console"),
@@ -167,7 +176,7 @@ fn authority(request: &Request<Body>) -> Result<Authority, String> {
     match (target, host) {
         (None, None) => Err("no host is given".to_owned()),
         (None, Some(host)) => Ok(host),
-        (Some(target), None) if request.version() == Version::HTTP_2 => Ok(target),
+        (Some(target), None) if matches!(request.version(), Version::HTTP_2 | Version::HTTP_3) => Ok(target),
         (Some(_), None) => Err("no Host is given".to_owned()),
         // curl and others leave the port out of the Host of a CONNECT.
         (Some(target), Some(host))
@@ -186,7 +195,9 @@ pub(super) enum Purpose {
     Exchange,
     /// Bytes to a target (CONNECT, RFC 9110 §9.3.6).
     Tunnel,
-    /// A WebSocket on a stream (extended CONNECT, RFC 8441 §4 and §5).
+    /// Datagrams to a target (CONNECT-UDP, RFC 9298).
+    Udp,
+    /// A WebSocket on a stream (extended CONNECT, RFC 8441 §4 and §5, RFC 9220).
     WebSocket,
     /// Some other protocol on a stream.
     Other,
@@ -196,18 +207,32 @@ pub(super) fn purpose<B>(request: &Request<B>) -> Purpose {
     let protocol = request.extensions().get::<Protocol>().map(Protocol::as_str);
     match (request.method(), protocol) {
         (&Method::CONNECT, None) => Purpose::Tunnel,
+        (&Method::CONNECT, Some("connect-udp")) => Purpose::Udp,
         (&Method::CONNECT, Some("websocket")) => Purpose::WebSocket,
         (_, Some(_)) => Purpose::Other,
+        // RFC 9298 §3.2: in HTTP/1.1 it is an upgrade.
+        (&Method::GET, None) if request.version() == Version::HTTP_11 && asks_for(request, "connect-udp") => {
+            Purpose::Udp
+        }
         (_, None) => Purpose::Exchange,
     }
 }
 
+fn asks_for<B>(request: &Request<B>, protocol: &str) -> bool {
+    request.headers().get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
+}
+
 pub(super) fn protocol<B>(request: &Request<B>) -> &'static str {
-    match (request.version() == Version::HTTP_2, purpose(request) == Purpose::Tunnel) {
-        (true, true) => "connect-h2",
-        (true, false) => "h2",
-        (false, true) => "connect",
-        (false, false) => "http/1.1",
+    match (request.version(), purpose(request)) {
+        (Version::HTTP_3, Purpose::Tunnel) => "connect-h3",
+        (Version::HTTP_3, Purpose::Udp) => "connect-udp-h3",
+        (Version::HTTP_3, Purpose::Exchange | Purpose::WebSocket | Purpose::Other) => "h3",
+        (Version::HTTP_2, Purpose::Tunnel) => "connect-h2",
+        (Version::HTTP_2, Purpose::Udp) => "connect-udp-h2",
+        (Version::HTTP_2, Purpose::Exchange | Purpose::WebSocket | Purpose::Other) => "h2",
+        (_, Purpose::Tunnel) => "connect",
+        (_, Purpose::Udp) => "connect-udp",
+        (_, Purpose::Exchange | Purpose::WebSocket | Purpose::Other) => "http/1.1",
     }
 }
 

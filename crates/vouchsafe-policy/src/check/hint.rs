@@ -187,7 +187,7 @@ fn action(message: &str) -> Option<String> {
 }
 
 fn actions_by_kind() -> String {
-    "on Http they are http:read, http:write and http:upgrade; on Tcp net:connect; on Console console:read and console:write".to_owned()
+    "on Http they are http:read, http:write and http:upgrade; on Tcp and Udp net:connect; on Console console:read and console:write".to_owned()
 }
 
 /// The nearest attribute of any entity type.

@@ -62,11 +62,11 @@ pub(super) fn of(view: &View<'_>, considered: &[Considered]) -> Vec<String> {
 }
 
 fn engine_kind(view: &View<'_>) -> vouchsafe_model::resource::ResourceKind {
-    use vouchsafe_model::resource::ResourceKind::{Console, Http, Tcp};
+    use vouchsafe_model::resource::ResourceKind::{Console, Http, Tcp, Udp};
     let of = |kind: &vouchsafe_model::resource::ResourceKind| {
         view.engine.words.types.of_kind(*kind) == view.lineage.uid.type_name()
     };
-    [Http, Tcp].into_iter().find(of).unwrap_or(Console)
+    [Http, Tcp, Udp].into_iter().find(of).unwrap_or(Console)
 }
 
 /// What an administrator has to do about a policy that fails.

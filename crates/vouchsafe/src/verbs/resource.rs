@@ -99,6 +99,23 @@ pub(crate) enum Add {
         #[arg(long)]
         port: Option<u16>,
     },
+    /// Any service on a UDP port, such as a name server.
+    #[command(after_help = "Example:\n  vouchsafe resource add udp office-dns 10.0.0.5:53")]
+    Udp {
+        /// Name, which becomes the first label of its host name.
+        name: ResourceName,
+        /// Where it listens.
+        #[arg(value_name = "HOST:PORT")]
+        upstream: String,
+        #[command(flatten)]
+        common: Common,
+        /// Port under which it is asked for [default: the upstream's].
+        #[arg(long)]
+        port: Option<u16>,
+        /// Seconds without a datagram after which a flow ends [default: 120].
+        #[arg(long, value_name = "SECONDS")]
+        idle_timeout: Option<u64>,
+    },
 }
 
 /// What every kind has.
@@ -224,6 +241,9 @@ impl Add {
         };
         Ok(match self {
             Add::Tcp { name, upstream, common, port } => ResourceDoc { port, ..doc(name, "tcp", upstream, common) },
+            Add::Udp { name, upstream, common, port, idle_timeout } => {
+                ResourceDoc { port, idle_timeout, ..doc(name, "udp", upstream, common) }
+            }
             Add::Http {
                 name,
                 upstream,
