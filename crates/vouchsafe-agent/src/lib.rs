@@ -11,9 +11,10 @@
 //! - [`login`]: the sign-in itself (RFC 8628)
 //! - [`tunnel`]: CONNECT streams on shared HTTP/2 connections
 //! - [`local`]: listeners that serve this user alone
-//! - [`connect`], [`pipe`], [`proxy`]: the three local ends of a tunnel
+//! - [`connect`], [`connect_udp`], [`pipe`], [`proxy`]: the local ends of a tunnel
 
 pub mod connect;
+pub mod connect_udp;
 pub mod device;
 pub mod dial;
 mod exchange;

@@ -4,7 +4,7 @@
 //! it binds loopback addresses only, and on each connection the kernel is asked who the peer is:
 //! a process of another user on the same machine is closed the door before a byte is read.
 
-mod peer;
+pub(crate) mod peer;
 
 use std::io;
 use std::net::SocketAddr;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http2::{self, SendRequest};
+use hyper::ext::Protocol;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use vouchsafe_runtime::internal::{BoxFuture, OwnHost};
 use vouchsafe_runtime::limits::MAX_H2_STREAMS;
 use vouchsafe_runtime::task::TaskGroup;
-use vouchsafe_wire::authority::{ANY_PORT, ANY_PORT_HEADER};
+use vouchsafe_wire::authority::{ANY_PORT, ANY_PORT_HEADER, UDP_PATH};
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
 use crate::device::{Certified, Device, DeviceError};
@@ -42,6 +43,13 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LAST_BACK_OFF: Duration = Duration::from_secs(5);
+
+/// What a tunnel carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    Bytes,
+    Datagrams,
+}
 
 /// Which port of a resource is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,26 +190,51 @@ impl Tunnels {
     /// # Errors
     /// [`OpenError::Refused`] carries the gateway's reason and advice.
     pub async fn open(&self, host: &str, port: Port) -> Result<Tunnel, OpenError> {
+        self.open_for(host, port, Carries::Bytes).await
+    }
+
+    /// Opens a tunnel of datagrams to a name under the base domain: capsules go over it
+    /// (`vouchsafe_wire::capsule`).
+    ///
+    /// # Errors
+    /// [`OpenError::Refused`] carries the gateway's reason and advice.
+    pub async fn open_udp(&self, host: &str, port: Port) -> Result<Tunnel, OpenError> {
+        self.open_for(host, port, Carries::Datagrams).await
+    }
+
+    async fn open_for(&self, host: &str, port: Port, carries: Carries) -> Result<Tunnel, OpenError> {
         // A connection may die between being picked and being used; then another is tried, once.
-        match self.try_open(host.to_owned(), port).await {
+        match self.try_open(host.to_owned(), port, carries).await {
             Err(OpenError::Broken(error)) if error.is_canceled() || error.is_closed() => {
                 tracing::debug!(%error, "connection to the gateway had died; trying another");
-                self.try_open(host.to_owned(), port).await
+                self.try_open(host.to_owned(), port, carries).await
             }
             other => other,
         }
     }
 
-    fn try_open(&self, host: String, port: Port) -> BoxFuture<'_, Result<Tunnel, OpenError>> {
+    /// CONNECT (RFC 9113 §8.5), or CONNECT-UDP as extended CONNECT (RFC 9298 §3.4).
+    fn request(&self, host: &str, port: Port, carries: Carries) -> Result<Request<Empty<Bytes>>, OpenError> {
+        let authority = format!("{host}:{}", port.in_target());
+        let request = match carries {
+            Carries::Bytes => Request::connect(&authority),
+            Carries::Datagrams => {
+                let gateway = self.device.authority(OwnHost::Gateway);
+                Request::connect(format!("https://{gateway}{UDP_PATH}{host}/{}/", port.in_target()))
+                    .extension(Protocol::from_static("connect-udp"))
+                    .header("capsule-protocol", "?1")
+            }
+        };
+        request.body(Empty::new()).map_err(|_| OpenError::Authority { authority })
+    }
+
+    fn try_open(&self, host: String, port: Port, carries: Carries) -> BoxFuture<'_, Result<Tunnel, OpenError>> {
         Box::pin(async move {
             let (mut connection, reservation) = self.connection().await?;
-            let authority = format!("{host}:{}", port.in_target());
-            let mut request = Request::connect(&authority)
-                .body(Empty::new())
-                .map_err(|_| OpenError::Authority { authority: authority.clone() })?;
+            let mut request = self.request(&host, port, carries)?;
             if let Some(token) = self.session.token_for(&connection.certified, AUDIENCE_GATEWAY).await? {
                 let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
-                    .map_err(|_| OpenError::Authority { authority })?;
+                    .map_err(|_| OpenError::Authority { authority: host })?;
                 value.set_sensitive(true);
                 request.headers_mut().insert(header::PROXY_AUTHORIZATION, value);
             }

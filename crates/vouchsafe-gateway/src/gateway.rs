@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::net::TcpListener;
 use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError, RecordBatch};
@@ -36,6 +37,18 @@ pub struct Options {
     pub spool: PathBuf,
     /// Certificate for browsers; our own when there is none.
     pub browser_certificate: Option<BrowserCertificate>,
+    /// Whether HTTP/3 is served, on the UDP port of the same number.
+    pub http3: Http3,
+}
+
+/// Whether HTTP/3 is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Http3 {
+    /// It is, and browsers are told so (Alt-Svc, RFC 7838).
+    #[default]
+    Served,
+    /// It is not.
+    Off,
 }
 
 /// Failure to start.
@@ -44,6 +57,15 @@ pub enum GatewayError {
     /// An address can't be listened on.
     #[error("can't listen on {address}; is another program using it? choose another with `--port`")]
     Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A UDP port can't be listened on.
+    #[error("can't listen on {address} (UDP) for HTTP/3; is another program using it? go without by `--no-http3`")]
+    ListenUdp {
         /// The address.
         address: SocketAddr,
         /// Cause.
@@ -98,6 +120,8 @@ pub(crate) struct Shared {
     pub(crate) assertions: AssertionSigner,
     pub(crate) upstreams: Upstreams,
     pub(crate) census: Arc<Census>,
+    /// Tells browsers where HTTP/3 is served, when it is.
+    pub(crate) alt_svc: Option<HeaderValue>,
     /// Ports under which this gateway is reached; no upstream on loopback can have one.
     pub(crate) own_ports: Vec<u16>,
     pub(crate) client_chain_pem: String,
@@ -125,6 +149,11 @@ impl Gateway {
         let listeners = bind(&options.listen).await?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let own_port = addresses.first().ok_or(GatewayError::NoAddress)?.port();
+        let public_port = options.public_port.unwrap_or(own_port);
+        let (datagrams, alt_svc) = match options.http3 {
+            Http3::Served => (bind_udp(&addresses)?, alt_svc(public_port)),
+            Http3::Off => (Vec::new(), None),
+        };
         let certificates = Certificates::new(&identity, options.browser_certificate.as_ref())?;
         // Subscribed before anything is read, so that no change falls in between.
         let changes = link.changes();
@@ -135,7 +164,7 @@ impl Gateway {
         let recorder = Recorder::start(&options.spool, identity.id, known, Arc::clone(&link), tasks)?;
         let finisher = recorder.finisher();
         let shared = Arc::new(Shared {
-            names: Names::new(identity.domain, options.public_port.unwrap_or(own_port)),
+            names: Names::new(identity.domain, public_port),
             authenticator: Authenticator::new(identity.issuer.clone(), &identity.token_keys),
             facts: Facts::new(Arc::clone(&link)),
             assertions: AssertionSigner::new(identity.issuer, &identity.assertion_key_pem, identity.assertion_kid)?,
@@ -143,6 +172,7 @@ impl Gateway {
             flows: Arc::default(),
             upstreams: Upstreams::default(),
             census: Arc::default(),
+            alt_svc,
             own_ports: addresses.iter().map(SocketAddr::port).chain(options.public_port).collect(),
             tasks: tasks.clone(),
             client_chain_pem: identity.client_chain_pem,
@@ -160,6 +190,9 @@ impl Gateway {
         tasks.spawn_vital("pool", tidy(Arc::clone(&shared)));
         for listener in listeners {
             tasks.spawn_vital("listener", listen::accept(Arc::clone(&shared), listener));
+        }
+        for socket in datagrams {
+            tasks.spawn_vital("quic listener", listen::quic::accept(Arc::clone(&shared), socket));
         }
         Ok(Self { addresses, finisher })
     }
@@ -185,6 +218,18 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, GatewayError
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// The UDP ports beside the TCP ports that are listened on.
+fn bind_udp(addresses: &[SocketAddr]) -> Result<Vec<std::net::UdpSocket>, GatewayError> {
+    let bind = |address: &SocketAddr| {
+        listen::quic::bind(*address).map_err(|source| GatewayError::ListenUdp { address: *address, source })
+    };
+    addresses.iter().map(bind).collect()
+}
+
+fn alt_svc(port: u16) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("h3=\":{port}\"; ma=3600")).ok()
 }
 
 /// Closes upstream connections that have waited too long.

@@ -34,6 +34,6 @@ mod take_up;
 mod watch;
 
 pub use certificates::BrowserCertificate;
-pub use gateway::{Gateway, GatewayError, Options};
+pub use gateway::{Gateway, GatewayError, Http3, Options};
 pub use record::{Finisher, NotRecorded, Recorder, Until};
 pub use spool::SpoolError;

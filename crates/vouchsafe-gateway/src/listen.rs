@@ -4,6 +4,7 @@ mod census;
 mod guarded;
 mod handshake;
 mod http;
+pub(crate) mod quic;
 
 use std::net::IpAddr;
 use std::sync::Arc;

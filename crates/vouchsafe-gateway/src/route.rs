@@ -17,7 +17,7 @@ mod read;
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, PROXY_AUTHORIZATION, UPGRADE};
+use http::header::{ALT_SVC, CONNECTION, PROXY_AUTHORIZATION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Limited;
 use vouchsafe_model::decision::Reason;
@@ -43,7 +43,14 @@ pub(crate) use crate::route::read::{Connection, Via};
 pub(crate) async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
     let (version, purpose) = (request.version(), read::purpose(&request));
     let upgrades = request.headers().contains_key(UPGRADE);
+    let alt_svc = shared.alt_svc.clone().filter(|_| purpose == Purpose::Exchange && connection.via == Via::Network);
     let mut response = respond(shared, connection, request).await;
+    // Where else a name of ours is served is ours to say. Inside a tunnel nothing is said: there a
+    // client would leave the tunnel, and with it what proves its device.
+    match alt_svc {
+        Some(alt_svc) => drop(response.headers_mut().insert(ALT_SVC, alt_svc)),
+        None => drop(response.headers_mut().remove(ALT_SVC)),
+    }
     let status = response.status();
     let refused = status == StatusCode::BAD_REQUEST
         || (purpose == Purpose::Tunnel && status != StatusCode::OK)

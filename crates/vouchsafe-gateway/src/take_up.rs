@@ -82,7 +82,6 @@ pub(crate) struct Offer(Arc<Mutex<Option<oneshot::Receiver<TakenUp>>>>);
 impl Offer {
     /// An offer, and where what is taken up has to go. When the sender is dropped, or says that
     /// nobody listens, the request did not take anything up.
-    #[expect(dead_code, reason = "the HTTP/3 listener makes it; it comes next")]
     pub(crate) fn new() -> (Self, oneshot::Sender<TakenUp>) {
         let (sender, receiver) = oneshot::channel();
         (Self(Arc::new(Mutex::new(Some(receiver)))), sender)

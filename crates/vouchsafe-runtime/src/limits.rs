@@ -14,6 +14,18 @@ pub const MAX_HEADERS: usize = 100;
 pub const MAX_TRAILER_BYTES: usize = 8 * 1024;
 /// Streams that one HTTP/2 connection may have open.
 pub const MAX_H2_STREAMS: u32 = 128;
+/// Streams that one HTTP/3 connection may have open.
+pub const MAX_H3_STREAMS: u32 = 128;
+/// Datagrams of one HTTP/3 connection that may wait in each direction, bytes; more are dropped.
+pub const MAX_H3_DATAGRAM_BYTES: usize = 256 * 1024;
+/// QUIC connections that have begun and were not looked at yet; more are refused.
+pub const MAX_QUIC_HANDSHAKES: usize = 1_024;
+/// Open QUIC connections of one listener past which a new client must show first that its address
+/// is its own (Retry, RFC 9000 §8.1.2). Less than [`MAX_CONNECTIONS_PER_SOURCE`], so that nobody can
+/// fill the share of an address that is not his.
+pub const QUIC_RETRY_ABOVE: usize = 1_000;
+/// Longest silence of a QUIC connection, milliseconds.
+pub const QUIC_IDLE_TIMEOUT: u32 = 120_000;
 /// Connections from all clients together.
 pub const MAX_CONNECTIONS: usize = 20_000;
 /// Connections from one source address.

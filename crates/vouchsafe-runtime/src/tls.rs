@@ -27,7 +27,7 @@ use vouchsafe_model::name::BaseDomain;
 pub use self::identity::CertifiedPeer;
 pub use self::negotiated::Negotiated;
 pub use self::shown::Shown;
-pub use self::verify::{CertificateRefusal, proven_client};
+pub use self::verify::{CertificateRefusal, proven_by, proven_client};
 
 /// Failure to build a TLS configuration.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,8 @@
 //! - [`capsule`]: capsules and UDP payloads of CONNECT-UDP (RFC 9297, RFC 9298)
 //! - [`device`]: bodies of the device endpoints (`docs/spec/device.md`)
 //! - [`framing`]: where an HTTP/1.1 request ends and the next begins, strictly
+//! - [`http3`]: frames of HTTP/3 (RFC 9114 §7)
+//! - [`qpack`]: field sections of HTTP/3 (RFC 9204)
 //! - [`resource`]: a resource as TOML and JSON (`docs/spec/manifest.md`)
 //! - [`spiffe`]: SPIFFE ids in certificates
 //! - [`spool`]: frames of the gateway's audit spool
@@ -21,6 +23,8 @@ pub mod canonical;
 pub mod capsule;
 pub mod device;
 pub mod framing;
+pub mod http3;
+pub mod qpack;
 pub mod resource;
 pub mod spiffe;
 pub mod spool;

@@ -1,13 +1,13 @@
 //! Controller and gateway in one process: the only place where the two roles meet.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use vouchsafe_control::{Controller, OpenError, OpenOptions};
-use vouchsafe_gateway::{BrowserCertificate, Gateway, GatewayError, Options};
+use vouchsafe_gateway::{BrowserCertificate, Gateway, GatewayError, Http3, Options};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::DRAIN_TIMEOUT;
 use vouchsafe_runtime::task::{Drained, TaskGroup};
@@ -26,6 +26,8 @@ pub(crate) struct UpOptions {
     pub(crate) listen: Vec<IpAddr>,
     /// The operator's certificate for browsers: PEM chain and key.
     pub(crate) browser_certificate: Option<(PathBuf, PathBuf)>,
+    /// Whether HTTP/3 is served.
+    pub(crate) http3: Http3,
 }
 
 /// Failure to start.
@@ -87,7 +89,7 @@ impl Running {
     }
 
     async fn start_in(options: UpOptions, tasks: TaskGroup) -> Result<Self, UpError> {
-        let UpOptions { dir, domain, port, listen, browser_certificate } = options;
+        let UpOptions { dir, domain, port, listen, browser_certificate, http3 } = options;
         let browser_certificate = browser_certificate.map(|(chain, key)| read_certificate(&chain, &key)).transpose()?;
         let listen = if listen.is_empty() { usual_addresses(&domain) } else { listen };
         let port = if port == 0 { free_port(&listen).map_err(UpError::Port)? } else { port };
@@ -101,6 +103,7 @@ impl Running {
             public_port: None,
             spool: dir.join("gateway").join("spool"),
             browser_certificate,
+            http3,
         };
         let gateway =
             Gateway::start(gateway, controller.gateway_identity(), controller.link(), controller.service(), &tasks)
@@ -161,16 +164,17 @@ pub(crate) fn usual_addresses(domain: &BaseDomain) -> Vec<IpAddr> {
     usable
 }
 
-/// A port that is free on all of these addresses at this moment.
+/// A port that is free on all of these addresses at this moment, for TCP and UDP.
 fn free_port(addresses: &[IpAddr]) -> io::Result<u16> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for _ in 0..50 {
         let Some(first) = addresses.first() else { break };
         let probe = TcpListener::bind(SocketAddr::new(*first, 0))?;
         let port = probe.local_addr()?.port();
-        let others = addresses.iter().skip(1).map(|ip| TcpListener::bind(SocketAddr::new(*ip, port)));
-        match others.collect::<Result<Vec<_>, _>>() {
-            Ok(_) => return Ok(port),
+        let others = addresses.iter().skip(1).map(|ip| TcpListener::bind(SocketAddr::new(*ip, port)).map(drop));
+        let datagrams = addresses.iter().map(|ip| UdpSocket::bind(SocketAddr::new(*ip, port)).map(drop));
+        match others.chain(datagrams).collect::<Result<(), _>>() {
+            Ok(()) => return Ok(port),
             Err(error) => last = error,
         }
     }

@@ -43,6 +43,31 @@ pub(crate) fn of_this_user(from: SocketAddr, listener: SocketAddr) -> Result<(),
     Err(PeerError::Unknown)
 }
 
+/// Checks that every UDP socket that could have sent from this loopback port is one of our own user.
+pub(crate) fn of_this_users_port(from: SocketAddr) -> Result<(), PeerError> {
+    let own = rustix::process::getuid().as_raw();
+    let mut known = false;
+    for table in ["/proc/self/net/udp", "/proc/self/net/udp6"] {
+        let file = match File::open(table) {
+            Ok(file) => BufReader::new(file.take(MAX_TABLE_BYTES)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(PeerError::Unreadable(error)),
+        };
+        for line in file.lines() {
+            let Some(row) = Row::parse(&line.map_err(PeerError::Unreadable)?) else { continue };
+            let here = row.local.ip() == from.ip().to_canonical() || row.local.ip().is_unspecified();
+            if row.local.port() != from.port() || !here {
+                continue;
+            }
+            if row.uid != own {
+                return Err(PeerError::Foreign { uid: row.uid });
+            }
+            known = true;
+        }
+    }
+    if known { Ok(()) } else { Err(PeerError::Unknown) }
+}
+
 /// The owner of the socket with that local and remote address.
 fn uid_in(table: impl BufRead, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<u32>> {
     let wanted = (plain(local), plain(remote));

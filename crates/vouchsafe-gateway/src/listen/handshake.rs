@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::LazyConfigAcceptor;
@@ -44,20 +46,34 @@ where
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let host = start.client_hello().server_name().map(str::to_ascii_lowercase).ok_or(HandshakeError::Name)?;
     let site = shared.names.site(&host).ok_or(HandshakeError::Name)?;
-    let config = match (&site, via) {
-        (Site::Own(OwnHost::Gateway | OwnHost::Api), Via::Network) => &shared.certificates.device,
-        // A tunnel inside a tunnel has no use, and would hide where a request comes from.
-        (Site::Own(OwnHost::Gateway), Via::Tunnel) => return Err(HandshakeError::Name),
-        (Site::Own(_) | Site::App(_) | Site::Nothing(_), _) => &shared.certificates.browser,
-    };
+    let config = config(shared, &site, via).ok_or(HandshakeError::Name)?;
     let stream = start.into_stream(Arc::clone(config)).await?;
     Ok((stream, host, site))
+}
+
+/// The TLS that a site is served with, on TCP and in QUIC; `None` where it is not served at all.
+pub(super) fn config<'s>(shared: &'s Shared, site: &Site, via: Via) -> Option<&'s Arc<ServerConfig>> {
+    match (site, via) {
+        (Site::Own(OwnHost::Gateway | OwnHost::Api), Via::Network) => Some(&shared.certificates.device),
+        // A tunnel inside a tunnel has no use, and would hide where a request comes from.
+        (Site::Own(OwnHost::Gateway), Via::Tunnel) => None,
+        (Site::Own(_) | Site::App(_) | Site::Nothing(_), _) => Some(&shared.certificates.browser),
+    }
 }
 
 /// The device whose certificate was verified in this handshake, or in the one that this session was
 /// resumed from. Whether it is still enrolled is asked before the first request.
 pub(super) fn device_of<S>(stream: &TlsStream<S>, names: &Names) -> Result<Option<ProvenDevice>, CertificateRefusal> {
-    let Some(peer) = tls::proven_client(stream.get_ref().1, names.domain(), clock::now())? else { return Ok(None) };
+    device_of_leaf(stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()), names)
+}
+
+/// The device of the certificate that was verified in a handshake.
+pub(super) fn device_of_leaf(
+    leaf: Option<&CertificateDer<'_>>,
+    names: &Names,
+) -> Result<Option<ProvenDevice>, CertificateRefusal> {
+    let Some(leaf) = leaf else { return Ok(None) };
+    let peer = tls::proven_by(leaf, names.domain(), clock::now())?;
     match peer.identity {
         CertifiedIdentity::Device(id) => {
             Ok(Some(ProvenDevice { id, certificate_sha256: peer.sha256, not_after: peer.not_after }))

@@ -24,6 +24,13 @@ impl Negotiated {
         }
     }
 
+    /// What is known of a handshake in QUIC: it is of TLS 1.3 (RFC 9001 §4.2) and, here, never a
+    /// resumption. The library does not tell the key agreement.
+    #[must_use]
+    pub const fn in_quic() -> Self {
+        Self { version: Some(ProtocolVersion::TLSv1_3), group: None, resumed: false }
+    }
+
     /// Whether what is sent now stays secret from somebody who records it and has a quantum
     /// computer later. A resumed session agreed on a fresh key too (`psk_dhe_ke`).
     #[must_use]

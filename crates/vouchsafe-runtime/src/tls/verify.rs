@@ -258,10 +258,23 @@ pub fn proven_client(
     domain: &BaseDomain,
     now: SystemTime,
 ) -> Result<Option<CertifiedPeer>, CertificateRefusal> {
-    let Some(leaf) = connection.peer_certificates().and_then(|chain| chain.first()) else { return Ok(None) };
+    let leaf = connection.peer_certificates().and_then(|chain| chain.first());
+    leaf.map(|leaf| proven_by(leaf, domain, now)).transpose()
+}
+
+/// The device whose certificate a handshake verified, as [`proven_client`]: for handshakes that are
+/// not kept in one of rustls' own connections (QUIC).
+///
+/// # Errors
+/// [`CertificateRefusal`].
+pub fn proven_by(
+    leaf: &CertificateDer<'_>,
+    domain: &BaseDomain,
+    now: SystemTime,
+) -> Result<CertifiedPeer, CertificateRefusal> {
     let peer = of_device(leaf, domain)?;
     peer.valid_at(now)?;
-    Ok(Some(peer))
+    Ok(peer)
 }
 
 impl ClientCertVerifier for Devices {

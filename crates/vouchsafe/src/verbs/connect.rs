@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use vouchsafe_agent::connect::{MAX_CONNECTIONS, serve};
+use vouchsafe_agent::connect_udp;
 use vouchsafe_agent::local::{ListenError, LocalListener};
 use vouchsafe_agent::tunnel::{Port, Tunnels};
 
@@ -20,7 +21,7 @@ use crate::output::Style;
 /// your own user on this machine are let in.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  vouchsafe connect marketing-db --listen 5432\n  psql -h 127.0.0.1 -p 5432 marketing"
+    after_help = "Examples:\n  vouchsafe connect marketing-db --listen 5432\n  psql -h 127.0.0.1 -p 5432 marketing\n  vouchsafe connect office-dns --udp --listen 5353"
 )]
 pub(crate) struct Args {
     /// The resource, such as `marketing-db`; without a port it is the resource's own.
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// Local port, or loopback address and port [default: a free port of 127.0.0.1].
     #[arg(long, value_name = "[ADDRESS:]PORT", default_value = "0", hide_default_value = true)]
     listen: Listen,
+    /// The resource is a `udp` one: listen on a local UDP port.
+    #[arg(long)]
+    udp: bool,
 }
 
 /// Where to listen: a port of 127.0.0.1, or an address and a port.
@@ -47,24 +51,35 @@ impl FromStr for Listen {
 
 /// Binds a local listener, with the next step when that fails.
 pub(crate) async fn listen(listen: Listen, connections: usize) -> Result<LocalListener, VerbError> {
-    LocalListener::bind(listen.0, connections).await.map_err(|error| {
-        let made = VerbError::of(Exit::Failed, &error);
-        match error {
-            ListenError::NotLoopback { .. } => made.hint("listen on `127.0.0.1:PORT` or `[::1]:PORT`"),
-            ListenError::Bind { .. } => made.hint("choose another port with `--listen`"),
-        }
-    })
+    LocalListener::bind(listen.0, connections).await.map_err(refused)
+}
+
+fn refused(error: ListenError) -> VerbError {
+    let made = VerbError::of(Exit::Failed, &error);
+    match error {
+        ListenError::NotLoopback { .. } => made.hint("listen on `127.0.0.1:PORT` or `[::1]:PORT`"),
+        ListenError::Bind { .. } => made.hint("choose another port with `--listen`"),
+    }
 }
 
 pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let device = call.device()?;
     let target = args.resource.resolve(&device)?;
-    let listener = listen(args.listen, MAX_CONNECTIONS).await?;
-    let address = listener.address();
-    device.keep_fresh(&call.tasks);
-    let tunnels = Arc::new(Tunnels::new(device, call.tasks.clone()));
     let (host, port) = (target.host.clone(), target.port);
-    call.tasks.spawn("local listener", serve(listener, tunnels, target, call.report(), call.tasks.clone()));
+    let tunnels = Arc::new(Tunnels::new(device.clone(), call.tasks.clone()));
+    let (report, tasks) = (call.report(), call.tasks.clone());
+    let address = if args.udp {
+        let local = connect_udp::LocalPort::bind(args.listen.0).await.map_err(refused)?;
+        let address = local.address();
+        call.tasks.spawn("local port", connect_udp::serve(local, tunnels, target, report, tasks));
+        address
+    } else {
+        let listener = listen(args.listen, MAX_CONNECTIONS).await?;
+        let address = listener.address();
+        call.tasks.spawn("local listener", serve(listener, tunnels, target, report, tasks));
+        address
+    };
+    device.keep_fresh(&call.tasks);
     if call.out.is_json() {
         call.out.json(&serde_json::json!({ "listening": address.to_string(), "host": host, "port": match port { Port::Number(port) => Some(port), Port::Any => None } }))?;
     } else {

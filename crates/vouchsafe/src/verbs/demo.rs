@@ -84,6 +84,7 @@ fn options(args: &Args, dir: &TempDir) -> Result<UpOptions, VerbError> {
         port: args.port,
         listen: Vec::new(),
         browser_certificate: None,
+        http3: vouchsafe_gateway::Http3::Served,
     })
 }
 

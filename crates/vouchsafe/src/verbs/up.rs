@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use vouchsafe_gateway::Http3;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::task::Drained;
 
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// PEM key of `--tls-cert`.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Don't serve HTTP/3, which otherwise takes the UDP port of the same number.
+    #[arg(long)]
+    no_http3: bool,
 }
 
 /// Runs until SIGTERM or Ctrl-C, then drains.
@@ -49,6 +53,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         port: args.port,
         listen: args.listen,
         browser_certificate: args.tls_cert.zip(args.tls_key),
+        http3: if args.no_http3 { Http3::Off } else { Http3::Served },
     };
     // Signals are caught before anything is started, so that none is missed.
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,0 +1,251 @@
+//! An HTTP/3 connection: its control streams, its requests, its datagrams, and its orderly end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use quinn::{RecvStream, SendDatagramError, SendStream, VarInt};
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use vouchsafe_runtime::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES};
+use vouchsafe_wire::http3::{Frame, code, frame, read_settings, setting, stream, write_head, write_settings};
+use vouchsafe_wire::varint;
+
+use super::request;
+use super::stream::{Ends, Incoming, Outgoing, StreamError};
+use crate::gateway::Shared;
+use crate::route::Connection;
+use crate::take_up::Datagrams;
+
+/// Datagrams of one stream that may wait to be read; more are dropped.
+const DATAGRAM_QUEUE: usize = 64;
+/// Bytes of one datagram beyond its payload: the number of its stream.
+const NUMBER_BYTES: usize = 8;
+
+/// What the streams of one connection share.
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    quic: quinn::Connection,
+    /// Where datagrams go, by the number of their stream divided by four (RFC 9297 §2.1).
+    takers: Arc<Mutex<HashMap<u64, mpsc::Sender<Bytes>>>>,
+    /// Whether the client said that it takes datagrams.
+    takes_datagrams: AtomicBool,
+    /// Requests, and what was taken up by them.
+    open: TaskTracker,
+}
+
+impl Session {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Counts as one open stream until it is dropped.
+    pub(super) fn token(&self) -> TaskTrackerToken {
+        self.open.token()
+    }
+
+    /// Ends the connection for a rule that the client broke.
+    pub(super) fn close(&self, code: u32, why: &dyn std::fmt::Display) {
+        tracing::debug!(ip = %self.connection.ip, %why, "HTTP/3 connection ended for an error");
+        self.quic.close(VarInt::from_u32(code), &[]);
+    }
+
+    /// The datagrams of a stream; `None` when the client doesn't take any.
+    pub(super) fn datagrams(self: &Arc<Self>, number: u64) -> Option<Datagrams> {
+        if !self.takes_datagrams.load(Ordering::Acquire) || self.quic.max_datagram_size().is_none() {
+            return None;
+        }
+        let quarter = number / 4;
+        let (sender, incoming) = mpsc::channel(DATAGRAM_QUEUE);
+        let mut takers = self.takers.lock();
+        takers.retain(|_, taker| !taker.is_closed());
+        takers.insert(quarter, sender);
+        let quic = self.quic.clone();
+        let send = Box::new(move |payload: &[u8]| {
+            let mut datagram = Vec::with_capacity(NUMBER_BYTES + payload.len());
+            varint::write(&mut datagram, quarter);
+            datagram.extend_from_slice(payload);
+            // The oldest give way when the buffer is full, and what doesn't fit is lost (RFC 9298 §6).
+            !matches!(quic.send_datagram(datagram.into()), Err(SendDatagramError::ConnectionLost(_)))
+        });
+        Some(Datagrams { incoming, send })
+    }
+
+    fn dispatch(&self, mut datagram: Bytes) -> bool {
+        let Some((quarter, length)) = varint::read(&datagram) else { return false };
+        datagram.advance(length);
+        let mut takers = self.takers.lock();
+        if let Some(taker) = takers.get(&quarter)
+            && taker.is_closed()
+        {
+            takers.remove(&quarter);
+        } else if let Some(taker) = takers.get(&quarter) {
+            let _ = taker.try_send(datagram);
+        }
+        true
+    }
+}
+
+/// Serves a connection whose handshake is over.
+pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connection: Arc<Connection>) {
+    let session = Arc::new(Session {
+        shared: Arc::clone(&shared),
+        connection,
+        quic: quic.clone(),
+        takers: Arc::default(),
+        takes_datagrams: AtomicBool::new(false),
+        open: TaskTracker::new(),
+    });
+    let Some(mut control) = open_control(&quic).await else { return };
+    let mut next = 0;
+    loop {
+        tokio::select! {
+            accepted = quic.accept_bi() => {
+                let Ok((send, recv)) = accepted else { return };
+                let number = u64::from(VarInt::from(recv.id()));
+                next = next.max(number + 4);
+                let serving = request::serve(Arc::clone(&session), number, Outgoing::new(send), Incoming::new(recv));
+                shared.tasks.spawn("http/3 stream", session.open.track_future(serving));
+            }
+            accepted = quic.accept_uni() => {
+                let Ok(recv) = accepted else { return };
+                shared.tasks.spawn("http/3 control", read_unidirectional(Arc::clone(&session), recv));
+            }
+            received = quic.read_datagram() => {
+                let Ok(datagram) = received else { return };
+                if !session.dispatch(datagram) {
+                    return session.close(code::DATAGRAM_ERROR, &"a datagram without the number of its stream");
+                }
+            }
+            () = shared.tasks.draining() => break,
+        }
+    }
+    // Requests up to here are answered; the client may send the others elsewhere (RFC 9114 §5.2).
+    let (mut goaway, mut content) = (Vec::new(), Vec::new());
+    varint::write(&mut content, next);
+    write_head(&mut goaway, frame::GOAWAY, content.len());
+    goaway.extend(content);
+    let _ = control.write_all(&goaway).await;
+    session.open.close();
+    let late = async {
+        while let Ok((send, mut recv)) = quic.accept_bi().await {
+            let _ = recv.stop(VarInt::from_u32(code::REQUEST_REJECTED));
+            Outgoing::new(send).reset(code::REQUEST_REJECTED);
+        }
+    };
+    let datagrams = async {
+        while let Ok(datagram) = quic.read_datagram().await {
+            session.dispatch(datagram);
+        }
+    };
+    tokio::select! {
+        () = session.open.wait() => quic.close(VarInt::from_u32(code::NO_ERROR), &[]),
+        () = late => {}
+        () = datagrams => {}
+    }
+    quic.closed().await;
+}
+
+async fn open_control(quic: &quinn::Connection) -> Option<SendStream> {
+    let mut control = quic.open_uni().await.ok()?;
+    let mut opening = Vec::new();
+    varint::write(&mut opening, stream::CONTROL);
+    let settings = [
+        (setting::MAX_FIELD_SECTION_SIZE, MAX_HEAD_BYTES as u64),
+        (setting::ENABLE_CONNECT_PROTOCOL, 1),
+        (setting::H3_DATAGRAM, 1),
+    ];
+    write_settings(&mut opening, &settings);
+    control.write_all(&opening).await.ok()?;
+    Some(control)
+}
+
+/// A stream of the client's that carries no request.
+async fn read_unidirectional(session: Arc<Session>, mut recv: RecvStream) {
+    let kind = tokio::time::timeout(HEADER_TIMEOUT, read_varint(&mut recv)).await;
+    let Ok(Some(kind)) = kind else { return };
+    match kind {
+        stream::CONTROL => {
+            let error = read_control(&session, Incoming::new(recv)).await;
+            match error {
+                // It may end only with the connection (RFC 9114 §6.2.1).
+                StreamError::Incomplete | StreamError::Broken(_) => {
+                    session.close(code::CLOSED_CRITICAL_STREAM, &"the control stream ended");
+                }
+                error => session.close(connection_code(&error), &error),
+            }
+        }
+        stream::PUSH => session.close(code::STREAM_CREATION_ERROR, &"a client can't push"),
+        stream::QPACK_ENCODER => {
+            // There is no table to fill. A capacity of zero may be said, and nothing else.
+            let mut byte = [0; 1];
+            while let Ok(1) = recv.read_exact(&mut byte).await.map(|()| 1) {
+                if byte != [0x20] {
+                    return session.close(code::QPACK_ENCODER_STREAM_ERROR, &"there is no dynamic table");
+                }
+            }
+        }
+        stream::QPACK_DECODER => {
+            // Acknowledgements of entries that we never made mean nothing; they are not kept.
+            let mut sink = [0; 64];
+            while let Ok(Some(1..)) = recv.read(&mut sink).await {}
+        }
+        _ => {
+            let _ = recv.stop(VarInt::from_u32(code::STREAM_CREATION_ERROR));
+        }
+    }
+}
+
+fn connection_code(error: &StreamError) -> u32 {
+    match error.code() {
+        (code, Ends::Connection) => code,
+        (_, Ends::Stream) => code::FRAME_ERROR,
+    }
+}
+
+/// Reads the control stream until it can't be read on.
+async fn read_control(session: &Session, mut control: Incoming) -> StreamError {
+    let mut has_settings = false;
+    loop {
+        match control.next().await {
+            Ok(Some(Frame::Whole { kind: frame::SETTINGS, content })) if !has_settings => {
+                has_settings = true;
+                let Some(settings) = read_settings(&content) else {
+                    session.close(code::SETTINGS_ERROR, &"the settings contradict themselves");
+                    return StreamError::Incomplete;
+                };
+                let takes = settings.contains(&(setting::H3_DATAGRAM, 1));
+                session.takes_datagrams.store(takes, Ordering::Release);
+            }
+            Ok(Some(_)) if !has_settings => {
+                session.close(code::MISSING_SETTINGS, &"no settings came first");
+                return StreamError::Incomplete;
+            }
+            Ok(Some(Frame::Whole { kind: frame::GOAWAY | frame::MAX_PUSH_ID | frame::CANCEL_PUSH, .. })) => {}
+            Ok(Some(Frame::Whole { kind, .. })) => return StreamError::Unexpected(kind),
+            Ok(Some(Frame::Data(_))) => return StreamError::Unexpected(frame::DATA),
+            Ok(None) => return StreamError::Incomplete,
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn read_varint(recv: &mut RecvStream) -> Option<u64> {
+    let mut bytes = Vec::with_capacity(8);
+    while bytes.len() < 8 {
+        bytes.push(recv.read_u8().await.ok()?);
+        if let Some((value, _)) = varint::read(&bytes) {
+            return Some(value);
+        }
+    }
+    None
+}

@@ -1,0 +1,185 @@
+//! One request on a stream of its own, answered by the same code as in every other version.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::{Body as _, Frame as BodyFrame};
+use http_body_util::BodyExt;
+use vouchsafe_runtime::body::{Body, BodyError, boxed, empty};
+use vouchsafe_runtime::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES};
+use vouchsafe_wire::http3::{Frame, code, frame};
+use vouchsafe_wire::qpack::{self, QpackError};
+
+use super::connection::Session;
+use super::head::{self, HeadError};
+use super::stream::{Bytewise, Content, Ends, Fault, Incoming, Outgoing, Patience, StreamError};
+use crate::route;
+use crate::take_up::{Offer, TakenUp};
+
+/// Serves one stream from its first frame to its end.
+pub(super) async fn serve(session: Arc<Session>, number: u64, mut outgoing: Outgoing, mut incoming: Incoming) {
+    let read = tokio::time::timeout(HEADER_TIMEOUT, read_head(&mut incoming)).await;
+    let request = match read {
+        Ok(Ok(request)) => request,
+        Ok(Err(error)) => return refuse(&session, outgoing, incoming, &error).await,
+        Err(_) => {
+            incoming.stop(code::REQUEST_CANCELLED);
+            return outgoing.reset(code::REQUEST_CANCELLED);
+        }
+    };
+    let is_connect = request.method() == Method::CONNECT;
+    let is_head = request.method() == Method::HEAD;
+    let announced = match head::content_length(request.headers()) {
+        Ok(_) if is_connect => None,
+        Ok(announced) => announced,
+        Err(error) => return refuse(&session, outgoing, incoming, &error.into()).await,
+    };
+    let fault = Fault::default();
+    let mut content = Content::new(incoming, announced, fault.clone());
+    if is_connect {
+        return connect(session, number, outgoing, content, request).await;
+    }
+    // Whether there is content must be known before the request is sent on. Only the methods that
+    // usually have some are not waited for: theirs may come while the answer is already under way.
+    let streams = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let patience = if streams && announced != Some(0) { Patience::None } else { Patience::UntilKnown };
+    match tokio::time::timeout(HEADER_TIMEOUT, content.settle(patience)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return end(&session, outgoing, &error),
+        Err(_) => return outgoing.reset(code::REQUEST_CANCELLED),
+    }
+    let body = if content.is_over() { empty() } else { boxed(content) };
+    let answering =
+        route::handle(Arc::clone(session.shared()), Arc::clone(session.connection()), request.map(|()| body));
+    let unwanted = outgoing.unwanted();
+    let response = tokio::select! {
+        response = answering => response,
+        () = unwanted => return outgoing.reset(code::REQUEST_CANCELLED),
+    };
+    if let Some(code) = fault.get() {
+        // What the client sent was malformed: it gets that, and no answer.
+        return outgoing.reset(code);
+    }
+    answer(outgoing, response, is_head).await;
+}
+
+async fn read_head(incoming: &mut Incoming) -> Result<Request<()>, StreamError> {
+    match incoming.next().await? {
+        Some(Frame::Whole { kind: frame::HEADERS, content }) => {
+            Ok(head::request(qpack::decode(&content, MAX_HEAD_BYTES)?)?)
+        }
+        Some(Frame::Whole { kind, .. }) => Err(StreamError::Unexpected(kind)),
+        Some(Frame::Data(_)) => Err(StreamError::Unexpected(frame::DATA)),
+        None => Err(StreamError::Incomplete),
+    }
+}
+
+/// CONNECT in all its forms: when the answer agrees, the stream is taken up.
+async fn connect(session: Arc<Session>, number: u64, mut outgoing: Outgoing, content: Content, request: Request<()>) {
+    let (offer, taker) = Offer::new();
+    let mut request = request.map(|()| empty());
+    let with_datagrams = request.extensions().get::<hyper::ext::Protocol>().is_some();
+    request.extensions_mut().insert(offer);
+    // Datagrams that come before the answer wait, a few of them.
+    let datagrams = if with_datagrams { session.datagrams(number) } else { None };
+    let answering = route::handle(Arc::clone(session.shared()), Arc::clone(session.connection()), request);
+    let unwanted = outgoing.unwanted();
+    let response = tokio::select! {
+        response = answering => response,
+        () = unwanted => return outgoing.reset(code::REQUEST_CANCELLED),
+    };
+    if taker.is_closed() || !response.status().is_success() {
+        return answer(outgoing, response, false).await;
+    }
+    if outgoing.fields(&head::answer(response.status(), response.headers())).await.is_ok() {
+        let stream = Box::new(Bytewise::new(content, outgoing, session.token()));
+        let _ = taker.send(TakenUp { stream, datagrams });
+    }
+}
+
+/// Sends an answer; when its body fails, the stream is reset and not ended.
+async fn answer(mut outgoing: Outgoing, response: Response<Body>, is_head: bool) {
+    let (parts, mut body) = response.into_parts();
+    if outgoing.fields(&head::answer(parts.status, &parts.headers)).await.is_err() {
+        return;
+    }
+    if is_head || body.is_end_stream() {
+        return outgoing.finish();
+    }
+    let mut trailers: Option<HeaderMap> = None;
+    let mut next = body.frame().await;
+    loop {
+        let data = match next {
+            None => break,
+            // The upstream broke off or access ended.
+            Some(Err(_)) => return outgoing.reset(code::REQUEST_CANCELLED),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    break;
+                }
+            },
+        };
+        next = match send(&mut outgoing, data, &mut body).await {
+            Some(next) => next,
+            None => return,
+        };
+    }
+    if let Some(trailers) = trailers
+        && outgoing.fields(&head::answer_trailers(&trailers)).await.is_err()
+    {
+        return;
+    }
+    outgoing.finish();
+}
+
+/// Sends content and asks the body on while the client takes its time, so that a cut is seen at
+/// once. `None` when the client is gone.
+async fn send(
+    outgoing: &mut Outgoing,
+    data: Bytes,
+    body: &mut Body,
+) -> Option<Option<Result<BodyFrame<Bytes>, BodyError>>> {
+    if data.is_empty() {
+        return Some(body.frame().await);
+    }
+    let sending = std::pin::pin!(outgoing.content(data));
+    let asking = std::pin::pin!(body.frame());
+    match select(sending, asking).await {
+        Either::Left((Ok(()), asking)) => Some(asking.await),
+        Either::Left((Err(_), _)) => None,
+        Either::Right((Some(Err(error)), _)) => Some(Some(Err(error))),
+        Either::Right((next, sending)) => sending.await.ok().map(|()| next),
+    }
+}
+
+/// A request that can't be read: too much is answered in words, everything else is an error of the
+/// stream or the connection.
+async fn refuse(session: &Session, mut outgoing: Outgoing, mut incoming: Incoming, error: &StreamError) {
+    let status = match error {
+        StreamError::Fields(QpackError::TooLarge) | StreamError::Head(HeadError::TooMany) => {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        }
+        StreamError::Head(HeadError::Protocol) => StatusCode::NOT_IMPLEMENTED,
+        error => {
+            incoming.stop(error.code().0);
+            return end(session, outgoing, error);
+        }
+    };
+    if outgoing.fields(&head::answer(status, &HeaderMap::new())).await.is_ok() {
+        outgoing.finish();
+    }
+    incoming.stop(code::NO_ERROR);
+}
+
+fn end(session: &Session, mut outgoing: Outgoing, error: &StreamError) {
+    let (code, ends) = error.code();
+    tracing::debug!(%error, "a stream can't be read");
+    if ends == Ends::Connection {
+        session.close(code, error);
+    }
+    outgoing.reset(code);
+}
