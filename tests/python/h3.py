@@ -19,16 +19,21 @@ import json
 import sys
 
 from aioquic.asyncio import QuicConnectionProtocol, connect
-from aioquic.h3.connection import H3Connection
+from aioquic.h3.connection import H3Connection, Setting
 from aioquic.h3.events import DataReceived, DatagramReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamReset
 
 
+class Http(H3Connection):
+    def _get_local_settings(self):
+        return {**super()._get_local_settings(), Setting.H3_DATAGRAM: 1}
+
+
 class Client(QuicConnectionProtocol):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.http = H3Connection(self._quic)
+        self.http = Http(self._quic)
         self.streams = {}
         self.closed = None
 

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use quinn::{RecvStream, SendDatagramError, SendStream, VarInt};
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use vouchsafe_runtime::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES};
@@ -33,8 +32,8 @@ pub(super) struct Session {
     quic: quinn::Connection,
     /// Where datagrams go, by the number of their stream divided by four (RFC 9297 §2.1).
     takers: Arc<Mutex<HashMap<u64, mpsc::Sender<Bytes>>>>,
-    /// Whether the client said that it takes datagrams.
-    takes_datagrams: AtomicBool,
+    /// Whether the client takes datagrams, once its settings have said so.
+    takes_datagrams: watch::Sender<Option<bool>>,
     /// Requests, and what was taken up by them.
     open: TaskTracker,
 }
@@ -59,9 +58,13 @@ impl Session {
         self.quic.close(VarInt::from_u32(code), &[]);
     }
 
-    /// The datagrams of a stream; `None` when the client doesn't take any.
-    pub(super) fn datagrams(self: &Arc<Self>, number: u64) -> Option<Datagrams> {
-        if !self.takes_datagrams.load(Ordering::Acquire) || self.quic.max_datagram_size().is_none() {
+    /// The datagrams of a stream; `None` when the client doesn't take any. Its settings may come later
+    /// than its first request, and are waited for (RFC 9297 §2.1.1).
+    pub(super) async fn datagrams(&self, number: u64) -> Option<Datagrams> {
+        let mut takes = self.takes_datagrams.subscribe();
+        let takes = tokio::time::timeout(HEADER_TIMEOUT, takes.wait_for(Option::is_some)).await;
+        let takes = matches!(takes, Ok(Ok(takes)) if *takes == Some(true));
+        if !takes || self.quic.max_datagram_size().is_none() {
             return None;
         }
         let quarter = number / 4;
@@ -102,7 +105,7 @@ pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connecti
         connection,
         quic: quic.clone(),
         takers: Arc::default(),
-        takes_datagrams: AtomicBool::new(false),
+        takes_datagrams: watch::Sender::new(None),
         open: TaskTracker::new(),
     });
     let Some(mut control) = open_control(&quic).await else { return };
@@ -188,7 +191,7 @@ async fn read_unidirectional(session: Arc<Session>, mut recv: RecvStream) {
         stream::QPACK_ENCODER => {
             // There is no table to fill. A capacity of zero may be said, and nothing else.
             let mut byte = [0; 1];
-            while let Ok(1) = recv.read_exact(&mut byte).await.map(|()| 1) {
+            while recv.read_exact(&mut byte).await.is_ok() {
                 if byte != [0x20] {
                     return session.close(code::QPACK_ENCODER_STREAM_ERROR, &"there is no dynamic table");
                 }
@@ -224,7 +227,7 @@ async fn read_control(session: &Session, mut control: Incoming) -> StreamError {
                     return StreamError::Incomplete;
                 };
                 let takes = settings.contains(&(setting::H3_DATAGRAM, 1));
-                session.takes_datagrams.store(takes, Ordering::Release);
+                session.takes_datagrams.send_replace(Some(takes));
             }
             Ok(Some(_)) if !has_settings => {
                 session.close(code::MISSING_SETTINGS, &"no settings came first");

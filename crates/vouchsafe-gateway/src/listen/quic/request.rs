@@ -83,7 +83,7 @@ async fn connect(session: Arc<Session>, number: u64, mut outgoing: Outgoing, con
     let with_datagrams = request.extensions().get::<hyper::ext::Protocol>().is_some();
     request.extensions_mut().insert(offer);
     // Datagrams that come before the answer wait, a few of them.
-    let datagrams = if with_datagrams { session.datagrams(number) } else { None };
+    let datagrams = if with_datagrams { session.datagrams(number).await } else { None };
     let answering = route::handle(Arc::clone(session.shared()), Arc::clone(session.connection()), request);
     let unwanted = outgoing.unwanted();
     let response = tokio::select! {
