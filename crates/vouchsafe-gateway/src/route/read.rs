@@ -120,6 +120,16 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
     }
     let form = Form::wanted(request.method(), headers);
     let site = shared.names.site(&authority.host).ok_or(Unreadable::Misdirected)?;
+    if purpose == Purpose::Udp {
+        // The target stands in the path (RFC 9298 §3), on the tunnel host only.
+        let observed = observed(connection, request, &authority, None);
+        let own = authority.host == connection.host && shared.names.is_our_port(&authority);
+        return if own && site == Site::Own(OwnHost::Gateway) && connection.via == Via::Network {
+            Ok(Asked { authority, site, form: Form::Proxy, observed })
+        } else {
+            Err(ambiguous("CONNECT-UDP is served on the gateway's own host only"))
+        };
+    }
     let proxied = connection.site == Site::Own(OwnHost::Gateway)
         && connection.via == Via::Network
         && matches!(site, Site::App(_) | Site::Nothing(_));
@@ -131,15 +141,6 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
     }
     if authority.host != connection.host || !shared.names.is_our_port(&authority) {
         return Err(Unreadable::Misdirected);
-    }
-    if purpose == Purpose::Udp {
-        // The target stands in the path (RFC 9298 §3), on the tunnel host only.
-        let observed = observed(connection, request, &authority, None);
-        return if site == Site::Own(OwnHost::Gateway) && connection.via == Via::Network {
-            Ok(Asked { authority, site, form: Form::Proxy, observed })
-        } else {
-            Err(ambiguous("CONNECT-UDP is served on the gateway's own host only"))
-        };
     }
     let label = match &site {
         Site::Own(OwnHost::Console | OwnHost::Api) => Some("console"),
