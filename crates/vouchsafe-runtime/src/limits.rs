@@ -20,10 +20,6 @@ pub const MAX_H3_STREAMS: u32 = 128;
 pub const MAX_H3_DATAGRAM_BYTES: usize = 256 * 1024;
 /// QUIC connections that have begun and were not looked at yet; more are refused.
 pub const MAX_QUIC_HANDSHAKES: usize = 1_024;
-/// Open QUIC connections of one listener past which a new client must show first that its address
-/// is its own (Retry, RFC 9000 §8.1.2). Less than [`MAX_CONNECTIONS_PER_SOURCE`], so that nobody can
-/// fill the share of an address that is not his.
-pub const QUIC_RETRY_ABOVE: usize = 1_000;
 /// Longest silence of a QUIC connection, milliseconds.
 pub const QUIC_IDLE_TIMEOUT: u32 = 120_000;
 /// Connections from all clients together.

@@ -19,7 +19,7 @@ use quinn::crypto::rustls::HandshakeData;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use vouchsafe_runtime::limits::{
-    HANDSHAKE_TIMEOUT, MAX_H3_DATAGRAM_BYTES, MAX_H3_STREAMS, MAX_QUIC_HANDSHAKES, QUIC_IDLE_TIMEOUT, QUIC_RETRY_ABOVE,
+    HANDSHAKE_TIMEOUT, MAX_H3_DATAGRAM_BYTES, MAX_H3_STREAMS, MAX_QUIC_HANDSHAKES, QUIC_IDLE_TIMEOUT,
 };
 use vouchsafe_runtime::tls::Negotiated;
 use vouchsafe_wire::http3::code;
@@ -51,7 +51,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, socket: std::net::UdpSocket) {
             () = shared.tasks.draining() => break,
         };
         let Some(incoming) = incoming else { break };
-        admit(&shared, &endpoint, incoming);
+        admit(&shared, incoming);
     }
     // New clients are turned away from here on; what is open ends in order.
     endpoint.set_server_config(None);
@@ -85,11 +85,12 @@ fn transport() -> TransportConfig {
     transport
 }
 
-fn admit(shared: &Arc<Shared>, endpoint: &Endpoint, incoming: Incoming) {
+fn admit(shared: &Arc<Shared>, incoming: Incoming) {
     let ip = incoming.remote_address().ip().to_canonical();
-    // Past this many, a client first shows that it is where it says it is (RFC 9000 §8.1.2). An
-    // address that was not shown to be the client's must not fill the census of its owner either.
-    if !incoming.remote_address_validated() && endpoint.open_connections() >= QUIC_RETRY_ABOVE {
+    // A client first shows that it is where it says it is (RFC 9000 §8.1.2). So a forger gets less
+    // than he sends, where the library alone would send a packet more than three times as much, and
+    // nobody fills another's share of the census.
+    if !incoming.remote_address_validated() {
         if let Err(error) = incoming.retry() {
             error.into_incoming().ignore();
         }
@@ -123,8 +124,17 @@ fn admit(shared: &Arc<Shared>, endpoint: &Endpoint, incoming: Incoming) {
                 return quic.close(VarInt::from_u32(code::GENERAL_PROTOCOL_ERROR), &[]);
             }
         };
-        let connection =
-            Arc::new(Connection { ip, host, site, device, via: Via::Network, place, tls: Negotiated::in_quic() });
+        let connection = Arc::new(Connection {
+            ip,
+            host,
+            site,
+            device,
+            via: Via::Network,
+            place,
+            tls: Negotiated::in_quic(),
+            // Of HTTP/1.1 alone.
+            framing: Arc::default(),
+        });
         connection::serve(serving, quic, connection).await;
     });
 }

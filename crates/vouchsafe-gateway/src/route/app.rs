@@ -70,7 +70,7 @@ pub(super) async fn serve(
     let rules = match &site {
         Site::App(name) => engine.resource(name).map_or(PathRules::STRICT, |resource| match &resource.spec {
             ResourceSpec::Http(http) => http.paths,
-            ResourceSpec::Tcp(_) | ResourceSpec::Console => PathRules::STRICT,
+            ResourceSpec::Tcp(_) | ResourceSpec::Udp(_) | ResourceSpec::Console => PathRules::STRICT,
         }),
         Site::Nothing(_) | Site::Own(_) => PathRules::STRICT,
     };

@@ -338,5 +338,8 @@ async fn a263_nothing_is_amplified_for_an_address_that_is_not_proven() {
     let counted: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}", ran.err));
     let count = |name: &str| counted[name].as_u64().expect("a number");
     assert!(count("sent") >= 1200 && count("received") > 0, "{counted}");
-    assert!(count("received") <= 3 * count("sent"), "RFC 9000 §8.1: {counted}");
+    assert!(
+        count("received") < count("sent"),
+        "less than he sends, and not three times as much (RFC 9000 §8.1): {counted}"
+    );
 }
