@@ -339,7 +339,7 @@ mod tests {
         ) {
             let parts: Vec<_> = parts.into_iter().filter(|(kind, _)| !matches!(kind, 2 | 6 | 8 | 9)).collect();
             let stream: Vec<u8> = parts.iter().flat_map(|(kind, content)| framed(*kind, content)).collect();
-            prop_assert_eq!(read(&stream, piece), read(&stream, usize::MAX));
+            prop_assert_eq!(read(&stream, piece), read(&stream, 1 << 20));
         }
 
         #[test]
