@@ -97,7 +97,9 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
     let target = request.uri();
     let purpose = purpose(request);
     let well_formed = match purpose {
-        Purpose::Other => return Err(ambiguous("a stream may be taken for a WebSocket or for UDP, and for nothing else")),
+        Purpose::Other => {
+            return Err(ambiguous("a stream may be taken for a WebSocket or for UDP, and for nothing else"));
+        }
         Purpose::Tunnel => target.authority().is_some() && target.path_and_query().is_none(),
         Purpose::WebSocket => target.path_and_query().is_some() && target.scheme_str() == Some("https"),
         Purpose::Exchange | Purpose::Udp => {

@@ -94,7 +94,6 @@ pub(super) fn request(fields: Vec<Field>) -> Result<Request<()>, HeadError> {
     if let Some(protocol) = protocol {
         let known = match protocol.as_slice() {
             b"connect-udp" => Protocol::from_static("connect-udp"),
-            b"websocket" => Protocol::from_static("websocket"),
             _ => return Err(HeadError::Protocol),
         };
         request.extensions_mut().insert(known);
