@@ -42,7 +42,7 @@ pub(crate) fn join(
                 Ok(why) => why.to_owned(),
                 Err(error) => format!("broke off: {error}"),
             }),
-            () = flow.cut().cancelled() => {}
+            _ = flow.cut().cancelled() => {}
         }
         drop(place);
     });

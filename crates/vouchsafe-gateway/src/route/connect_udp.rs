@@ -72,7 +72,7 @@ pub(super) async fn serve(
     };
     let opened = tokio::select! {
         opened = dial::connect_udp(permitted.permit(), &shared.own_ports) => opened.map_err(ForwardError::from),
-        () = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
+        _ = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
     };
     let upstream = match opened {
         Ok(upstream) => upstream,
