@@ -65,7 +65,8 @@ pub enum Ambiguity {
     /// A character whose lower case is not the same to everybody, where case is folded.
     #[error("path has a character whose case is not plain")]
     Case,
-    /// The query has a control character, white space, non-ASCII or a fragment, or is too long.
+    /// The query has a control character, white space, non-ASCII, `"`, `<`, `>` or a fragment, or is
+    /// too long.
     #[error("query is not acceptable")]
     Query,
 }
@@ -326,7 +327,7 @@ fn other_readings(path: &str) -> Vec<String> {
 }
 
 fn check_query(query: &str) -> Result<String, Ambiguity> {
-    let plain = |byte: u8| (0x21..=0x7e).contains(&byte) && byte != b'#';
+    let plain = |byte: u8| (0x21..=0x7e).contains(&byte) && !matches!(byte, b'#' | b'"' | b'<' | b'>');
     if query.len() <= MAX_QUERY_BYTES && query.bytes().all(plain) {
         Ok(query.to_owned())
     } else {
@@ -386,6 +387,8 @@ mod tests {
             "/public/%20../x",
             "/...",
             "/a?b#c",
+            "/a?b\"c",
+            "/a?<b>",
             "/a?b c",
             "/a?\u{e9}",
             "https://app/admin",
