@@ -86,8 +86,12 @@ fn told(reason: Reason) -> &'static str {
 
 /// Answers a denial.
 pub(crate) fn denial(decided: &Decided, form: Form, detail: Option<&str>) -> Response<Body> {
+    denial_as(decided, status(decided.decision.reason, form), form, detail)
+}
+
+/// Answers a denial with a status of its own, where one says more than the usual one.
+pub(crate) fn denial_as(decided: &Decided, status: StatusCode, form: Form, detail: Option<&str>) -> Response<Body> {
     let reason = decided.decision.reason;
-    let status = status(reason, form);
     let mut response = match form {
         Form::Page => {
             let mut response = Response::new(full(page(decided, status, detail).into_string()));
@@ -142,7 +146,7 @@ fn problem(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Probl
 fn page(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Markup {
     let decision = &decided.decision;
     let heading = match status {
-        StatusCode::BAD_REQUEST => "This request can't be accepted",
+        StatusCode::BAD_REQUEST | StatusCode::MISDIRECTED_REQUEST => "This request can't be accepted",
         StatusCode::BAD_GATEWAY => "The resource doesn't answer",
         StatusCode::SERVICE_UNAVAILABLE => "Access can't be decided right now",
         StatusCode::UNAUTHORIZED => "Please sign in",

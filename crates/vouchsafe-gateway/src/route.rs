@@ -17,7 +17,7 @@ mod read;
 
 use std::sync::Arc;
 
-use http::header::{ALT_SVC, CONNECTION, PROXY_AUTHORIZATION, UPGRADE};
+use http::header::{ALT_SVC, CONNECTION, PROXY_AUTHORIZATION, STRICT_TRANSPORT_SECURITY, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Limited;
 use vouchsafe_model::decision::Reason;
@@ -28,7 +28,6 @@ use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::framing::Fault;
 
 use crate::answer::{self, Form};
-use crate::decide::Observed;
 use crate::forward::body::Outward;
 use crate::gateway::Shared;
 use crate::names::Site;
@@ -61,21 +60,31 @@ pub(crate) async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, req
         // requests.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    let opens_bytes = matches!(purpose, Purpose::Tunnel | Purpose::Udp) || status == StatusCode::SWITCHING_PROTOCOLS;
+    if !opens_bytes {
+        // Also on what we answer ourselves: the first page that a browser sees of a host is a
+        // redirect to the sign-in (A147).
+        let year = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert(year);
+    }
     response
 }
 
 async fn respond(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
     match read::read(&shared, &connection, &request) {
-        Err(Unreadable::Misdirected) => {
-            answer::plain(StatusCode::MISDIRECTED_REQUEST, "This connection is for another host name; open a new one.")
-        }
-        Err(Unreadable::Ambiguous(why)) => {
+        Err(unreadable) => {
             let protocol = read::protocol(&request);
-            let observed =
-                Observed { ip: Some(connection.ip), protocol, tls: Some(connection.tls), ..Observed::default() };
+            let observed = read::unread(&connection, protocol);
             let form = Form::wanted(request.method(), request.headers());
             let case = Case { shared: &shared, connection: &connection, observed, form };
-            case.refuse(Reason::Ambiguous, Some(&why)).await
+            let (status, why) = match unreadable {
+                Unreadable::Ambiguous(why) => (StatusCode::BAD_REQUEST, why),
+                Unreadable::Misdirected => {
+                    let why = "This connection is for another host name; open a new one.";
+                    (StatusCode::MISDIRECTED_REQUEST, why.to_owned())
+                }
+            };
+            case.refuse_as(status, Reason::Ambiguous, &why).await
         }
         Ok(asked) => dispatch(&shared, &connection, asked, request).await,
     }
@@ -84,12 +93,13 @@ async fn respond(shared: Arc<Shared>, connection: Arc<Connection>, request: Requ
 /// Refuses a request of HTTP/1.1 whose framing is in doubt, so that nothing of it is known. It is the
 /// last on its connection.
 pub(crate) async fn refuse_unframed(shared: &Arc<Shared>, connection: &Connection, fault: Fault) -> Response<Body> {
-    let observed = Observed { ip: Some(connection.ip), protocol: "http/1.1", ..Observed::default() };
+    let observed = read::unread(connection, "http/1.1");
     let case = Case { shared, connection, observed, form: Form::Problem };
-    let mut response = case.refuse(Reason::Ambiguous, Some(&format!("{fault}."))).await;
-    if matches!(fault, Fault::TooLong | Fault::TooManyFields) && response.status() == StatusCode::BAD_REQUEST {
-        *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    }
+    let status = match fault {
+        Fault::TooLong | Fault::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let mut response = case.refuse_as(status, Reason::Ambiguous, &format!("{fault}.")).await;
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

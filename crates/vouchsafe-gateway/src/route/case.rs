@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Response;
+use http::{Response, StatusCode};
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::id::{DecisionId, FlowId};
 use vouchsafe_policy::Permit;
@@ -78,28 +78,42 @@ impl Case<'_> {
         self.deny(&Decided::denied(reason, &self.shared.current.engine()), None, detail).await
     }
 
+    /// Denies without a subject, with a status of its own.
+    pub(super) async fn refuse_as(&self, status: StatusCode, reason: Reason, detail: &str) -> Response<Body> {
+        let decided = Decided::denied(reason, &self.shared.current.engine());
+        match self.recorded(&decided, None).await {
+            Ok(()) => answer::denial_as(&decided, status, self.form, Some(detail)),
+            Err(unrecorded) => unrecorded,
+        }
+    }
+
     /// Records a denial, then tells the client.
     pub(super) async fn deny(&self, decided: &Decided, asker: Option<&Asker>, detail: Option<&str>) -> Response<Body> {
         self.deny_subject(decided, asker.map(|asker| &*asker.ready.who), detail).await
     }
 
     async fn deny_subject(&self, decided: &Decided, who: Option<&Who>, detail: Option<&str>) -> Response<Body> {
+        match self.recorded(decided, who).await {
+            Ok(()) => answer::denial(decided, self.form, detail),
+            Err(unrecorded) => unrecorded,
+        }
+    }
+
+    /// Records a denial, or counts it where strangers are denied in masses.
+    async fn recorded(&self, decided: &Decided, who: Option<&Who>) -> Result<(), Response<Body>> {
         if who.is_none()
             && self.observed.device.is_none()
             && let Some(ip) = self.observed.ip
             && self.shared.strangers.denied(ip, decided.decision.reason, Instant::now()) == Stranger::Counted
         {
-            return answer::denial(decided, self.form, detail);
+            return Ok(());
         }
         let recorder = &self.shared.recorder;
         let recorded = match decide::record(recorder.source(), decided, &self.observed, who, None) {
             Ok(draft) => recorder.keep(draft, Until::Written).await,
             Err(error) => Err(error),
         };
-        match recorded {
-            Ok(()) => answer::denial(decided, self.form, detail),
-            Err(_) => self.unrecorded(),
-        }
+        recorded.map_err(|_| self.unrecorded())
     }
 
     fn unrecorded(&self) -> Response<Body> {

@@ -239,6 +239,17 @@ pub(super) fn protocol<B>(request: &Request<B>) -> &'static str {
     }
 }
 
+/// What is known of a request that can't be read: its connection.
+pub(super) fn unread(connection: &Connection, protocol: &'static str) -> Observed {
+    Observed {
+        ip: Some(connection.ip),
+        protocol,
+        tls: Some(connection.tls),
+        device: connection.device().map(|device| device.id.to_string()),
+        ..Observed::default()
+    }
+}
+
 fn observed<B>(
     connection: &Connection,
     request: &Request<B>,

@@ -3,8 +3,11 @@
 //! it can be, over a device's connection to the gateway with its token.
 
 mod authority;
+mod credentials;
 mod framing;
+mod guard;
 mod identity;
+mod pages;
 mod paths;
 pub(crate) mod probe;
 mod strict;
@@ -39,8 +42,8 @@ struct Lab {
     laptop: TestDevice,
     cookie: String,
     victim: String,
-    /// Keeps the people's browsers.
-    _people: [Person; 2],
+    /// Alice and bob.
+    people: [Person; 2],
 }
 
 /// How a request travels.
@@ -66,7 +69,7 @@ impl Lab {
         let laptop = world.device(&alice, "laptop").await;
         let (cookie, victim) =
             (world.cookie(&alice, "app-a", "/public/").await, world.cookie(&bob, "app-a", "/public/").await);
-        let lab = Self { world, app, other, laptop, cookie, victim, _people: [alice, bob] };
+        let lab = Self { world, app, other, laptop, cookie, victim, people: [alice, bob] };
         // Every way works, so that no refusal below has another cause than its sample.
         for way in WAYS {
             let answer = lab.send(way, "GET", "/public/control", &[]).await;
@@ -115,6 +118,14 @@ impl Lab {
         match way {
             Way::H1Proxied => h1(&self.world, "gw", Some(&self.laptop), bytes).await,
             _ => h1(&self.world, "app-a", None, bytes).await,
+        }
+    }
+
+    /// The same, for samples behind which the server closes: everything until it does.
+    async fn bytes_to_end(&self, way: Way, bytes: &[u8]) -> Answer {
+        match way {
+            Way::H1Proxied => probe::h1_to_end(&self.world, "gw", Some(&self.laptop), bytes).await,
+            _ => probe::h1_to_end(&self.world, "app-a", None, bytes).await,
         }
     }
 

@@ -204,10 +204,15 @@ impl Corpus {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test's own knob, which changes nothing but how long it takes")]
+fn how_many() -> usize {
+    std::env::var("VOUCHSAFE_DIFFERENTIAL").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a017_to_a027_real_servers_see_the_path_that_was_decided_on() {
     let dir = tempfile::tempdir().expect("directory");
-    let count: usize = std::env::var("VOUCHSAFE_DIFFERENTIAL").ok().and_then(|text| text.parse().ok()).unwrap_or(400);
+    let count = how_many();
     let mut judges = Vec::new();
     for name in ["nginx", "apache", "node", "gunicorn"] {
         judges.push(Judge::start(name, dir.path()).await);

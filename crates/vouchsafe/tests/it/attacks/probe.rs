@@ -75,11 +75,23 @@ pub async fn h1(world: &World, sni: &str, device: Option<&TestDevice>, bytes: &[
     read_h1(&mut stream).await
 }
 
+/// Sends exact bytes and gives what comes back until the server closes, for as long as that takes.
+pub async fn h1_to_end(world: &World, sni: &str, device: Option<&TestDevice>, bytes: &[u8]) -> Answer {
+    let mut stream = connect(world, sni, config(world, device, &[b"http/1.1"])).await.expect("handshake");
+    let _ = stream.write_all(bytes).await;
+    read_h1_with(&mut stream, crate::world::PATIENCE).await
+}
+
 pub async fn read_h1(stream: &mut TlsStream<TcpStream>) -> Answer {
+    read_h1_with(stream, MORE).await
+}
+
+/// Reads until the server closes, or says nothing more for that long.
+async fn read_h1_with(stream: &mut TlsStream<TcpStream>, more: Duration) -> Answer {
     let mut all = Vec::new();
     let mut closed = false;
     loop {
-        let patience = if final_answers(&all).is_empty() { ANSWER } else { MORE };
+        let patience = if final_answers(&all).is_empty() { ANSWER } else { more };
         let mut buffer = [0; 16 * 1024];
         match tokio::time::timeout(patience, stream.read(&mut buffer)).await {
             Err(_) => break,
