@@ -179,7 +179,10 @@ pub fn audit_record(bytes: &[u8]) {
     if let Ok(record) = Record::from_canonical(bytes) {
         assert_eq!(record.to_canonical().expect("canonical"), bytes);
     }
-    if let Ok(record) = serde_json::from_slice::<Record>(bytes) {
+    // A record of another version of the format is written, but only this one is read back.
+    if let Ok(record) = serde_json::from_slice::<Record>(bytes)
+        && record.v == Record::new(record.kind, 0).v
+    {
         let canonical = record.to_canonical().expect("fits");
         let again = Record::from_canonical(&canonical).expect("reads back");
         assert_eq!(again.to_canonical().expect("canonical"), canonical);
