@@ -13,25 +13,32 @@
 mod certificate;
 mod csr;
 mod key;
+mod leaves;
 mod master;
+mod public;
 mod signing;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use rcgen::Issuer;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
-use vouchsafe_model::id::{DeviceId, GatewayId};
+use tokio::sync::watch;
+use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::clock;
-use vouchsafe_runtime::link::GatewayIdentity;
+use vouchsafe_runtime::link::{GatewayCertificates, GatewayIdentity};
 use vouchsafe_wire::audit::{Kind, Record};
 use vouchsafe_wire::device::DEVICE_CERT_LIFE_SECONDS;
 use vouchsafe_wire::token::AccessClaims;
 use zeroize::Zeroizing;
 
-use self::certificate::{INTERMEDIATE_LIFE, ROOT_LIFE, ReadBack, Role, SERVER_LIFE, Validity};
+use self::certificate::{INTERMEDIATE_LIFE, ROOT_LIFE, ReadBack, Role, Validity};
 pub(crate) use self::csr::{CsrError, ProvenKey};
 use self::key::{Key, pkcs8_pem};
 use self::master::MasterKey;
+pub(crate) use self::public::{CertificateRequest, Life};
 use self::signing::{PublicKey, TokenSigner};
 use crate::context::Settings;
 use crate::directory::Actor;
@@ -79,6 +86,14 @@ pub enum CaError {
         /// The domain as asked for.
         domain: BaseDomain,
     },
+    /// A public authority issued something else than it was asked for.
+    #[error("what the public authority issued for `{host}` {why}")]
+    Issued {
+        /// The name.
+        host: String,
+        /// What is wrong.
+        why: &'static str,
+    },
     /// A certificate could not be issued.
     #[error("a certificate could not be issued")]
     Issue(#[from] rcgen::Error),
@@ -97,6 +112,9 @@ pub(crate) struct Ca {
     tokens: TokenSigner,
     published: Vec<PublicKey>,
     identity: GatewayIdentity,
+    certificates: watch::Sender<Arc<GatewayCertificates>>,
+    /// When the first of them wants to be renewed, unix seconds.
+    renew_at: AtomicU64,
 }
 
 /// A device certificate that was just issued.
@@ -125,11 +143,8 @@ impl Ca {
         };
         let mut workshop = Workshop { domain: &settings.domain, master, stored, write, now };
         let root = workshop.root().await?;
-        let gateways = workshop.intermediate(Role::Gateways, &root).await?;
         let devices = workshop.intermediate(Role::Devices, &root).await?;
-        let server_names = workshop.intermediate(Role::ServerNames, &root).await?;
-        let server = workshop.server(&server_names).await?;
-        let (gateway_id, gateway) = workshop.gateway(&gateways).await?;
+        let leaves = workshop.leaves(&root).await?;
         let tokens = workshop.signing_key(TOKENS).await?;
         let assertions = workshop.signing_key(ASSERTIONS).await?;
         workshop.write.commit().await?;
@@ -137,16 +152,11 @@ impl Ca {
         let token_public = PublicKey::of(&tokens.key);
         let assertion_public = PublicKey::of(&assertions.key);
         let identity = GatewayIdentity {
-            id: gateway_id,
+            id: leaves.gateway,
             domain: settings.domain.clone(),
             issuer: settings.issuer(),
             // The devices' own issuer is the anchor, so no other certificate of ours passes for a device.
             device_roots_pem: devices.pem.clone(),
-            // The root goes along: a new device knows nothing but its fingerprint.
-            server_chain_pem: format!("{}{}{}", server.pem, server_names.pem, root.pem),
-            server_key_pem: pkcs8_pem(&server.pkcs8),
-            client_chain_pem: format!("{}{}", gateway.pem, gateways.pem),
-            client_key_pem: pkcs8_pem(&gateway.pkcs8),
             assertion_key_pem: pkcs8_pem(&assertions.pkcs8),
             assertion_kid: assertion_public.kid.clone(),
             token_keys: vec![(token_public.kid.clone(), token_public.point.clone())],
@@ -160,6 +170,8 @@ impl Ca {
             tokens: TokenSigner::new(&tokens.pkcs8, token_public.kid.clone()),
             published: vec![token_public, assertion_public],
             identity,
+            renew_at: AtomicU64::new(leaves.renew_at),
+            certificates: watch::Sender::new(Arc::new(leaves.into_shown())),
         })
     }
 
@@ -293,38 +305,6 @@ impl Workshop<'_> {
         let pem = certificate::intermediate(role, &key, self.domain, &issuer, validity)?.pem();
         let read = self.keep(name, &pkcs8, &pem).await?;
         Ok(Certified { key, pkcs8, pem, read })
-    }
-
-    async fn server(&mut self, authority: &Certified) -> Result<Certified, CaError> {
-        if let Some(found) = self.certified(SERVER, &authority.read)?
-            && found.read.is_fresh(self.now)
-            && found.read.names(self.domain)
-        {
-            return Ok(found);
-        }
-        let (key, pkcs8) = generate(SERVER)?;
-        let issuer = issuer_of(authority)?;
-        let pem = certificate::server(&key, self.domain, &issuer, Validity::from_now(self.now, SERVER_LIFE))?.pem();
-        let read = self.keep(SERVER, &pkcs8, &pem).await?;
-        Ok(Certified { key, pkcs8, pem, read })
-    }
-
-    async fn gateway(&mut self, authority: &Certified) -> Result<(GatewayId, Certified), CaError> {
-        let known =
-            self.stored.iter().find_map(|stored| stored.name.strip_prefix(GATEWAY_PREFIX)?.parse::<GatewayId>().ok());
-        let id = known.unwrap_or_else(|| GatewayId::from_random(clock::random()));
-        let name = format!("{GATEWAY_PREFIX}{id}");
-        if let Some(found) = self.certified(&name, &authority.read)?
-            && found.read.is_fresh(self.now)
-        {
-            return Ok((id, found));
-        }
-        let (key, pkcs8) = generate(&name)?;
-        let issuer = issuer_of(authority)?;
-        let validity = Validity::from_now(self.now, SERVER_LIFE);
-        let pem = certificate::gateway(id, &key, self.domain, &issuer, validity)?.pem();
-        let read = self.keep(&name, &pkcs8, &pem).await?;
-        Ok((id, Certified { key, pkcs8, pem, read }))
     }
 
     async fn signing_key(&mut self, name: &str) -> Result<Pair, CaError> {

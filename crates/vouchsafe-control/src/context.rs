@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_wire::api::CertificateState;
 
 use crate::ca::Ca;
 use crate::store::Store;
@@ -42,6 +44,8 @@ pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) ca: Arc<Ca>,
     pub(crate) tasks: TaskGroup,
+    /// How the certificates of a public authority stand.
+    pub(crate) certificates: Arc<RwLock<Vec<CertificateState>>>,
 }
 
 #[cfg(test)]
@@ -52,6 +56,12 @@ impl Context {
             Settings { dir: dir.to_owned(), domain: BaseDomain::parse("vouchsafe.localhost").unwrap(), port: 8443 };
         let (store, _) = Store::open(&dir.join("vouchsafe.db")).await.unwrap();
         let ca = Ca::open(&store, &settings).await.unwrap();
-        Self { settings: Arc::new(settings), store, ca: Arc::new(ca), tasks: TaskGroup::new() }
+        Self {
+            settings: Arc::new(settings),
+            store,
+            ca: Arc::new(ca),
+            tasks: TaskGroup::new(),
+            certificates: Arc::default(),
+        }
     }
 }

@@ -17,6 +17,7 @@ use vouchsafe_wire::api::Invited;
 use self::directory_lock::StateDirectory;
 pub use self::directory_lock::StateDirectoryError;
 use self::service::Service;
+use crate::acme::{self, AcmeError, AcmeOptions};
 use crate::admin_socket::{self, AdminSocketError};
 use crate::ca::{Ca, CaError};
 use crate::context::{Context, Settings};
@@ -37,6 +38,8 @@ pub struct OpenOptions {
     pub domain: BaseDomain,
     /// Port under which clients reach the gateway; it may change from start to start.
     pub port: u16,
+    /// Public authority that issues certificates for the names of browsers.
+    pub acme: Option<AcmeOptions>,
 }
 
 /// Failure to open a controller.
@@ -70,6 +73,9 @@ pub enum OpenError {
         /// Cause in words.
         why: String,
     },
+    /// The public authority can't be asked.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
     /// The admin socket could not be opened.
     #[error(transparent)]
     AdminSocket(#[from] AdminSocketError),
@@ -95,6 +101,7 @@ pub struct Controller {
     service: Arc<Service>,
     first_invite: Option<Invited>,
     owner: u32,
+    acme: Option<acme::Keeper>,
 }
 
 impl Controller {
@@ -104,7 +111,7 @@ impl Controller {
     /// # Errors
     /// [`OpenError`]: the directory is in use, not ours, of another domain, or damaged.
     pub async fn open(options: OpenOptions, tasks: TaskGroup) -> Result<Self, OpenError> {
-        let OpenOptions { dir, domain, port } = options;
+        let OpenOptions { dir, domain, port, acme } = options;
         let directory = StateDirectory::lock(&dir)?;
         let owner = directory.owner();
         let database = directory.private_file(DATABASE)?;
@@ -113,13 +120,18 @@ impl Controller {
         store.hold(directory);
         start::remember_domain(&store, &settings).await?;
         let ca = Ca::open(&store, &settings).await?;
-        let context = Context { settings: Arc::new(settings), store, ca: Arc::new(ca), tasks };
+        let certificates = Arc::default();
+        let context = Context { settings: Arc::new(settings), store, ca: Arc::new(ca), tasks, certificates };
         let first_invite = start::first_start(&context).await?;
         let link = Link::start(context.clone(), snapshots).await?;
         start::record_start(&context).await?;
         upkeep::start(&context);
+        let acme = match acme {
+            Some(options) => Some(acme::prepare(&context, options, link.snapshots()).await?),
+            None => None,
+        };
         let service = Service::new(&context)?;
-        Ok(Self { context, link: Arc::new(link), service: Arc::new(service), first_invite, owner })
+        Ok(Self { context, link: Arc::new(link), service: Arc::new(service), first_invite, owner, acme })
     }
 
     #[cfg(test)]
@@ -156,6 +168,14 @@ impl Controller {
     #[must_use]
     pub fn first_invite(&self) -> Option<&Invited> {
         self.first_invite.as_ref()
+    }
+
+    /// Begins to order certificates of the public authority, if there is one. To be called when the
+    /// gateway serves: the authority looks at our names at once.
+    pub fn order_certificates(&mut self) {
+        if let Some(keeper) = self.acme.take() {
+            self.context.tasks.spawn_vital("acme", keeper.run());
+        }
     }
 
     /// Offers the API to the owner of the machine, on `<dir>/admin.sock`, until the drain.

@@ -5,6 +5,7 @@
 //! - `directory`: users, groups, devices and sessions, and who acts on them
 //! - `identity`: passkeys, sign-in, enrolment of devices, tokens
 //! - `ca`: the own certificate authority and every other private key
+//! - `acme`: certificates of a public authority, for the names that browsers use
 //! - `administrator`: resources, grants, versions of the policy, plan and apply, explain
 //! - `audit`: taking in records, asking for them, following them
 //! - `log`: the audit log's files
@@ -14,6 +15,7 @@
 //! - `pages`: what pages share: layout, styles, scripts
 //! - `context`: what all of them share
 
+mod acme;
 mod admin_socket;
 mod administrator;
 mod api;
@@ -31,6 +33,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 
+pub use acme::{AcmeError, AcmeOptions, ChallengeKind};
 pub use admin_socket::AdminSocketError;
 pub use ca::CaError;
 pub use controller::{Controller, OpenError, OpenOptions, StateDirectoryError};

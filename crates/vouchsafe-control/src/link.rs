@@ -12,7 +12,8 @@ use vouchsafe_model::id::{DeviceId, GatewayId};
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::{
-    BoxFuture, Change, ControlLink, Credential, KnownSubject, LinkError, NoSubject, RecordBatch, RedeemedCode, Snapshot,
+    BoxFuture, Change, ControlLink, Credential, GatewayCertificates, KnownSubject, LinkError, NoSubject, RecordBatch,
+    RedeemedCode, Snapshot,
 };
 use vouchsafe_wire::ticket::hex;
 
@@ -99,6 +100,10 @@ async fn subject(context: &Context, credential: Credential) -> Result<Result<Kno
 impl ControlLink for Link {
     fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
+    }
+
+    fn certificates(&self) -> watch::Receiver<Arc<GatewayCertificates>> {
+        self.context.ca.certificates()
     }
 
     fn changes(&self) -> broadcast::Receiver<Change> {

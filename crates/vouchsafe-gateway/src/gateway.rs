@@ -12,11 +12,11 @@ use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError, RecordBatch};
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::tls::TlsError;
-use zeroize::Zeroizing;
 
+use crate::acme_http;
 use crate::assertion::{AssertionError, AssertionSigner};
 use crate::authenticate::Authenticator;
-use crate::certificates::{BrowserCertificate, Certificates};
+use crate::certificates::{self, BrowserCertificate, Certificates};
 use crate::decide::{self, Current};
 use crate::facts::Facts;
 use crate::forward::upstream::Upstreams;
@@ -39,6 +39,8 @@ pub struct Options {
     pub browser_certificate: Option<BrowserCertificate>,
     /// Whether HTTP/3 is served, on the UDP port of the same number.
     pub http3: Http3,
+    /// Addresses on which a public authority's questions over HTTP are answered.
+    pub acme_http: Vec<SocketAddr>,
 }
 
 /// Whether HTTP/3 is served.
@@ -110,7 +112,7 @@ pub(crate) struct Shared {
     pub(crate) link: Arc<dyn ControlLink>,
     pub(crate) service: Arc<dyn InternalService>,
     pub(crate) tasks: TaskGroup,
-    pub(crate) certificates: Certificates,
+    pub(crate) certificates: Arc<Certificates>,
     pub(crate) authenticator: Authenticator,
     pub(crate) facts: Facts,
     pub(crate) current: Current,
@@ -124,14 +126,27 @@ pub(crate) struct Shared {
     pub(crate) alt_svc: Option<HeaderValue>,
     /// Ports under which this gateway is reached; no upstream on loopback can have one.
     pub(crate) own_ports: Vec<u16>,
-    pub(crate) client_chain_pem: String,
-    pub(crate) client_key_pem: Zeroizing<String>,
 }
 
 /// A running gateway.
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
+    certificates: Arc<Certificates>,
     finisher: Finisher,
+}
+
+/// Replaces the certificate that browsers see, while the gateway serves.
+#[derive(Clone)]
+pub struct BrowserCertificateSlot(Arc<Certificates>);
+
+impl BrowserCertificateSlot {
+    /// Shows another certificate from the next handshake on. Open connections go on.
+    ///
+    /// # Errors
+    /// [`TlsError`]: chain and key can't be used or don't belong together; the one before stays.
+    pub fn replace(&self, given: &BrowserCertificate) -> Result<(), TlsError> {
+        self.0.replace_operators(given)
+    }
 }
 
 impl Gateway {
@@ -154,7 +169,10 @@ impl Gateway {
             Http3::Served => (bind_udp(&addresses)?, alt_svc(public_port)),
             Http3::Off => (Vec::new(), None),
         };
-        let certificates = Certificates::new(&identity, options.browser_certificate.as_ref())?;
+        let for_questions = bind(&options.acme_http).await?;
+        let received = link.certificates();
+        let certificates =
+            Arc::new(Certificates::new(&identity, received.clone(), options.browser_certificate.as_ref())?);
         // Subscribed before anything is read, so that no change falls in between.
         let changes = link.changes();
         let first = Arc::clone(&link.snapshots().borrow());
@@ -175,11 +193,9 @@ impl Gateway {
             alt_svc,
             own_ports: addresses.iter().map(SocketAddr::port).chain(options.public_port).collect(),
             tasks: tasks.clone(),
-            client_chain_pem: identity.client_chain_pem,
-            client_key_pem: identity.client_key_pem,
             link,
             service,
-            certificates,
+            certificates: Arc::clone(&certificates),
             recorder,
             strangers: Strangers::new(std::time::Instant::now()),
         });
@@ -187,20 +203,30 @@ impl Gateway {
         tasks.spawn_vital("silence", watch::follow_silence(Arc::clone(&shared)));
         tasks.spawn_vital("snapshots", watch::follow_snapshots(Arc::clone(&shared)));
         tasks.spawn_vital("denials", strangers::record_counts(Arc::clone(&shared)));
+        tasks.spawn_vital("shown certificates", certificates::follow(Arc::clone(&shared), received));
         tasks.spawn_vital("pool", tidy(Arc::clone(&shared)));
+        for listener in for_questions {
+            tasks.spawn_vital("acme http", acme_http::accept(Arc::clone(&shared), listener));
+        }
         for listener in listeners {
             tasks.spawn_vital("listener", listen::accept(Arc::clone(&shared), listener));
         }
         for socket in datagrams {
             tasks.spawn_vital("quic listener", listen::quic::accept(Arc::clone(&shared), socket));
         }
-        Ok(Self { addresses, finisher })
+        Ok(Self { addresses, certificates, finisher })
     }
 
     /// Addresses that are listened on.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where to replace the certificate that browsers see.
+    #[must_use]
+    pub fn browser_certificate(&self) -> BrowserCertificateSlot {
+        BrowserCertificateSlot(Arc::clone(&self.certificates))
     }
 
     /// Waits, a few seconds at most, until the last audit records are on disk. To be called after

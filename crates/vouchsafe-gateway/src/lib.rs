@@ -13,8 +13,10 @@
 //!
 //! `take_up` is a connection or stream that is taken up as plain bytes, whichever version of HTTP
 //! it came by. `answer` gives denials in the form the client's protocol knows; `sign_in` is the app
-//! hosts' half of the browser sign-in; `certificates` is what is shown of ourselves.
+//! hosts' half of the browser sign-in; `certificates` is what is shown of ourselves,
+//! and `acme_http` answers a public authority that asks over HTTP.
 
+mod acme_http;
 mod answer;
 mod assertion;
 mod authenticate;
@@ -34,6 +36,6 @@ mod take_up;
 mod watch;
 
 pub use certificates::BrowserCertificate;
-pub use gateway::{Gateway, GatewayError, Http3, Options};
+pub use gateway::{BrowserCertificateSlot, Gateway, GatewayError, Http3, Options};
 pub use record::{Finisher, NotRecorded, Recorder, Until};
 pub use spool::SpoolError;

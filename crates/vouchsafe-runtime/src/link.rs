@@ -45,20 +45,58 @@ pub struct GatewayIdentity {
     pub issuer: String,
     /// PEM of the roots that vouch for devices.
     pub device_roots_pem: String,
-    /// PEM chain and PKCS#8 key of our own server certificate, for `*.<domain>`.
-    pub server_chain_pem: String,
-    /// Key of the server certificate.
-    pub server_key_pem: zeroize::Zeroizing<String>,
-    /// PEM chain and key that the gateway shows to `https` upstreams which ask for one.
-    pub client_chain_pem: String,
-    /// Key of the client certificate.
-    pub client_key_pem: zeroize::Zeroizing<String>,
     /// PKCS#8 PEM of the P-256 key that signs assertions.
     pub assertion_key_pem: zeroize::Zeroizing<String>,
     /// Its `kid` in the published JWKS.
     pub assertion_kid: String,
     /// Keys that verify access tokens: `kid` and the uncompressed P-256 point (65 bytes).
     pub token_keys: Vec<(String, Vec<u8>)>,
+}
+
+/// What a gateway shows of itself. It changes while the gateway runs: every certificate is renewed
+/// long before its end. Replaced as a whole.
+#[derive(Clone)]
+pub struct GatewayCertificates {
+    /// Our own server certificate, for `*.<domain>`.
+    pub server: KeyAndChain,
+    /// For `https` upstreams which ask who connects.
+    pub client: KeyAndChain,
+    /// Certificates of a public authority, each for one lower-case host name; browsers that ask for
+    /// another name see our own.
+    pub public: Vec<(String, KeyAndChain)>,
+    /// Questions of a public authority that wait for an answer.
+    pub challenges: Vec<Challenge>,
+}
+
+/// A certificate with its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyAndChain {
+    /// PEM chain, leaf first.
+    pub chain_pem: String,
+    /// PEM of the PKCS#8 key.
+    pub key_pem: zeroize::Zeroizing<String>,
+}
+
+/// How a public authority makes sure that a host name is ours.
+#[derive(Clone)]
+pub enum Challenge {
+    /// `tls-alpn-01` (RFC 8737): a handshake for that name which offers `acme-tls/1` and nothing else is
+    /// shown this certificate, and ends there.
+    TlsAlpn {
+        /// Lower-case host name.
+        host: String,
+        /// The certificate with the answer in it.
+        answer: KeyAndChain,
+    },
+    /// `http-01` (RFC 8555 §8.3): `GET /.well-known/acme-challenge/<token>` of that name on port 80.
+    Http {
+        /// Lower-case host name.
+        host: String,
+        /// Last segment of the path.
+        token: String,
+        /// The whole body.
+        answer: String,
+    },
 }
 
 /// Facts that ceased to be true. The gateway drops what it remembers and decides open flows again.
@@ -124,6 +162,9 @@ pub struct RedeemedCode {
 pub trait ControlLink: Send + Sync + 'static {
     /// The latest snapshot, and a signal at each new one.
     fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>>;
+
+    /// The certificates to show, and a signal at each change of them.
+    fn certificates(&self) -> watch::Receiver<Arc<GatewayCertificates>>;
 
     /// Changes of facts from now on. A receiver that lags must treat it as [`Change::Everything`].
     fn changes(&self) -> broadcast::Receiver<Change>;

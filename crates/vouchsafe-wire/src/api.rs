@@ -118,8 +118,27 @@ pub struct Status {
     pub grants: u64,
     /// Records in the audit log.
     pub audit_records: u64,
+    /// Certificates of a public authority, by host; empty where none is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateState>,
     /// Who asks: user name or `local:<uid>`.
     pub you: String,
+}
+
+/// How the certificate of a public authority for one host stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateState {
+    /// Lower-case host name.
+    pub host: String,
+    /// End of the certificate that is shown, unix seconds; absent while there is none and browsers
+    /// see our own authority's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+    /// When the next one is asked for, unix seconds; 0 is at once.
+    pub next: u64,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A user.

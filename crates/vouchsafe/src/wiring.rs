@@ -4,15 +4,19 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use vouchsafe_control::{Controller, OpenError, OpenOptions};
-use vouchsafe_gateway::{BrowserCertificate, Gateway, GatewayError, Http3, Options};
+use tokio::sync::Notify;
+use vouchsafe_control::{AcmeOptions, Controller, OpenError, OpenOptions};
+use vouchsafe_gateway::{Gateway, GatewayError, Http3, Options};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::DRAIN_TIMEOUT;
 use vouchsafe_runtime::task::{Drained, TaskGroup};
 use vouchsafe_runtime::tls::sha256;
 use vouchsafe_wire::ticket::hex;
+
+use crate::certificate_files::CertificateFiles;
 
 /// What one process of controller and gateway is started with.
 pub(crate) struct UpOptions {
@@ -28,6 +32,10 @@ pub(crate) struct UpOptions {
     pub(crate) browser_certificate: Option<(PathBuf, PathBuf)>,
     /// Whether HTTP/3 is served.
     pub(crate) http3: Http3,
+    /// Public authority for browsers, with the file of its own root.
+    pub(crate) acme: Option<(AcmeOptions, Option<PathBuf>)>,
+    /// Port for the authority's questions over HTTP.
+    pub(crate) acme_http_port: Option<u16>,
 }
 
 /// Failure to start.
@@ -67,6 +75,7 @@ pub(crate) struct Running {
     pub(crate) root_file: PathBuf,
     /// SHA-256 of the root certificate.
     pub(crate) root_sha256: String,
+    reload: Arc<Notify>,
     gateway: Gateway,
     tasks: TaskGroup,
 }
@@ -89,26 +98,38 @@ impl Running {
     }
 
     async fn start_in(options: UpOptions, tasks: TaskGroup) -> Result<Self, UpError> {
-        let UpOptions { dir, domain, port, listen, browser_certificate, http3 } = options;
-        let browser_certificate = browser_certificate.map(|(chain, key)| read_certificate(&chain, &key)).transpose()?;
+        let UpOptions { dir, domain, port, listen, browser_certificate, http3, acme, acme_http_port } = options;
+        let files = browser_certificate.map(|(chain, key)| CertificateFiles::new(chain, key));
+        let given = files.as_ref().map(CertificateFiles::read).transpose()?;
         let listen = if listen.is_empty() { usual_addresses(&domain) } else { listen };
         let port = if port == 0 { free_port(&listen).map_err(UpError::Port)? } else { port };
-        let open = OpenOptions { dir: dir.clone(), domain: domain.clone(), port };
-        let controller = Controller::open(open, tasks.clone()).await?;
+        let acme = acme.map(with_roots).transpose()?;
+        let open = OpenOptions { dir: dir.clone(), domain: domain.clone(), port, acme };
+        let mut controller = Controller::open(open, tasks.clone()).await?;
         let root_file = dir.join("root.pem");
         write_public(&root_file, controller.root_pem())
             .map_err(|source| UpError::File { path: root_file.clone(), source })?;
         let gateway = Options {
+            acme_http: acme_http_port
+                .iter()
+                .flat_map(|port| listen.iter().map(|ip| SocketAddr::new(*ip, *port)))
+                .collect(),
             listen: listen.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
             public_port: None,
             spool: dir.join("gateway").join("spool"),
-            browser_certificate,
+            browser_certificate: given,
             http3,
         };
         let gateway =
             Gateway::start(gateway, controller.gateway_identity(), controller.link(), controller.service(), &tasks)
                 .await?;
+        let reload = Arc::new(Notify::new());
+        if let Some(files) = files {
+            let following = files.follow(gateway.browser_certificate(), Arc::clone(&reload), tasks.clone());
+            tasks.spawn_vital("certificate files", following);
+        }
         controller.serve_admin().await?;
+        controller.order_certificates();
         Ok(Self {
             root_sha256: fingerprint(controller.root_pem()),
             addresses: gateway.addresses().to_vec(),
@@ -116,6 +137,7 @@ impl Running {
             domain,
             port,
             root_file,
+            reload,
             gateway,
             tasks,
         })
@@ -128,6 +150,11 @@ impl Running {
             443 => format!("https://{}", self.domain.host(label)),
             port => format!("https://{}:{port}", self.domain.host(label)),
         }
+    }
+
+    /// Reads the operator's certificate again, now.
+    pub(crate) fn reload(&self) {
+        self.reload.notify_one();
     }
 
     /// The tasks of both roles.
@@ -181,10 +208,12 @@ fn free_port(addresses: &[IpAddr]) -> io::Result<u16> {
     Err(last)
 }
 
-fn read_certificate(chain: &Path, key: &Path) -> Result<BrowserCertificate, UpError> {
-    let read =
-        |path: &Path| std::fs::read_to_string(path).map_err(|source| UpError::File { path: path.to_owned(), source });
-    Ok(BrowserCertificate { chain_pem: read(chain)?, key_pem: read(key)?.into() })
+fn with_roots((mut options, file): (AcmeOptions, Option<PathBuf>)) -> Result<AcmeOptions, UpError> {
+    if let Some(path) = file {
+        let read = std::fs::read_to_string(&path);
+        options.roots_pem = Some(read.map_err(|source| UpError::File { path, source })?);
+    }
+    Ok(options)
 }
 
 fn write_public(path: &Path, text: &str) -> io::Result<()> {

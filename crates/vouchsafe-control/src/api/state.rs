@@ -26,6 +26,7 @@ pub(super) async fn status(State(context): State<Context>, By(actor): By) -> Ans
         resources: store::resources::count(&mut read).await?,
         grants: store::grants::count(&mut read, now).await?,
         audit_records: context.store.log().size(),
+        certificates: context.certificates.read().clone(),
         you: actor.label(),
     }))
 }

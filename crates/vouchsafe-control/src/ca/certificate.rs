@@ -237,8 +237,12 @@ impl ReadBack {
 
     /// Whether at least a third of its life is left.
     pub(super) fn is_fresh(&self, now: u64) -> bool {
-        let life = self.not_after.saturating_sub(self.not_before);
-        self.not_before <= now && now.saturating_add(life / 3) < self.not_after
+        self.not_before <= now && now < self.renew_at()
+    }
+
+    /// When a third of its life is left, unix seconds.
+    pub(super) fn renew_at(&self) -> u64 {
+        self.not_after.saturating_sub(self.not_after.saturating_sub(self.not_before) / 3)
     }
 
     /// Whether the names it carries are those of that domain.

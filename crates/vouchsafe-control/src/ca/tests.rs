@@ -41,7 +41,8 @@ async fn a_restart_keeps_every_key_and_certificate() {
     assert_eq!(first.root_pem(), second.root_pem());
     let (one, two) = (first.gateway_identity(), second.gateway_identity());
     assert_eq!(one.id, two.id);
-    assert_eq!(one.server_chain_pem, two.server_chain_pem);
+    let shown = |ca: &Ca| ca.certificates().borrow().server.chain_pem.clone();
+    assert_eq!(shown(&first), shown(&second));
     assert_eq!(one.device_roots_pem, two.device_roots_pem);
     assert_eq!(one.token_keys, two.token_keys);
     assert_eq!(*one.assertion_key_pem, *two.assertion_key_pem);
@@ -72,7 +73,8 @@ async fn i10_no_private_key_lies_in_the_database() {
     for file in ["vouchsafe.db", "vouchsafe.db-wal"] {
         bytes.extend(fs::read(dir.path().join(file)).unwrap_or_default());
     }
-    for pem in [&identity.server_key_pem, &identity.client_key_pem, &identity.assertion_key_pem] {
+    let shown = Arc::clone(&ca.certificates().borrow());
+    for pem in [&shown.server.key_pem, &shown.client.key_pem, &identity.assertion_key_pem] {
         let der = rustls_pki_types::PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
         let der = der.secret_der();
         assert!(!bytes.windows(32).any(|window| der.windows(32).any(|secret| secret == window)));
@@ -150,7 +152,6 @@ async fn a_device_certificate_says_only_what_we_say() {
 
 #[tokio::test]
 async fn only_the_devices_authority_makes_devices_and_the_server_chain_ends_in_the_root() {
-    use std::sync::Arc;
     use vouchsafe_runtime::tls::{self, ClientCertificates, Credentials, ServerTrust};
 
     let dir = tempfile::tempdir().unwrap();
@@ -160,25 +161,53 @@ async fn only_the_devices_authority_makes_devices_and_the_server_chain_ends_in_t
     let csr = CertificateParams::new(vec![]).unwrap().serialize_request(&key).unwrap().pem().unwrap();
     let (_, issued) = device(&store, &ca, &csr).await;
     let key_pem = key.serialize_pem();
-    let shown = Credentials { chain_pem: &identity.server_chain_pem, key_pem: &identity.server_key_pem };
+    let shown = Arc::clone(&ca.certificates().borrow());
+    let (server, client) = (&shown.server, &shown.client);
+    let own = Credentials { chain_pem: &server.chain_pem, key_pem: &server.key_pem };
     let devices = ClientCertificates::OfDevices { roots_pem: &identity.device_roots_pem, domain: &identity.domain };
-    let server = tls::server(tls::Shown::load(&shown).unwrap(), &devices, &[]).unwrap();
+    let listening = tls::server(tls::Shown::load(&own).unwrap(), &devices, &[]).unwrap();
     let roots = tls::roots(ca.root_pem(), "root").unwrap();
     for (chain, key, good) in [
         (issued.chain_pem.as_str(), key_pem.as_str(), true),
-        (identity.client_chain_pem.as_str(), identity.client_key_pem.as_str(), false),
-        (identity.server_chain_pem.as_str(), identity.server_key_pem.as_str(), false),
+        (client.chain_pem.as_str(), client.key_pem.as_str(), false),
+        (server.chain_pem.as_str(), server.key_pem.as_str(), false),
     ] {
         for trust in [ServerTrust::Roots(Arc::clone(&roots)), ServerTrust::PinnedRoot(ca.root_sha256())] {
             let credentials = Credentials { chain_pem: chain, key_pem: key };
             let client = tls::client(trust, Some(&credentials), &[]).unwrap();
             for name in ["gw.corp.example", "wiki.corp.example"] {
-                let outcome = handshake(&client, &server, name);
+                let outcome = handshake(&client, &listening, name);
                 assert_eq!(outcome.is_ok(), good, "{name}: {outcome:?}");
             }
-            assert!(handshake(&client, &server, "gw.other.example").is_err());
+            assert!(handshake(&client, &listening, "gw.other.example").is_err());
         }
     }
+}
+
+#[tokio::test]
+async fn certificates_that_are_shown_are_renewed_while_we_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ca) = open(dir.path()).await.unwrap();
+    let settings = Settings { dir: dir.path().to_owned(), domain: ca.domain.clone(), port: 8443 };
+    let mut certificates = ca.certificates();
+    let before = Arc::clone(&certificates.borrow_and_update());
+    let now = clock::unix_seconds(clock::now());
+    let day = 24 * 3600;
+    assert!(!ca.renew(&store, &settings, now + 59 * day).await.unwrap());
+    assert!(!certificates.has_changed().unwrap());
+    // Without the master key nothing can be sealed: what is shown stays.
+    let (key, aside) = (dir.path().join("master.key"), dir.path().join("aside"));
+    fs::rename(&key, &aside).unwrap();
+    assert!(ca.renew(&store, &settings, now + 61 * day).await.is_err());
+    assert!(!certificates.has_changed().unwrap());
+    fs::rename(&aside, &key).unwrap();
+    assert!(ca.renew(&store, &settings, now + 61 * day).await.unwrap());
+    let after = Arc::clone(&certificates.borrow_and_update());
+    assert!(before.server != after.server && before.client != after.client);
+    let read = ReadBack::of_pem(&after.server.chain_pem).unwrap();
+    assert!(read.not_after > now + 150 * day && read.names(&ca.domain));
+    assert!(!ca.renew(&store, &settings, now + 62 * day).await.unwrap(), "once is enough");
+    assert!(ca.renew(&store, &settings, now + 122 * day).await.unwrap());
 }
 
 /// One handshake in memory.

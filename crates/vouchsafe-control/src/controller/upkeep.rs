@@ -12,6 +12,8 @@ use crate::store::{StoreError, grants, purge, sessions};
 
 /// How often expired rows are removed.
 const PERIOD: Duration = Duration::from_secs(60);
+/// How long to wait when certificates can't be renewed: there is a month left then.
+const RENEW_AGAIN: Duration = Duration::from_secs(600);
 /// Rows of each kind that one transaction removes.
 const BATCH: u32 = 500;
 /// Transactions of one round; what is left waits for the next.
@@ -32,6 +34,15 @@ pub(super) fn start(context: &Context) {
             }
         }
     });
+    let renewal = context.clone();
+    tasks.spawn_vital("certificates", async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(renew(&renewal).await) => {}
+                () = renewal.tasks.draining() => return,
+            }
+        }
+    });
     let goodbye = context.clone();
     tasks.spawn("goodbye", async move {
         goodbye.tasks.draining().await;
@@ -39,6 +50,25 @@ pub(super) fn start(context: &Context) {
             tracing::error!(error = &error as &dyn std::error::Error, "the stop could not be recorded");
         }
     });
+}
+
+/// Renews what gateways show, if it is time; says when to ask again.
+async fn renew(context: &Context) -> Duration {
+    let now = clock::unix_seconds(clock::now());
+    match context.ca.renew(&context.store, &context.settings, now).await {
+        Ok(false) => PERIOD,
+        Ok(true) => {
+            tracing::info!("our own certificates have been renewed");
+            PERIOD
+        }
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "our own certificates can't be renewed; the present ones are shown on, and it is tried again"
+            );
+            RENEW_AGAIN
+        }
+    }
 }
 
 async fn round(context: &Context) -> Result<(), StoreError> {

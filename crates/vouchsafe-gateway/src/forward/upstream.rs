@@ -30,7 +30,7 @@ use vouchsafe_model::resource::{HttpSpec, Resource, UpstreamProtocol, UpstreamSc
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::{Body, empty};
 use vouchsafe_runtime::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
-use vouchsafe_runtime::tls::{self, Credentials, Oldest, ServerTrust, TlsError};
+use vouchsafe_runtime::tls::{self, Oldest, ServerTrust, TlsError};
 
 use crate::forward::dial::{self, DialError};
 use crate::forward::http::ForwardError;
@@ -392,8 +392,8 @@ impl Upstream {
             UpstreamProtocol::Http1 => &[b"http/1.1"],
             UpstreamProtocol::H2 => &[b"h2"],
         };
-        let identity = Credentials { chain_pem: &shared.client_chain_pem, key_pem: &shared.client_key_pem };
-        let any = tls::client_since(oldest, trust, Some(&identity), alpn)?;
+        let mut any = tls::client_since(oldest, trust, None, alpn)?;
+        any.client_auth_cert_resolver = shared.certificates.to_upstreams();
         let mut http1 = any.clone();
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(self.tls.get_or_init(|| Tls { any: Arc::new(any), http1: Arc::new(http1) }))

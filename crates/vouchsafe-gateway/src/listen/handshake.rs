@@ -23,6 +23,8 @@ pub(super) enum HandshakeError {
     Tls(#[from] std::io::Error),
     #[error("no name of ours was asked for")]
     Name,
+    #[error("a public authority's question was answered")]
+    Challenge,
 }
 
 impl HandshakeError {
@@ -30,7 +32,7 @@ impl HandshakeError {
     pub(super) fn refusal(&self) -> Option<CertificateRefusal> {
         match self {
             HandshakeError::Tls(error) => CertificateRefusal::of(error),
-            HandshakeError::Name => None,
+            HandshakeError::Name | HandshakeError::Challenge => None,
         }
     }
 }
@@ -46,6 +48,15 @@ where
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let host = start.client_hello().server_name().map(str::to_ascii_lowercase).ok_or(HandshakeError::Name)?;
     let site = shared.names.site(&host).ok_or(HandshakeError::Name)?;
+    let offered: Vec<&[u8]> = start.client_hello().alpn().into_iter().flatten().collect();
+    if via == Via::Network
+        && let Some(config) = shared.certificates.challenge(&host, &offered)
+    {
+        // The certificate was all that was asked for; nothing is spoken on such a connection.
+        drop(start.into_stream(config).await?);
+        return Err(HandshakeError::Challenge);
+    }
+    drop(offered);
     let config = config(shared, &site, via).ok_or(HandshakeError::Name)?;
     let stream = start.into_stream(Arc::clone(config)).await?;
     Ok((stream, host, site))

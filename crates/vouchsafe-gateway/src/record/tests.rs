@@ -9,7 +9,9 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::subject::DeviceFacts;
-use vouchsafe_runtime::link::{Change, Credential, KnownSubject, LinkError, NoSubject, RedeemedCode, Snapshot};
+use vouchsafe_runtime::link::{
+    Change, Credential, GatewayCertificates, KnownSubject, LinkError, NoSubject, RedeemedCode, Snapshot,
+};
 use vouchsafe_runtime::task::Drained;
 use vouchsafe_wire::audit::{Kind, Record};
 use vouchsafe_wire::spool::{Frame, read_frame};
@@ -225,6 +227,10 @@ struct Taker(Mutex<Vec<Record>>);
 
 impl ControlLink for Taker {
     fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        panic!("only records come here")
+    }
+
+    fn certificates(&self) -> watch::Receiver<Arc<GatewayCertificates>> {
         panic!("only records come here")
     }
 

@@ -418,6 +418,13 @@ impl ServerCertVerifier for Servers {
     }
 }
 
+/// Whether a certificate is for that host name. That alone says nothing of its issuer.
+#[must_use]
+pub fn is_for(leaf: &CertificateDer<'_>, host: &str) -> bool {
+    let (Ok(end), Ok(name)) = (EndEntityCert::try_from(leaf), ServerName::try_from(host)) else { return false };
+    end.verify_is_valid_for_subject_name(&name).is_ok()
+}
+
 fn algorithms() -> WebPkiSupportedAlgorithms {
     aws_lc_rs::default_provider().signature_verification_algorithms
 }

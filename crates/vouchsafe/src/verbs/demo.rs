@@ -85,6 +85,8 @@ fn options(args: &Args, dir: &TempDir) -> Result<UpOptions, VerbError> {
         listen: Vec::new(),
         browser_certificate: None,
         http3: vouchsafe_gateway::Http3::Served,
+        acme: None,
+        acme_http_port: None,
     })
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use vouchsafe_agent::device::{Device, DeviceError};
 use vouchsafe_agent::session::{Session, SignedIn};
-use vouchsafe_wire::api::Status;
+use vouchsafe_wire::api::{CertificateState, Status};
 use vouchsafe_wire::device::DeviceStatus;
 
 use super::now;
@@ -145,6 +145,18 @@ fn print(call: &Call, seen: &Seen) -> std::io::Result<()> {
             ("audit log", format!("{} records", status.audit_records)),
             ("version", clean(&status.version).into_owned()),
         ])?;
+        if !status.certificates.is_empty() {
+            out.line(&format!("\n{}", heading("Public certificates")))?;
+        }
+        for certificate in &status.certificates {
+            let CertificateState { host, expires, next, problem } = certificate;
+            let life = expires.map_or("none yet, browsers see our own authority's".to_owned(), until);
+            let problem = problem.as_deref().map_or_else(String::new, |problem| {
+                let words = format!("; failed: {}, tried again {}", clean(problem), text::relative(*next, now()));
+                out.paint(Style::Bad, &words)
+            });
+            out.line(&format!("  {}  {life}{problem}", clean(host)))?;
+        }
     }
     Ok(())
 }

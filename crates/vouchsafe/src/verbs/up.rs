@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use vouchsafe_control::{AcmeOptions, ChallengeKind};
 use vouchsafe_gateway::Http3;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::task::Drained;
@@ -39,6 +40,27 @@ pub(crate) struct Args {
     /// Don't serve HTTP/3, which otherwise takes the UDP port of the same number.
     #[arg(long)]
     no_http3: bool,
+    /// Directory of an ACME authority (RFC 8555) to get browsers' certificates from; by giving it you
+    /// agree to the authority's terms of service.
+    #[arg(long, value_name = "URL", value_parser = directory, conflicts_with = "tls_cert")]
+    acme: Option<String>,
+    /// Where the authority sends mail about your certificates.
+    #[arg(long, value_name = "ADDRESS", requires = "acme")]
+    acme_email: Option<String>,
+    /// PEM of the root that vouches for the authority's own server [default: the public roots].
+    #[arg(long, value_name = "FILE", requires = "acme")]
+    acme_ca_file: Option<PathBuf>,
+    /// Port that answers the authority over HTTP (http-01), which must be reached as port 80 [default:
+    /// none; it is answered in TLS (tls-alpn-01) on the gateway's port, which must be reached as 443].
+    #[arg(long, value_name = "PORT", requires = "acme")]
+    acme_http_port: Option<u16>,
+}
+
+fn directory(text: &str) -> Result<String, &'static str> {
+    match url::Url::parse(text) {
+        Ok(url) if url.scheme() == "https" && url.has_host() => Ok(url.into()),
+        Ok(_) | Err(_) => Err("not an address that starts with https://"),
+    }
 }
 
 /// Runs until SIGTERM or Ctrl-C, then drains.
@@ -54,16 +76,22 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         listen: args.listen,
         browser_certificate: args.tls_cert.zip(args.tls_key),
         http3: if args.no_http3 { Http3::Off } else { Http3::Served },
+        acme: args.acme.map(|directory| (acme(directory, args.acme_email, args.acme_http_port), args.acme_ca_file)),
+        acme_http_port: args.acme_http_port,
     };
     // Signals are caught before anything is started, so that none is missed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let running = Running::start(options).await?;
     announce(&running, begun, call)?;
-    let failed = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = running.tasks().failed() => true,
+    let failed = loop {
+        tokio::select! {
+            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break false,
+            () = running.tasks().failed() => break true,
+            _ = hangup.recv() => running.reload(),
+        }
     };
     call.out.note("stopping: no new connections, open ones may finish");
     if running.shut_down().await == Drained::ByCutting {
@@ -74,6 +102,11 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
             .hint("the log above says which; start it again, and report it if it happens twice"));
     }
     Ok(Exit::Ok)
+}
+
+fn acme(directory: String, email: Option<String>, http_port: Option<u16>) -> AcmeOptions {
+    let challenge = if http_port.is_some() { ChallengeKind::Http } else { ChallengeKind::TlsAlpn };
+    AcmeOptions { directory, email, roots_pem: None, challenge }
 }
 
 /// Tells what is where: one line of JSON, or a few for people.

@@ -12,6 +12,7 @@
 
 mod attacks;
 mod browser;
+mod certificates;
 mod chrome;
 mod crash;
 mod database;
