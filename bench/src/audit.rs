@@ -31,8 +31,12 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     // Not where temporary files go: that may be memory.
     let dir = tempfile::tempdir_in(std::env::current_dir()?)?;
     let tasks = TaskGroup::new();
-    let options =
-        OpenOptions { dir: dir.path().join("state"), domain: BaseDomain::parse("bench.localhost")?, port: 8443 };
+    let options = OpenOptions {
+        dir: dir.path().join("state"),
+        domain: BaseDomain::parse("bench.localhost")?,
+        port: 8443,
+        acme: None,
+    };
     let controller = Controller::open(options, tasks.clone()).await?;
     let link = controller.link();
     batches(&link, dir.path()).await?;
