@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use rustls::ServerConfig;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::sync::watch;
 use vouchsafe_runtime::link::{Challenge, GatewayCertificates, GatewayIdentity, KeyAndChain};
 use vouchsafe_runtime::tls::shown::Pair;
@@ -117,8 +118,13 @@ impl Certificates {
             Challenge::TlsAlpn { host: asked, answer } if asked == host => Some(answer),
             Challenge::TlsAlpn { .. } | Challenge::Http { .. } => None,
         })?;
-        let shown = Shown::new(load(answer).ok()?);
-        tls::server(shown, &ClientCertificates::NotAsked, &[ACME_TLS]).ok().map(Arc::new)
+        match answering(answer) {
+            Ok(config) => Some(Arc::new(config)),
+            Err(error) => {
+                unusable("the answer to a public authority", &error);
+                None
+            }
+        }
     }
 
     /// The answer to a public authority's question over HTTP.
@@ -133,6 +139,18 @@ impl Certificates {
 
 fn load(pair: &KeyAndChain) -> Result<Pair, TlsError> {
     Pair::load(&Credentials { chain_pem: &pair.chain_pem, key_pem: &pair.key_pem })
+}
+
+/// A configuration that shows the answer. Its certificate has a critical extension (RFC 8737 §3) which
+/// whoever compares it with its key would refuse to read; both were made together, in one place.
+fn answering(answer: &KeyAndChain) -> Result<ServerConfig, TlsError> {
+    let what = "the answer to a public authority";
+    let chain = tls::certificates(&answer.chain_pem, what)?;
+    let key = tls::private_key(&answer.key_pem, what)?;
+    let key = tls::provider().key_provider.load_private_key(key);
+    let key = key.map_err(|source| TlsError::Unusable { what, source })?;
+    let shown = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
+    tls::server(shown, &ClientCertificates::NotAsked, &[ACME_TLS])
 }
 
 fn unusable(what: &str, error: &TlsError) {
