@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use rustls::ServerConfig;
+use rustls::client::ResolvesClientCert;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, SignatureScheme};
 use tokio::sync::watch;
 use vouchsafe_runtime::link::{Challenge, GatewayCertificates, GatewayIdentity, KeyAndChain};
 use vouchsafe_runtime::tls::shown::Pair;
@@ -40,7 +41,7 @@ pub(crate) struct Certificates {
     to_devices: Arc<Shown>,
     /// Browsers see the operator's certificate instead of our own.
     operators: bool,
-    upstream: RwLock<Arc<KeyAndChain>>,
+    to_upstreams: Arc<ShownToUpstreams>,
     received: watch::Receiver<Arc<GatewayCertificates>>,
 }
 
@@ -64,16 +65,16 @@ impl Certificates {
             to_browsers,
             to_devices,
             operators: operators.is_some(),
-            upstream: RwLock::new(Arc::new(first.client.clone())),
+            to_upstreams: Arc::new(ShownToUpstreams(RwLock::new(certified(&first.client)?))),
             received,
         };
         made.show_public(&first);
         Ok(made)
     }
 
-    /// What upstreams see that ask who connects.
-    pub(crate) fn upstream(&self) -> Arc<KeyAndChain> {
-        Arc::clone(&self.upstream.read())
+    /// What upstreams see that ask who connects; it stays true when our certificate is renewed.
+    pub(crate) fn to_upstreams(&self) -> Arc<dyn ResolvesClientCert> {
+        Arc::clone(&self.to_upstreams) as _
     }
 
     /// Replaces the operator's certificate.
@@ -92,7 +93,10 @@ impl Certificates {
             }
             Err(error) => unusable("our own server certificate", &error),
         }
-        *self.upstream.write() = Arc::new(given.client.clone());
+        match certified(&given.client) {
+            Ok(own) => *self.to_upstreams.0.write() = own,
+            Err(error) => unusable("our own certificate for upstreams", &error),
+        }
         self.show_public(given);
     }
 
@@ -135,6 +139,29 @@ impl Certificates {
             Challenge::TlsAlpn { .. } | Challenge::Http { .. } => None,
         })
     }
+}
+
+/// Our certificate for upstreams, as it is now.
+#[derive(Debug)]
+struct ShownToUpstreams(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for ShownToUpstreams {
+    fn resolve(&self, _issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let shown = Arc::clone(&self.0.read());
+        shown.key.choose_scheme(schemes).is_some().then_some(shown)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+fn certified(pair: &KeyAndChain) -> Result<Arc<CertifiedKey>, TlsError> {
+    let what = "our own certificate for upstreams";
+    let chain = tls::certificates(&pair.chain_pem, what)?;
+    let key = tls::private_key(&pair.key_pem, what)?;
+    let pair = CertifiedKey::from_der(chain, key, &tls::provider());
+    pair.map(Arc::new).map_err(|source| TlsError::Unusable { what, source })
 }
 
 fn load(pair: &KeyAndChain) -> Result<Pair, TlsError> {
