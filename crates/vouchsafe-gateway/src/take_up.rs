@@ -35,9 +35,12 @@ pub(crate) struct TakenUp {
 pub(crate) struct Datagrams {
     /// Payloads from the client, without the stream's number; few wait, more are dropped.
     pub(crate) incoming: mpsc::Receiver<Bytes>,
-    /// Sends a payload to the client. Never waits; `false` when the connection is gone.
-    pub(crate) send: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    /// To the client.
+    pub(crate) send: SendDatagram,
 }
+
+/// Sends a payload to the client. Never waits; `false` when the connection is gone.
+pub(crate) type SendDatagram = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// A request's right to take up its connection or stream.
 pub(crate) struct TakeUp(Source);

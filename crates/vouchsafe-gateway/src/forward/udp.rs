@@ -16,7 +16,7 @@ use vouchsafe_wire::capsule::{CapsuleReader, MAX_UDP_PAYLOAD, udp_payload, write
 
 use crate::gateway::Shared;
 use crate::listen::Place;
-use crate::take_up::{Stream, TakeUp, TakenUp};
+use crate::take_up::{SendDatagram, Stream, TakeUp, TakenUp};
 use crate::watch::Flow;
 
 /// Bytes that are read from the client's stream at once.
@@ -130,14 +130,12 @@ impl Inward<'_> {
 /// "Message too long", the same number on every Linux.
 const EMSGSIZE: i32 = 90;
 
-type Send = Box<dyn Fn(&[u8]) -> bool + std::marker::Send + Sync>;
-
 async fn from_upstream(
     upstream: &UdpSocket,
     flow: &Flow,
     packets: &AtomicU64,
     to: &mut WriteHalf<Box<dyn Stream>>,
-    send: Option<Send>,
+    send: Option<SendDatagram>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; MAX_UDP_PAYLOAD];
     let mut framed = Vec::new();
