@@ -37,7 +37,9 @@ async fn a183_the_operators_certificate_is_replaced_without_dropping_anything() 
     let (chain, key, old, new) = (path("chain.pem"), path("key.pem"), path("old.pem"), path("new.pem"));
     let write = |path: &Path, text: &str| std::fs::write(path, text).expect("written");
     let ((first, first_key), (second, second_key)) = (pair(), pair());
-    (write(&chain, &first), write(&key, &first_key), write(&old, &first), write(&new, &second));
+    for (path, text) in [(&chain, &first), (&key, &first_key), (&old, &first), (&new, &second)] {
+        write(path, text);
+    }
     let extra = ["--tls-cert", &chain.display().to_string(), "--tls-key", &key.display().to_string()].map(String::from);
     let world = World::start_with(dir, 0, &extra).await;
     assert!(trusts(&world, &old).await);
