@@ -40,7 +40,7 @@ const ROUND: Duration = Duration::from_secs(3);
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// A process that ends with its owner.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -52,10 +52,11 @@ impl Drop for Server {
     }
 }
 
-struct Contender {
-    name: &'static str,
-    pid: u32,
-    target: Target,
+/// Somebody to measure.
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    pub(crate) pid: u32,
+    pub(crate) target: Target,
     cpu_micros: Vec<f64>,
     per_second: Vec<f64>,
     p50: Vec<f64>,
@@ -131,7 +132,7 @@ fn nginx(dir: &Path, name: &str, processor: &str, server: &str) -> Result<Server
     let config = dir.join(format!("{name}.conf"));
     let text = format!(
         "daemon off; worker_processes 1; pid {0}/{name}.pid; error_log {0}/{name}.log;\n\
-         events {{ worker_connections 4096; }}\nhttp {{ access_log off; keepalive_requests 1000000000;\n\
+         worker_rlimit_nofile 100000; events {{ worker_connections 60000; }}\nhttp {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 900s;\n\
          client_body_temp_path {0}/{name}-b; proxy_temp_path {0}/{name}-p; fastcgi_temp_path {0}/{name}-f;\n\
          uwsgi_temp_path {0}/{name}-u; scgi_temp_path {0}/{name}-s;\n{server}\n}}\n",
         dir.display()
@@ -151,7 +152,7 @@ fn wait_for(address: SocketAddr) -> Result<()> {
     Err(format!("nothing answers on {address}; is nginx installed?").into())
 }
 
-fn nginx_upstream(dir: &Path) -> Result<(SocketAddr, Server)> {
+pub(crate) fn nginx_upstream(dir: &Path) -> Result<(SocketAddr, Server)> {
     let address = free_address()?;
     let body = "x".repeat(BODY_BYTES);
     let server = nginx(
@@ -164,7 +165,7 @@ fn nginx_upstream(dir: &Path) -> Result<(SocketAddr, Server)> {
     Ok((address, server))
 }
 
-fn nginx_mtls(dir: &Path, upstream: SocketAddr) -> Result<(Contender, Server)> {
+pub(crate) fn nginx_mtls(dir: &Path, upstream: SocketAddr) -> Result<(Contender, Server)> {
     let address = free_address()?;
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::new(Vec::new())?;
@@ -205,11 +206,14 @@ fn nginx_mtls(dir: &Path, upstream: SocketAddr) -> Result<(Contender, Server)> {
     Ok((contender("nginx mTLS, no authorisation", &server, target), server))
 }
 
-async fn vouchsafe(dir: &Path, upstream: SocketAddr) -> Result<(Contender, Server)> {
+pub(crate) async fn vouchsafe(dir: &Path, upstream: SocketAddr) -> Result<(Contender, Server)> {
     let program = std::env::current_exe()?.with_file_name("vouchsafe");
     let state = dir.join("state");
     let mut command = pinned("0", &program.display().to_string());
-    command.args(["up", "--json", "--port", "0", "--dir"]).arg(&state).stdout(Stdio::piped());
+    command
+        .args(["up", "--json", "--port", "0", "--max-connections-per-source", "60000", "--dir"])
+        .arg(&state)
+        .stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let output = child.stdout.take().ok_or("no standard output")?;
     let server = Server(child);

@@ -8,7 +8,8 @@ pub(crate) fn of(pid: u32) -> Duration {
     family(pid).into_iter().map(of_one).sum()
 }
 
-fn family(pid: u32) -> Vec<u32> {
+/// A process and all its children.
+pub(crate) fn family(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     for child in children.split_whitespace().filter_map(|text| text.parse().ok()) {

@@ -69,7 +69,11 @@ pub(crate) async fn run(
     Ok(Outcome { requests: latencies.len(), elapsed: begun.elapsed(), latencies })
 }
 
-async fn ask(stream: &mut TlsStream<TcpStream>, target: &Target) -> Result<(), Box<dyn Error + Send + Sync>> {
+/// One request, its answer checked and read whole.
+pub(crate) async fn ask(
+    stream: &mut TlsStream<TcpStream>,
+    target: &Target,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     stream.write_all(&target.request).await?;
     let mut buffer = vec![0; 16 * 1024];
     let mut filled = 0;

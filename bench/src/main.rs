@@ -9,6 +9,7 @@
 mod audit;
 mod contenders;
 mod cpu;
+mod idle;
 mod load;
 mod statistics;
 
@@ -25,6 +26,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     if wants("http") {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         runtime.block_on(contenders::run())?;
+    }
+    if only.as_deref() == Some("idle") {
+        let connections = arguments.next().map_or(Ok(10_000), |number| number.parse())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.block_on(idle::run(connections))?;
     }
     Ok(())
 }

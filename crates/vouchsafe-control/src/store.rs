@@ -110,6 +110,8 @@ impl Store {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
+            // Sorting must not spill secrets, or anything, to a directory that is not ours.
+            .pragma("temp_store", "memory")
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));

@@ -19,6 +19,7 @@ use vouchsafe_runtime::tls::sha256;
 use vouchsafe_wire::api::Problem;
 
 use crate::decide::Decided;
+use crate::listen::Refused;
 
 const STYLE: &str = include_str!("answer/denied.css");
 
@@ -71,7 +72,7 @@ pub(crate) fn status(reason: Reason, form: Form) -> StatusCode {
         | Reason::UnknownResource
         | Reason::Permitted => StatusCode::FORBIDDEN,
         Reason::Ambiguous => StatusCode::BAD_REQUEST,
-        Reason::FactsUnavailable | Reason::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::FactsUnavailable | Reason::AuditUnavailable | Reason::TooManyFlows => StatusCode::SERVICE_UNAVAILABLE,
         Reason::UpstreamUnavailable => StatusCode::BAD_GATEWAY,
     }
 }
@@ -188,6 +189,21 @@ fn advice_markup(advice: Advice) -> Markup {
             @if index % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
+}
+
+/// Work that is not taken on now: 503 when there is too much of it, 429 when one source asks too
+/// often. No decision stands behind it, so nothing is recorded; it is counted and logged.
+pub(crate) fn shed(refused: Refused) -> Response<Body> {
+    let mut response = match refused {
+        Refused::Overloaded => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "Too much is being asked at once; try again soon.")
+        }
+        Refused::TooFast => {
+            plain(StatusCode::TOO_MANY_REQUESTS, "Too many requests from your network; try again soon.")
+        }
+    };
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 /// A plain answer of our own: redirects and refusals that no decision stands behind.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +20,9 @@ use crate::authenticate::Authenticator;
 use crate::certificates::{self, BrowserCertificate, Certificates};
 use crate::decide::{self, Current};
 use crate::facts::Facts;
+use crate::forward::resolve::Resolver;
 use crate::forward::upstream::Upstreams;
-use crate::listen::{self, Census};
+use crate::listen::{self, Census, ConnectionLimits, Turnstile};
 use crate::names::Names;
 use crate::record::{Finisher, Recorder};
 use crate::spool::SpoolError;
@@ -37,6 +39,8 @@ pub struct Options {
     pub spool: PathBuf,
     /// Certificate for browsers; our own when there is none.
     pub browser_certificate: Option<BrowserCertificate>,
+    /// How many connections are held.
+    pub connections: ConnectionLimits,
     /// Whether HTTP/3 is served, on the UDP port of the same number.
     pub http3: Http3,
     /// Addresses on which a public authority's questions over HTTP are answered.
@@ -124,6 +128,8 @@ pub(crate) struct Shared {
     pub(crate) census: Arc<Census>,
     /// Tells browsers where HTTP/3 is served, when it is.
     pub(crate) alt_svc: Option<HeaderValue>,
+    pub(crate) turnstile: Turnstile,
+    pub(crate) resolver: Resolver,
     /// Ports under which this gateway is reached; no upstream on loopback can have one.
     pub(crate) own_ports: Vec<u16>,
 }
@@ -189,7 +195,9 @@ impl Gateway {
             current: Current::new(engine),
             flows: Arc::default(),
             upstreams: Upstreams::default(),
-            census: Arc::default(),
+            census: Arc::new(Census::new(options.connections)),
+            turnstile: Turnstile::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
+            resolver: Resolver::default(),
             alt_svc,
             own_ports: addresses.iter().map(SocketAddr::port).chain(options.public_port).collect(),
             tasks: tasks.clone(),

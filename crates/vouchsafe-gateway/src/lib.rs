@@ -37,5 +37,6 @@ mod watch;
 
 pub use certificates::BrowserCertificate;
 pub use gateway::{BrowserCertificateSlot, Gateway, GatewayError, Http3, Options};
+pub use listen::ConnectionLimits;
 pub use record::{Finisher, NotRecorded, Recorder, Until};
 pub use spool::SpoolError;

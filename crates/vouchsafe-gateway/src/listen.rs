@@ -1,14 +1,21 @@
 //! Accepts connections: limits, TLS by the name that is asked for, then HTTP.
 
+mod activity;
+mod bucket;
 mod census;
+mod frames;
 mod guarded;
 mod handshake;
 mod http;
 pub(crate) mod quic;
+mod tended;
+mod turnstile;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use vouchsafe_runtime::internal::{BoxFuture, ProvenDevice};
@@ -19,8 +26,15 @@ use crate::gateway::Shared;
 use crate::route::{Connection, Via};
 use crate::take_up::Stream;
 
-pub(crate) use census::{Census, Place};
+pub use census::ConnectionLimits;
+pub(crate) use census::{Census, Owner, Place, Refused};
 pub(crate) use guarded::Framing;
+pub(crate) use turnstile::Turnstile;
+
+/// How long nothing is accepted after the system could not give a connection (A183).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// After how much silence a client is asked whether it still exists.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Accepts until the drain begins. A failure to accept never ends the loop (A183).
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
@@ -32,17 +46,19 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                shared.census.not_accepted(&error, Instant::now());
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let ip = peer.ip().to_canonical();
-        let Some(place) = shared.census.enter(ip) else {
+        let Some(place) = shared.census.enter(ip, Instant::now()) else {
             tracing::debug!(%ip, "too many connections; one is closed");
             continue;
         };
         let _ = stream.set_nodelay(true);
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let serving = Arc::clone(&shared);
         shared.tasks.spawn("connection", async move {
             serve(serving, stream, ip, None, Via::Network, place).await;
@@ -67,7 +83,8 @@ async fn serve<S>(shared: Arc<Shared>, stream: S, ip: IpAddr, tunnel: Option<Pro
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = handshake::handshake(&shared, stream, via);
+    // Boxed each, since a connection's task is as large as the largest thing it ever does.
+    let handshake = shared.turnstile.pass(handshake::handshake(&shared, stream, via));
     let (stream, host, site) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => return told(ip, &error),
@@ -79,6 +96,7 @@ where
         // Inside a tunnel the tunnel proves the device; no certificate is asked for.
         (Via::Tunnel, _) => tunnel,
     };
+    place.arrived(device.as_ref().map(|device| device.id));
     let tls = Negotiated::of(stream.get_ref().1);
     tracing::debug!(%ip, %host, %tls, "handshake done");
     let connection = Arc::new(Connection { ip, host, site, device, via, place, tls, framing: Arc::default() });

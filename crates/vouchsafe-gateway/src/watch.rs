@@ -14,9 +14,10 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
-use vouchsafe_model::id::{DecisionId, FlowId};
+use vouchsafe_model::id::{DecisionId, FlowId, SessionId};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::ProvenDevice;
+use vouchsafe_runtime::limits::MAX_FLOWS_PER_SESSION;
 use vouchsafe_runtime::link::Change;
 use vouchsafe_runtime::relay::Traffic;
 use vouchsafe_wire::audit::{Draft, Kind, Member, Members};
@@ -64,13 +65,44 @@ struct Live {
 
 /// All open flows of this gateway.
 #[derive(Default)]
-pub(crate) struct Flows(Mutex<HashMap<FlowId, Open>>);
+pub(crate) struct Flows(Mutex<Register>);
+
+#[derive(Default)]
+struct Register {
+    open: HashMap<FlowId, Open>,
+    by_session: HashMap<SessionId, usize>,
+}
+
+impl Register {
+    /// Takes a flow in; says no when its session has too many.
+    fn add(&mut self, id: FlowId, session: SessionId, open: Open) -> bool {
+        let count = self.by_session.entry(session).or_default();
+        if *count >= MAX_FLOWS_PER_SESSION {
+            return false;
+        }
+        *count += 1;
+        self.open.insert(id, open);
+        true
+    }
+
+    fn remove(&mut self, id: FlowId, session: SessionId) {
+        if self.open.remove(&id).is_some()
+            && let Some(count) = self.by_session.get_mut(&session)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_session.remove(&session);
+            }
+        }
+    }
+}
 
 /// One open flow. When it is dropped it leaves the registry, and its end is recorded.
 pub(crate) struct Flow {
     flows: Arc<Flows>,
     recorder: Recorder,
     id: FlowId,
+    session: SessionId,
     live: Arc<Live>,
     started: Instant,
     upload: AtomicU8,
@@ -93,22 +125,26 @@ struct End {
 }
 
 impl Flow {
-    /// Registers a flow that was just permitted.
+    /// Registers a flow that was just permitted. `None`: its session has too many.
     pub(crate) fn open(
         shared: &Shared,
         id: FlowId,
+        session: SessionId,
         basis: Basis,
         who: Arc<Who>,
         decided: &Decided,
         observed: &Observed,
-    ) -> Arc<Self> {
+    ) -> Option<Arc<Self>> {
         let (live, started) = (Arc::<Live>::default(), Instant::now());
         let open = Open { basis, live: Arc::clone(&live), seen: (0, None, started) };
-        shared.flows.0.lock().insert(id, open);
-        Arc::new(Self {
+        if !shared.flows.0.lock().add(id, session, open) {
+            return None;
+        }
+        Some(Arc::new(Self {
             flows: Arc::clone(&shared.flows),
             recorder: shared.recorder.clone(),
             id,
+            session,
             live,
             started,
             upload: AtomicU8::new(Upload::Whole as u8),
@@ -118,7 +154,7 @@ impl Flow {
             resource: observed.resource.clone(),
             action: observed.action,
             end: Mutex::default(),
-        })
+        }))
     }
 
     /// Who opened it.
@@ -176,7 +212,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.flows.0.lock().remove(&self.id);
+        self.flows.0.lock().remove(self.id, self.session);
         let End { status, detail } = std::mem::take(&mut *self.end.lock());
         let reason = self.cut_reason();
         let detail = match self.cut().ended() {
@@ -215,14 +251,14 @@ impl Drop for Flow {
 
 impl Flows {
     fn cut(&self, id: FlowId, reason: Reason) {
-        if let Some(open) = self.0.lock().get(&id) {
+        if let Some(open) = self.0.lock().open.get(&id) {
             open.live.cut.end(Ended::Revoked(reason));
         }
     }
 
     /// Ends the flows in which nothing has moved for longer than they may be silent.
     fn end_silent(&self, now: Instant) {
-        for open in self.0.lock().values_mut() {
+        for open in self.0.lock().open.values_mut() {
             let Some(patience) = open.live.cut.patience() else { continue };
             let traffic = &open.live.traffic;
             let passed = traffic.inward.load(Ordering::Relaxed).wrapping_add(traffic.outward.load(Ordering::Relaxed));
@@ -236,14 +272,14 @@ impl Flows {
     }
 
     fn all(&self) -> Vec<(FlowId, Basis)> {
-        self.0.lock().iter().map(|(id, open)| (*id, open.basis.clone())).collect()
+        self.0.lock().open.iter().map(|(id, open)| (*id, open.basis.clone())).collect()
     }
 }
 
 /// Resolves when the drain has begun and no flow is open any more: until then the watch goes on.
 async fn drained(shared: &Shared) {
     shared.tasks.draining().await;
-    while !shared.flows.0.lock().is_empty() {
+    while !shared.flows.0.lock().open.is_empty() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -136,6 +136,8 @@ reasons! {
     FactsUnavailable = "facts_unavailable", "Access can't be decided right now.", None;
     /// The decision could not be recorded, so it must not take effect.
     AuditUnavailable = "audit_unavailable", "Access can't be recorded right now.", None;
+    /// The session has as many flows open as one session may have.
+    TooManyFlows = "too_many_flows", "This session has too many requests and connections open at once.", None;
     /// The resource answered no connection.
     UpstreamUnavailable = "upstream_unavailable", "You have access, but the resource doesn't answer.", None;
 }

@@ -22,10 +22,48 @@ pub const MAX_H3_DATAGRAM_BYTES: usize = 256 * 1024;
 pub const MAX_QUIC_HANDSHAKES: usize = 1_024;
 /// Longest silence of a QUIC connection, milliseconds.
 pub const QUIC_IDLE_TIMEOUT: u32 = 120_000;
-/// Connections from all clients together.
-pub const MAX_CONNECTIONS: usize = 20_000;
-/// Connections from one source address.
+/// Connections from all clients together, unless the operator says otherwise (`--max-connections`).
+pub const MAX_CONNECTIONS: usize = 60_000;
+/// Connections from one source on which nobody is proven, and as many of one device or session,
+/// unless the operator says otherwise (`--max-connections-per-source`).
 pub const MAX_CONNECTIONS_PER_SOURCE: usize = 2_000;
+/// Of every so many connections, one is kept free of strangers.
+pub const RESERVED_SHARE: usize = 4;
+/// TLS handshakes that may be under way.
+pub const MAX_HANDSHAKES: usize = 4_096;
+/// TLS handshakes that may be under way with one source.
+pub const MAX_HANDSHAKES_PER_SOURCE: usize = 256;
+/// Requests of strangers that are worked on at once.
+pub const MAX_STRANGER_REQUESTS: usize = 4_096;
+/// Requests of strangers from one source that are worked on at once.
+pub const MAX_STRANGER_REQUESTS_PER_SOURCE: usize = 256;
+/// Requests that strangers of one source may send at once …
+pub const STRANGER_BURST: u32 = 2_000;
+/// … and then for each second.
+pub const STRANGER_REQUESTS_PER_SECOND: u32 = 200;
+/// Sources that are counted apart; when all are in use, newcomers are refused.
+pub const MAX_SOURCES: usize = 100_000;
+/// Flows that one session may have open.
+pub const MAX_FLOWS_PER_SESSION: usize = 1_024;
+/// How long a connection may be idle on which nobody is proven.
+pub const STRANGER_IDLE: Duration = Duration::from_secs(60);
+/// How long a connection of a proven device or session may be idle.
+pub const PROVEN_IDLE: Duration = Duration::from_secs(900);
+/// How long an HTTP/1.1 connection is idle before its buffers are given back and only TLS is kept.
+pub const PARK_AFTER: Duration = Duration::from_secs(2);
+/// HTTP/2 frames that carry nothing a connection may send at once; more must be earned by time or
+/// by frames that carry something.
+pub const BARREN_FRAMES: u32 = 4_000;
+/// Such frames that each second earns.
+pub const BARREN_FRAMES_PER_SECOND: u32 = 400;
+/// Answers that HTTP/2 keeps for one stream that is not read, bytes.
+pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// HTTP/2 streams that a client may make *us* reset by breaking the protocol on them.
+pub const MAX_H2_FORCED_RESETS: usize = 64;
+/// Names that are being looked up for upstreams at once.
+pub const MAX_RESOLVING: usize = 32;
+/// Of them, how often the same name: one that hangs must not take the turns of all others.
+pub const MAX_RESOLVING_PER_NAME: usize = 4;
 /// Longest time to connect to an upstream, all its addresses together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest body of our own sign-in, device and API endpoints, bytes.

@@ -1,6 +1,8 @@
 //! Named tasks with an owner, and shutdown in two steps: drain, then cut.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -13,6 +15,18 @@ pub struct TaskGroup {
     drain: CancellationToken,
     cut: CancellationToken,
     failed: CancellationToken,
+    panics: Arc<AtomicU64>,
+}
+
+/// Notes a panic that goes through it.
+struct Alarm<'g>(&'g TaskGroup, &'static str);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.note_panic(self.1);
+        }
+    }
 }
 
 impl TaskGroup {
@@ -28,11 +42,12 @@ impl TaskGroup {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let cut = self.cut.clone();
+        let group = self.clone();
         let task = async move {
+            let _alarm = Alarm(&group, name);
             tokio::select! {
                 () = future => tracing::trace!(task = name, "task ended"),
-                () = cut.cancelled() => tracing::debug!(task = name, "task was cut"),
+                () = group.cut.cancelled() => tracing::debug!(task = name, "task was cut"),
             }
         };
         self.tracker.spawn(task);
@@ -55,6 +70,19 @@ impl TaskGroup {
                 tracing::error!(task = name, "a task that must not end has ended");
             }
         });
+    }
+
+    /// Notes that something of this name panicked. It is a mistake of ours that ended that alone:
+    /// counted, and told of at once.
+    pub fn note_panic(&self, name: &'static str) {
+        let panics = self.panics.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::error!(name, panics, "a panic ended this work; please report it");
+    }
+
+    /// How many panics there were.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 
     /// Resolves when the group should stop accepting work.
@@ -108,6 +136,19 @@ mod tests {
         let group = TaskGroup::new();
         group.spawn("endless", std::future::pending());
         assert_eq!(group.shut_down(Duration::from_secs(5)).await, Drained::ByCutting);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_task_and_is_counted() {
+        let group = TaskGroup::new();
+        let (send, receive) = tokio::sync::oneshot::channel();
+        group.spawn("broken", async { panic!("as a mistake would") });
+        group.spawn("whole", async move {
+            let _ = send.send(());
+        });
+        receive.await.unwrap();
+        group.shut_down(Duration::from_secs(5)).await;
+        assert_eq!(group.panics(), 1);
     }
 
     #[tokio::test]

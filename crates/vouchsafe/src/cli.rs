@@ -1,6 +1,6 @@
 //! The command line: every verb and what all of them take.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -8,8 +8,8 @@ use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::verbs::{
-    apply, audit, completions, connect, demo, device, enroll, grant, group, login, logout, pipe, plan, policy, proxy,
-    resource, session, status, up, user, version,
+    apply, audit, completions, connect, demo, device, doctor, enroll, grant, group, login, logout, pipe, plan, policy,
+    proxy, resource, session, status, up, user, version,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -82,6 +82,9 @@ pub(crate) enum Verb {
     /// The audit log: who reached what, and why.
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Looks at this machine and says what holds.
+    #[command(subcommand)]
+    Doctor(doctor::Verb),
     /// Prints completions for a shell.
     Completions(completions::Args),
     /// Prints the version.
@@ -95,6 +98,18 @@ impl Verb {
         match self {
             Verb::Up(_) => "info",
             _ => "warn",
+        }
+    }
+
+    /// What must happen while the process has one thread.
+    ///
+    /// # Errors
+    /// [`VerbError`], to be printed.
+    pub(crate) fn confine(&mut self, dir: &Path) -> Result<(), VerbError> {
+        match self {
+            Verb::Up(args) => up::confine(args, dir),
+            Verb::Doctor(verb) => verb.confine(dir),
+            _ => Ok(()),
         }
     }
 
@@ -123,6 +138,7 @@ impl Verb {
             Verb::Plan(args) => plan::run(args, call).await,
             Verb::Apply(args) => apply::run(args, call).await,
             Verb::Audit(verb) => audit::run(verb, call).await,
+            Verb::Doctor(verb) => doctor::run(verb, call).await,
             Verb::Completions(args) => completions::run(&args, call),
             Verb::Version(args) => version::run(&args, call),
         }

@@ -4,6 +4,7 @@
 //! - `call`, `output`, `error`, `exit`: what a verb gets, how it prints, how it fails
 //! - `admin`: the administrator's API over the local socket or the enrolled device
 //! - `wiring`: both roles in one process; `certificate_files`: the operator's certificate, read again
+//! - `sandbox`: what a server gives up before it meets its first client
 //! - `manifest`, `diagnostics`, `text`: directories of TOML and Cedar, mistakes drawn, times
 
 mod admin;
@@ -15,6 +16,7 @@ mod error;
 mod exit;
 mod manifest;
 mod output;
+mod sandbox;
 mod text;
 mod verbs;
 mod wiring;
@@ -57,6 +59,11 @@ fn main() -> ExitCode {
     let environment = environment();
     let dir = cli.dir.unwrap_or_else(|| environment.state_dir());
     let call = Call { out, dir, environment, tasks: TaskGroup::new() };
+    let mut verb = cli.verb;
+    if let Err(error) = verb.confine(&call.dir) {
+        call.out.failure(&error);
+        return error.exit.into();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -64,7 +71,7 @@ fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
-    let exit = match runtime.block_on(cli.verb.run(&call)) {
+    let exit = match runtime.block_on(verb.run(&call)) {
         Ok(exit) => exit,
         Err(error) => {
             call.out.failure(&error);

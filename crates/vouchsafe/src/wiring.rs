@@ -6,10 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 use vouchsafe_control::{AcmeOptions, Controller, OpenError, OpenOptions};
-use vouchsafe_gateway::{Gateway, GatewayError, Http3, Options};
+use vouchsafe_gateway::{ConnectionLimits, Gateway, GatewayError, Http3, Options};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::DRAIN_TIMEOUT;
 use vouchsafe_runtime::task::{Drained, TaskGroup};
@@ -36,6 +36,8 @@ pub(crate) struct UpOptions {
     pub(crate) acme: Option<(AcmeOptions, Option<PathBuf>)>,
     /// Port for the authority's questions over HTTP.
     pub(crate) acme_http_port: Option<u16>,
+    /// How many connections are held.
+    pub(crate) connections: ConnectionLimits,
 }
 
 /// Failure to start.
@@ -86,7 +88,8 @@ impl Running {
     /// # Errors
     /// [`UpError`]; nothing keeps running then.
     pub(crate) async fn start(options: UpOptions) -> Result<Self, UpError> {
-        raise_file_limit();
+        let connections = ConnectionLimits { all: affordable(options.connections.all), ..options.connections };
+        let options = UpOptions { connections, ..options };
         let tasks = TaskGroup::new();
         match Self::start_in(options, tasks.clone()).await {
             Ok(running) => Ok(running),
@@ -98,7 +101,8 @@ impl Running {
     }
 
     async fn start_in(options: UpOptions, tasks: TaskGroup) -> Result<Self, UpError> {
-        let UpOptions { dir, domain, port, listen, browser_certificate, http3, acme, acme_http_port } = options;
+        let UpOptions { dir, domain, port, listen, browser_certificate, connections, http3, acme, acme_http_port } =
+            options;
         let files = browser_certificate.map(|(chain, key)| CertificateFiles::new(chain, key));
         let given = files.as_ref().map(CertificateFiles::read).transpose()?;
         let listen = if listen.is_empty() { usual_addresses(&domain) } else { listen };
@@ -119,6 +123,7 @@ impl Running {
             spool: dir.join("gateway").join("spool"),
             browser_certificate: given,
             http3,
+            connections,
         };
         let gateway =
             Gateway::start(gateway, controller.gateway_identity(), controller.link(), controller.service(), &tasks)
@@ -192,7 +197,7 @@ pub(crate) fn usual_addresses(domain: &BaseDomain) -> Vec<IpAddr> {
 }
 
 /// A port that is free on all of these addresses at this moment, for TCP and UDP.
-fn free_port(addresses: &[IpAddr]) -> io::Result<u16> {
+pub(crate) fn free_port(addresses: &[IpAddr]) -> io::Result<u16> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for _ in 0..50 {
         let Some(first) = addresses.first() else { break };
@@ -227,11 +232,41 @@ fn fingerprint(pem: &str) -> String {
     certificates.first().map(|certificate| hex(&sha256(certificate))).unwrap_or_default()
 }
 
-/// Many connections need many files: takes what the administrator of the machine allows.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+/// Files that are needed beside connections: the store, the spool, logs, the resolver.
+const OTHER_FILES: u64 = 256;
+
+/// How many connections this process can hold of those that are wanted. Each needs a file, and some
+/// a second one to an upstream; so the limit of open files is raised as far as the system allows.
+pub(crate) fn affordable(wanted: usize) -> usize {
+    let connections = u64::try_from(wanted).unwrap_or(u64::MAX);
+    let needed = connections.saturating_add(connections / 4).saturating_add(OTHER_FILES);
+    let files = raise_file_limit(needed);
+    if files >= needed {
+        return wanted;
+    }
+    let affordable = usize::try_from(files.saturating_sub(OTHER_FILES).saturating_mul(4) / 5).unwrap_or(wanted).max(1);
+    tracing::warn!(
+        files,
+        needed,
+        wanted,
+        affordable,
+        "the system allows fewer open files than the connections that are wanted need, so fewer connections are \
+         held; raise the limit (`LimitNOFILE=` of the service, `ulimit -Hn`) or lower `--max-connections`"
+    );
+    affordable
+}
+
+/// Raises the limit of open files, beyond what is needed only where that costs nothing; gives the
+/// limit that holds then.
+fn raise_file_limit(needed: u64) -> u64 {
+    let now = getrlimit(Resource::Nofile);
+    let hard = now.maximum.unwrap_or(u64::MAX);
+    // Only a privileged process may raise the hard limit; for others this fails and changes nothing.
+    if hard < needed && setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: Some(needed) }).is_ok() {
+        return needed;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum }) {
+        Ok(()) => hard,
+        Err(_) => now.current.unwrap_or(u64::MAX),
     }
 }

@@ -18,6 +18,8 @@ use vouchsafe_model::resource::{Endpoint, ResourceSpec, UpstreamHost, embedded_v
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::limits::CONNECT_TIMEOUT;
 
+use crate::forward::resolve::Resolver;
+
 /// Failure to reach an upstream.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
@@ -61,18 +63,18 @@ pub(crate) enum DialError {
 
 /// Opens TCP to the upstream of the permitted resource. `own_ports` are
 /// those that this gateway is reached under.
-pub(crate) async fn connect(permit: &Permit, own_ports: &[u16]) -> Result<TcpStream, DialError> {
+pub(crate) async fn connect(permit: &Permit, resolver: &Resolver, own_ports: &[u16]) -> Result<TcpStream, DialError> {
     let (endpoint, patience) = match &permit.resource().spec {
         ResourceSpec::Http(http) => (&http.upstream, http.connect_timeout),
         ResourceSpec::Tcp(tcp) => (&tcp.upstream, CONNECT_TIMEOUT),
         ResourceSpec::Udp(_) | ResourceSpec::Console => return Err(DialError::NoUpstream),
     };
     let timed_out = |_| DialError::TimedOut { endpoint: endpoint.to_string(), after: patience };
-    tokio::time::timeout(patience, connect_any(endpoint, own_ports)).await.map_err(timed_out)?
+    tokio::time::timeout(patience, connect_any(endpoint, resolver, own_ports)).await.map_err(timed_out)?
 }
 
-async fn connect_any(endpoint: &Endpoint, own_ports: &[u16]) -> Result<TcpStream, DialError> {
-    let addresses = addresses(endpoint).await?;
+async fn connect_any(endpoint: &Endpoint, resolver: &Resolver, own_ports: &[u16]) -> Result<TcpStream, DialError> {
+    let addresses = addresses(endpoint, resolver).await?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         let address = SocketAddr::new(address, endpoint.port);
@@ -96,11 +98,15 @@ async fn connect_any(endpoint: &Endpoint, own_ports: &[u16]) -> Result<TcpStream
 
 /// A UDP socket that sends to, and takes from, the upstream of the permitted resource alone. Nothing
 /// is sent. Broadcast addresses are refused by the kernel, since the socket never asks for them.
-pub(crate) async fn connect_udp(permit: &Permit, own_ports: &[u16]) -> Result<UdpSocket, DialError> {
+pub(crate) async fn connect_udp(
+    permit: &Permit,
+    resolver: &Resolver,
+    own_ports: &[u16],
+) -> Result<UdpSocket, DialError> {
     let ResourceSpec::Udp(udp) = &permit.resource().spec else { return Err(DialError::NoUpstream) };
     let endpoint = &udp.upstream;
     let timed_out = |_| DialError::TimedOut { endpoint: endpoint.to_string(), after: CONNECT_TIMEOUT };
-    let addresses = tokio::time::timeout(CONNECT_TIMEOUT, addresses(endpoint)).await.map_err(timed_out)??;
+    let addresses = tokio::time::timeout(CONNECT_TIMEOUT, addresses(endpoint, resolver)).await.map_err(timed_out)??;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         let address = SocketAddr::new(address, endpoint.port);
@@ -125,7 +131,7 @@ pub(crate) async fn connect_udp(permit: &Permit, own_ports: &[u16]) -> Result<Ud
 }
 
 /// Addresses that may be connected to, in the resolver's order.
-async fn addresses(endpoint: &Endpoint) -> Result<Vec<IpAddr>, DialError> {
+async fn addresses(endpoint: &Endpoint, resolver: &Resolver) -> Result<Vec<IpAddr>, DialError> {
     let name = match &endpoint.host {
         // The administrator wrote the address down; only what can't be anybody's is refused.
         UpstreamHost::Ip(address) => {
@@ -140,12 +146,10 @@ async fn addresses(endpoint: &Endpoint) -> Result<Vec<IpAddr>, DialError> {
         }
         UpstreamHost::Name(name) => name,
     };
-    let found = tokio::net::lookup_host((name.as_str(), endpoint.port))
-        .await
-        .map_err(|source| DialError::Lookup { host: name.clone(), source })?;
+    let found = resolver.look_up(name).await.map_err(|source| DialError::Lookup { host: name.clone(), source })?;
     let mut allowed = Vec::new();
     let mut refused = None;
-    for address in found.map(|found| found.ip()) {
+    for address in found {
         match never_by_name(address) {
             Some(why) => refused = Some(DialError::Forbidden { host: name.clone(), address, why }),
             None => allowed.push(address),
@@ -182,12 +186,18 @@ mod tests {
     async fn a_name_that_leads_to_this_machine_is_refused() {
         // Every machine's own name in /etc/hosts is as good as a rebinding resolver here.
         let endpoint = Endpoint { host: UpstreamHost::Name("ip6-localhost".into()), port: 1 };
-        assert!(matches!(addresses(&endpoint).await, Err(DialError::Forbidden { .. } | DialError::Lookup { .. })));
+        assert!(matches!(
+            addresses(&endpoint, &Resolver::default()).await,
+            Err(DialError::Forbidden { .. } | DialError::Lookup { .. })
+        ));
     }
 
     #[tokio::test]
     async fn the_gateway_itself_is_no_upstream() {
         let endpoint = Endpoint::parse("127.0.0.1:8443").unwrap();
-        assert!(matches!(connect_any(&endpoint, &[443, 8443]).await, Err(DialError::Loop { .. })));
+        assert!(matches!(
+            connect_any(&endpoint, &Resolver::default(), &[443, 8443]).await,
+            Err(DialError::Loop { .. })
+        ));
     }
 }

@@ -306,7 +306,7 @@ impl Upstream {
         }
         let endpoint = || spec.upstream.to_string();
         let opening = async {
-            let stream = dial::connect(permit, &shared.own_ports).await?;
+            let stream = dial::connect(permit, &shared.resolver, &shared.own_ports).await?;
             match spec.scheme {
                 UpstreamScheme::Http if spec.upstream_protocol == UpstreamProtocol::H2 => {
                     self.multiplexed(shared, stream).await

@@ -1,22 +1,23 @@
-//! HTTP/1.1 and HTTP/2 on a connection whose handshake is over.
+//! HTTP on a connection whose handshake is over.
 
-use std::future::Future;
+mod h1;
+mod h2;
+
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use futures_util::FutureExt;
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use vouchsafe_runtime::body::Body;
-use vouchsafe_runtime::limits::{HEADER_TIMEOUT, MAX_H2_STREAMS, MAX_HEAD_BYTES, MAX_HEADERS};
-use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_wire::framing::Answered;
 
+use crate::answer;
 use crate::gateway::Shared;
-use crate::listen::guarded::Guarded;
+use crate::listen::census::Brings;
 use crate::route::{self, Connection};
 
 /// Serves a connection until it ends or the drain has let it finish.
@@ -24,93 +25,53 @@ pub(super) async fn serve<S>(shared: Arc<Shared>, stream: TlsStream<S>, connecti
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let tasks = shared.tasks.clone();
-    let framing = Arc::clone(&connection.framing);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
-        async move { Ok::<_, std::convert::Infallible>(respond(shared, connection, request, is_h2).await) }
-    });
-    let result = if is_h2 {
-        let mut builder = hyper::server::conn::http2::Builder::new(InGroup(tasks.clone()));
-        builder
-            .timer(TokioTimer::new())
-            .enable_connect_protocol()
-            .max_concurrent_streams(MAX_H2_STREAMS)
-            .enable_connect_protocol()
-            .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
-            .max_pending_accept_reset_streams(20)
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20)
-            .max_frame_size(64 * 1024)
-            .keep_alive_interval(std::time::Duration::from_secs(30))
-            .keep_alive_timeout(std::time::Duration::from_secs(20));
-        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-        tokio::select! {
-            result = serving.as_mut() => result,
-            () = tasks.draining() => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
-        }
-    } else {
-        let stream = Guarded::new(stream, framing);
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEADERS)
-            .max_header_size(MAX_HEAD_BYTES)
-            .half_close(false);
-        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-        tokio::select! {
-            result = serving.as_mut() => result,
-            () = tasks.draining() => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "connection ended with an error");
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => h2::serve(shared, stream, connection).await,
+        Some(_) | None => h1::serve(shared, stream, connection).await,
     }
 }
 
-/// Answers one request. In HTTP/1.1 the framing guard must have let it through, and is told whether
-/// the connection changes its protocol.
-async fn respond(
-    shared: Arc<Shared>,
-    connection: Arc<Connection>,
-    request: Request<Incoming>,
-    is_h2: bool,
-) -> Response<Body> {
-    if is_h2 {
-        return route::handle(shared, connection, request.map(Body::from)).await;
-    }
-    if let Err(fault) = connection.framing.begin() {
-        return route::refuse_unframed(&shared, &connection, fault).await;
-    }
+/// Answers one request, if it is taken on. In HTTP/1.1 the framing guard must have let it through,
+/// and is told whether the connection changes its protocol. A panic on the way to the answer is this
+/// request's alone.
+pub(super) async fn answer(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
+    let is_h1 = !matches!(request.version(), Version::HTTP_2 | Version::HTTP_3);
     let is_connect = request.method() == Method::CONNECT;
-    let response = route::handle(shared, Arc::clone(&connection), request.map(Body::from)).await;
-    let switches =
-        response.status() == StatusCode::SWITCHING_PROTOCOLS || (is_connect && response.status().is_success());
-    connection.framing.answered(if switches { Answered::Switched } else { Answered::Stayed });
+    let framed = if is_h1 { connection.framing.begin() } else { Ok(()) };
+    let mut response = match connection.place.admit(brings(request.headers()), Instant::now()) {
+        Ok(admission) => {
+            let handling = async {
+                match framed {
+                    Ok(()) => route::handle(Arc::clone(&shared), Arc::clone(&connection), request).await,
+                    Err(fault) => route::refuse_unframed(&shared, &connection, fault).await,
+                }
+            };
+            let handled = AssertUnwindSafe(handling).catch_unwind().await;
+            drop(admission);
+            handled.unwrap_or_else(|_| {
+                shared.tasks.note_panic("request");
+                closing(answer::plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong; it has been noted."))
+            })
+        }
+        // The body was not looked at, so where the next request begins is unknown.
+        Err(refused) => closing(answer::shed(refused)),
+    };
+    if !is_h1 {
+        response.headers_mut().remove(CONNECTION);
+    } else if framed.is_ok() {
+        let switches =
+            response.status() == StatusCode::SWITCHING_PROTOCOLS || (is_connect && response.status().is_success());
+        connection.framing.answered(if switches { Answered::Switched } else { Answered::Stayed });
+    }
     response
 }
 
-/// Runs the library's tasks (HTTP/2 streams) in our group.
-#[derive(Clone)]
-struct InGroup(TaskGroup);
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
 
-impl<F> Executor<F> for InGroup
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn("http/2 stream", async move {
-            future.await;
-        });
-    }
+fn brings(headers: &HeaderMap) -> Brings {
+    let any = [COOKIE, AUTHORIZATION, PROXY_AUTHORIZATION].iter().any(|name| headers.contains_key(name));
+    if any { Brings::Credential } else { Brings::Nothing }
 }

@@ -13,7 +13,7 @@ mod stream;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
@@ -96,7 +96,7 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming) {
         }
         return;
     }
-    let Some(place) = shared.census.enter(ip) else {
+    let Some(place) = shared.census.enter(ip, Instant::now()) else {
         tracing::debug!(%ip, "too many connections; one is refused");
         return incoming.refuse();
     };
@@ -124,6 +124,7 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming) {
                 return quic.close(VarInt::from_u32(code::GENERAL_PROTOCOL_ERROR), &[]);
             }
         };
+        place.arrived(device.as_ref().map(|device| device.id));
         let connection = Arc::new(Connection {
             ip,
             host,

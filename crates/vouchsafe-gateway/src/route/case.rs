@@ -6,6 +6,7 @@ use std::time::Instant;
 use http::{Response, StatusCode};
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::id::{DecisionId, FlowId};
+use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
@@ -16,6 +17,7 @@ use crate::decide::{self, Decided, Observed, Question, Who};
 use crate::facts::{CredentialKey, Ready};
 use crate::forward::http::ForwardError;
 use crate::gateway::Shared;
+use crate::listen::Owner;
 use crate::record::Until;
 use crate::route::read::Connection;
 use crate::strangers::Stranger;
@@ -89,6 +91,9 @@ impl Case<'_> {
 
     /// Records a denial, then tells the client.
     pub(super) async fn deny(&self, decided: &Decided, asker: Option<&Asker>, detail: Option<&str>) -> Response<Body> {
+        if let Some(asker) = asker {
+            self.connection.place.prove(owner(&asker.ready.known.facts));
+        }
         self.deny_subject(decided, asker.map(|asker| &*asker.ready.who), detail).await
     }
 
@@ -101,6 +106,9 @@ impl Case<'_> {
 
     /// Records a denial, or counts it where strangers are denied in masses.
     async fn recorded(&self, decided: &Decided, who: Option<&Who>) -> Result<(), Response<Body>> {
+        if who.is_none() && is_doubtful(decided.decision.reason) {
+            self.connection.place.doubt();
+        }
         if who.is_none()
             && self.observed.device.is_none()
             && let Some(ip) = self.observed.ip
@@ -143,8 +151,14 @@ impl Case<'_> {
         let draft = decide::record(recorder.source(), &decided, &self.observed, Some(&who), Some(id));
         let device = self.connection.device().cloned();
         let target = question.target().map(Arc::clone);
-        let basis = Basis { question, credential: asker.credential, audience: asker.audience, device };
-        let flow = Flow::open(self.shared, id, basis.clone(), who, &decided, &self.observed);
+        let audience = asker.audience.clone();
+        let basis = Basis { question, credential: asker.credential, audience, device };
+        self.connection.place.prove(owner(permit.subject()));
+        let session = permit.subject().session;
+        let Some(flow) = Flow::open(self.shared, id, session, basis.clone(), who, &decided, &self.observed) else {
+            let denied = Decided::denied(Reason::TooManyFlows, &self.shared.current.engine());
+            return Err(self.deny(&denied, Some(&asker), None).await);
+        };
         let recorded = match draft {
             Ok(draft) => recorder.keep(draft, until).await,
             Err(error) => Err(error),
@@ -202,6 +216,16 @@ impl Case<'_> {
         permitted.flow.set_status(response.status().as_u16());
         response
     }
+}
+
+/// Whose connection it is that this subject was proven on.
+fn owner(facts: &SubjectFacts) -> Owner {
+    facts.device.as_ref().map_or(Owner::Session(facts.session), |device| Owner::Device(device.id))
+}
+
+/// Whether a denial without a subject says that somebody tried, and failed, to be somebody.
+fn is_doubtful(reason: Reason) -> bool {
+    matches!(reason, Reason::CredentialInvalid | Reason::DeviceMismatch | Reason::DeviceUnknown | Reason::SessionEnded)
 }
 
 /// An error and its causes in one line.

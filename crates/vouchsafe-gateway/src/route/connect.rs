@@ -1,8 +1,9 @@
 //! CONNECT: a tunnel to a `tcp` resource, or to one of our own names, where TLS goes on inside.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::name::ResourceName;
@@ -18,6 +19,7 @@ use crate::decide::{Decided, Question};
 use crate::forward::http::ForwardError;
 use crate::forward::{dial, tunnel};
 use crate::gateway::Shared;
+use crate::listen::Refused;
 use crate::names::Names;
 use crate::record::Until;
 use crate::route::case::{Asker, Case};
@@ -74,7 +76,7 @@ pub(super) async fn serve(
         Err(response) => return response,
     };
     let dialled = tokio::select! {
-        dialled = dial::connect(permitted.permit(), &shared.own_ports) => dialled.map_err(ForwardError::from),
+        dialled = dial::connect(permitted.permit(), &shared.resolver, &shared.own_ports) => dialled.map_err(ForwardError::from),
         _ = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
     };
     match dialled {
@@ -110,8 +112,8 @@ async fn to_own_name(case: &Case<'_>, device: ProvenDevice, mut request: Request
     }
     let take_up = TakeUp::of(&mut request);
     let (shared, ip, outer) = (Arc::clone(case.shared), case.connection.ip, Arc::clone(&case.connection.place));
-    let Some(place) = shared.census.enter(ip) else {
-        return answer::plain(StatusCode::SERVICE_UNAVAILABLE, "Too many connections from this address.");
+    let Some(place) = shared.census.enter_inside(ip, device.id, Instant::now()) else {
+        return answer::shed(Refused::Overloaded);
     };
     case.shared.tasks.spawn("tunnel to own name", async move {
         match take_up.taken().await {

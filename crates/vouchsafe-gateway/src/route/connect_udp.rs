@@ -71,7 +71,7 @@ pub(super) async fn serve(
         Err(response) => return response,
     };
     let opened = tokio::select! {
-        opened = dial::connect_udp(permitted.permit(), &shared.own_ports) => opened.map_err(ForwardError::from),
+        opened = dial::connect_udp(permitted.permit(), &shared.resolver, &shared.own_ports) => opened.map_err(ForwardError::from),
         _ = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
     };
     let upstream = match opened {

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use vouchsafe_demo::story::company::Databases;
 use vouchsafe_demo::story::report::{Ink, Look, Report};
 use vouchsafe_demo::story::{Story, StoryError, World};
+use vouchsafe_gateway::ConnectionLimits;
 use vouchsafe_model::name::BaseDomain;
 
 use crate::call::Call;
@@ -84,6 +85,7 @@ fn options(args: &Args, dir: &TempDir) -> Result<UpOptions, VerbError> {
         port: args.port,
         listen: Vec::new(),
         browser_certificate: None,
+        connections: ConnectionLimits::default(),
         http3: vouchsafe_gateway::Http3::Served,
         acme: None,
         acme_http_port: None,

@@ -1,22 +1,24 @@
 //! `up`: controller and gateway in one process.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use vouchsafe_control::{AcmeOptions, ChallengeKind};
-use vouchsafe_gateway::Http3;
+use vouchsafe_gateway::{ConnectionLimits, Http3};
 use vouchsafe_model::name::BaseDomain;
+use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
 use vouchsafe_runtime::task::Drained;
 
 use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
+use crate::sandbox::{self, Demand, Needs, Sandbox};
 use crate::verbs::show_link;
-use crate::wiring::{Running, UpError, UpOptions};
+use crate::wiring::{self, Running, UpError, UpOptions};
 
 /// Starts controller and gateway on this machine, with everything they need.
 #[derive(Debug, clap::Args)]
@@ -54,6 +56,41 @@ pub(crate) struct Args {
     /// none; it is answered in TLS (tls-alpn-01) on the gateway's port, which must be reached as 443].
     #[arg(long, value_name = "PORT", requires = "acme")]
     acme_http_port: Option<u16>,
+    /// Connections held at once, from all clients together.
+    #[arg(long, value_name = "NUMBER", default_value_t = MAX_CONNECTIONS, value_parser = number)]
+    max_connections: usize,
+    /// Connections held from one source address while nobody is proven on them, and for one device
+    /// or session.
+    #[arg(long, value_name = "NUMBER", default_value_t = MAX_CONNECTIONS_PER_SOURCE, value_parser = number)]
+    max_connections_per_source: usize,
+    /// Whether the process must give up what it doesn't need (files, programs, privileges).
+    #[arg(long, value_enum, default_value_t = Demand::BestEffort)]
+    sandbox: Demand,
+    #[arg(skip)]
+    entered: Option<Sandbox>,
+}
+
+/// Settles where to listen and how many connections the system bears, both of which need what is
+/// then given up, and enters the sandbox. The process has one thread yet.
+///
+/// # Errors
+/// [`VerbError`] when there is no free port, or the sandbox is required and not to be had.
+pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
+    if args.listen.is_empty() {
+        args.listen = wiring::usual_addresses(&args.domain);
+    }
+    if args.port == 0 {
+        args.port = wiring::free_port(&args.listen).map_err(UpError::Port)?;
+    }
+    args.max_connections = wiring::affordable(args.max_connections);
+    sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
+    let read = args.tls_cert.iter().chain(&args.tls_key).chain(&args.acme_ca_file).cloned().collect();
+    let needs =
+        Needs { dir: dir.to_owned(), read, ports: [args.port].into_iter().chain(args.acme_http_port).collect() };
+    args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
+        VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
+    })?;
+    Ok(())
 }
 
 fn directory(text: &str) -> Result<String, &'static str> {
@@ -78,13 +115,14 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         http3: if args.no_http3 { Http3::Off } else { Http3::Served },
         acme: args.acme.map(|directory| (acme(directory, args.acme_email, args.acme_http_port), args.acme_ca_file)),
         acme_http_port: args.acme_http_port,
+        connections: ConnectionLimits { all: args.max_connections, per_source: args.max_connections_per_source },
     };
     // Signals are caught before anything is started, so that none is missed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let running = Running::start(options).await?;
-    announce(&running, begun, call)?;
+    announce(&running, args.entered, begun, call)?;
     let failed = loop {
         tokio::select! {
             _ = terminate.recv() => break false,
@@ -109,11 +147,19 @@ fn acme(directory: String, email: Option<String>, http_port: Option<u16>) -> Acm
     AcmeOptions { directory, email, roots_pem: None, challenge }
 }
 
+/// A number of connections that can serve anybody at all.
+fn number(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 8..=1_000_000) => Ok(number),
+        Ok(_) | Err(_) => Err("a number from 8 to 1000000".to_owned()),
+    }
+}
+
 /// Tells what is where: one line of JSON, or a few for people.
 ///
 /// # Errors
 /// What standard output gives.
-fn announce(running: &Running, begun: Instant, call: &Call) -> Result<(), VerbError> {
+fn announce(running: &Running, sandbox: Option<Sandbox>, begun: Instant, call: &Call) -> Result<(), VerbError> {
     let out = &call.out;
     let invite = running.controller.first_invite();
     let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
@@ -132,6 +178,7 @@ fn announce(running: &Running, begun: Instant, call: &Call) -> Result<(), VerbEr
             "gateway": running.origin("gw"),
             "root": running.root_file,
             "root_sha256": running.root_sha256,
+            "sandbox": sandbox,
             "first_invite": invite.map(|invite| &invite.link),
         }))?);
     }

@@ -28,7 +28,10 @@ permit (principal in Group::"finance", action, resource == Http::"finance");
 
 impl Company {
     pub async fn start() -> Self {
-        let world = World::start().await;
+        Self::start_on(World::start().await).await
+    }
+
+    pub async fn start_on(world: World) -> Self {
         let (marketing, finance) = (Recorder::start(&world.tasks).await, Recorder::start(&world.tasks).await);
         let http = |name: &str, to: &Recorder| json!({"name": name, "kind": "http", "upstream": format!("http://{}", to.address)});
         let resources = json!([http("marketing", &marketing), http("finance", &finance)]);

@@ -15,7 +15,7 @@ use vouchsafe_wire::qpack::{self, QpackError};
 use super::connection::Session;
 use super::head::{self, HeadError};
 use super::stream::{Bytewise, Content, Ends, Fault, Incoming, Outgoing, Patience, StreamError};
-use crate::route;
+use crate::listen::http as serving;
 use crate::take_up::{Offer, TakenUp};
 
 /// Serves one stream from its first frame to its end.
@@ -52,7 +52,7 @@ pub(super) async fn serve(session: Arc<Session>, number: u64, mut outgoing: Outg
     }
     let body = if content.is_over() { empty() } else { boxed(content) };
     let answering =
-        route::handle(Arc::clone(session.shared()), Arc::clone(session.connection()), request.map(|()| body));
+        serving::answer(Arc::clone(session.shared()), Arc::clone(session.connection()), request.map(|()| body));
     let unwanted = outgoing.unwanted();
     let response = tokio::select! {
         response = answering => response,
@@ -84,7 +84,7 @@ async fn connect(session: Arc<Session>, number: u64, mut outgoing: Outgoing, con
     request.extensions_mut().insert(offer);
     // Datagrams that come before the answer wait, a few of them.
     let datagrams = if with_datagrams { session.datagrams(number).await } else { None };
-    let answering = route::handle(Arc::clone(session.shared()), Arc::clone(session.connection()), request);
+    let answering = serving::answer(Arc::clone(session.shared()), Arc::clone(session.connection()), request);
     let unwanted = outgoing.unwanted();
     let response = tokio::select! {
         response = answering => response,

@@ -120,17 +120,18 @@ fn final_answers(bytes: &[u8]) -> Vec<u16> {
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
+pub const CONTINUATION: u8 = 9;
 /// Largest frame that every peer takes.
-const MAX_FRAME: usize = 16_384;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const MAX_FRAME: usize = 16_384;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// One frame (RFC 9113 §4.1).
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut out = u32::try_from(payload.len()).expect("short").to_be_bytes()[1..].to_vec();
     out.extend([kind, flags]);
     out.extend(stream.to_be_bytes());
@@ -139,7 +140,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// HPACK (RFC 7541 §6.2.2): each field literal, without indexing, without Huffman coding.
-fn hpack(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn hpack(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     let text = |text: &str, out: &mut Vec<u8>| {
         let mut length = text.len();
@@ -223,7 +224,7 @@ pub async fn frames_until(stream: &mut TlsStream<TcpStream>, wanted: u8) -> Vec<
     kinds
 }
 
-async fn read_h2(stream: &mut TlsStream<TcpStream>) -> Answer {
+pub async fn read_h2(stream: &mut TlsStream<TcpStream>) -> Answer {
     let mut answer = Answer::default();
     loop {
         let mut head = [0; 9];
