@@ -167,7 +167,7 @@ fn a_group_that_a_crash_cut_short_is_cut_off() {
     for cut in (0..=bytes.len()).filter(|cut| cut % 101 == 0 || near_an_end(cut)) {
         // Room that was reserved, and pages of the group that never reached the disk.
         for (room, hole) in [(0, 0), (500, 0), (500, 100)] {
-            let whole = ends.iter().rposition(|end| *end <= cut.saturating_sub(hole).max(0)).unwrap();
+            let whole = ends.iter().rposition(|end| *end <= cut.saturating_sub(hole)).unwrap();
             let mut torn = bytes[..cut].to_vec();
             let hole_start = ends[whole].max(cut.saturating_sub(hole));
             torn[hole_start..].fill(0);
