@@ -3,7 +3,7 @@
 //! - [`verify`]: the one place where certificates are verified, of clients and of servers
 //! - [`identity`]: who a verified certificate of ours belongs to
 //! - [`shown`]: the certificates a server shows, replaced while it serves
-//! - [`tickets`]: session tickets, which open nothing but the configuration that made them
+//! - `tickets`: session tickets, which open nothing but the configuration that made them
 //! - [`negotiated`]: what a handshake ended with
 //!
 //! There is no switch that turns verification off. Trust material that is missing or empty is an
