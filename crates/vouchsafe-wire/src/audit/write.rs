@@ -342,7 +342,7 @@ fn push_escaped(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
-/// The canonical form of a text, to compare with what [`super::scan`] finds.
+/// The canonical form of a text, to compare with what `scan` finds.
 #[must_use]
 pub fn canonical_text(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 2);
