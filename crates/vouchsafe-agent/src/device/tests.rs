@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, SanType};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType};
 
 use super::*;
 
@@ -16,6 +16,8 @@ pub(crate) fn enrolled(dir: &Path, spiffe: Option<&str>, not_after: u64) -> Stat
     let mut leaf = CertificateParams::new(Vec::new()).unwrap();
     let uri = spiffe.map_or_else(|| format!("spiffe://corp.example/device/{id}"), str::to_owned);
     leaf.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let chain = leaf.signed_by(&key, &issuer).unwrap().pem();
     let state = StateDir::below(dir);
     state.create().unwrap();
