@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use http::header::{ALT_SVC, CONNECTION, PROXY_AUTHORIZATION, STRICT_TRANSPORT_SECURITY, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use http_body_util::Limited;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_runtime::body::{Body, boxed};
@@ -28,7 +29,7 @@ use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::framing::Fault;
 
 use crate::answer::{self, Form};
-use crate::forward::body::Outward;
+use crate::forward::body::{Inward, Outward};
 use crate::gateway::Shared;
 use crate::names::Site;
 use crate::route::case::Case;
@@ -163,14 +164,14 @@ async fn own_path(
 }
 
 /// By what right a request goes to the controller.
-enum Way {
+enum Way<'p> {
     /// It is open to everybody (sign-in) or proves itself to the controller (devices).
     Open(CanonicalTarget),
     /// It was decided on.
-    Permitted(Permitted),
+    Permitted(&'p Permitted),
 }
 
-impl Way {
+impl Way<'_> {
     fn target(&self) -> Option<&CanonicalTarget> {
         match self {
             Way::Open(target) => Some(target),
@@ -191,7 +192,7 @@ async fn internal(
     shared: &Arc<Shared>,
     connection: &Connection,
     host: OwnHost,
-    way: Way,
+    way: Way<'_>,
     request: Request<Body>,
 ) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
@@ -209,6 +210,14 @@ async fn internal(
         subject: way.permitted().map(|permitted| Arc::clone(permitted.permit().subject())),
         decision: way.permitted().map(Permitted::decision),
     });
+    let body = match way.permitted() {
+        // A change is begun with a head, and may be completed much later with a body: whoever has lost
+        // the right meanwhile can't complete it (I6).
+        Some(permitted) if !body.is_end_stream() => {
+            boxed(Inward::new(body, Arc::clone(permitted.flow()), None, shared.tasks.clone()))
+        }
+        Some(_) | None => body,
+    };
     let body = boxed(Limited::new(body, MAX_OWN_BODY_BYTES));
     let call = shared.service.call(Request::from_parts(parts, body));
     let Ok(response) = tokio::time::timeout(OWN_ANSWER_TIMEOUT, call).await else {

@@ -11,6 +11,8 @@ use vouchsafe_wire::token::AUDIENCE_API;
 
 use crate::authenticate::Presented;
 use crate::decide::Question;
+use crate::forward::body::Upload;
+use crate::forward::http::ForwardError;
 use crate::gateway::Shared;
 use crate::record::Until;
 use crate::route::case::{Asker, Case};
@@ -60,5 +62,10 @@ pub(super) async fn serve(
         Ok(permitted) => permitted,
         Err(response) => return response,
     };
-    internal(shared, connection, host, Way::Permitted(permitted), request).await
+    let response = internal(shared, connection, host, Way::Permitted(&permitted), request).await;
+    let flow = permitted.flow();
+    if flow.cut_reason().is_some() && flow.upload() != Upload::Whole {
+        return case.failed(&permitted, &ForwardError::Cut).await;
+    }
+    response
 }

@@ -1,14 +1,18 @@
 //! Starting, stopping and administering an installation through the binary.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
+use vouchsafe_agent::session::Session;
 use vouchsafe_demo::authenticator::Authenticator;
 use vouchsafe_wire::api::AuditQuery;
+use vouchsafe_wire::token::AUDIENCE_API;
 
+use crate::attacks::probe;
 use crate::http::Company;
 use crate::peers::{curl, run};
 use crate::world::{PATIENCE, Person, VOUCHSAFE, World};
@@ -56,6 +60,46 @@ async fn the_first_administrator_comes_by_a_one_time_link_and_administers_from_a
     let (code, _, err) = world.cli(&tablet.dir, &["user", "list"]).await;
     assert_eq!(code, 3, "{err}");
     assert!(err.contains("dec_"), "{err}");
+}
+
+/// A decision is made on the head of a request. Whoever holds back the body keeps a change in hand that
+/// was allowed once; it must not outlive the right to make it.
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_a_change_can_t_be_completed_by_who_has_lost_the_right_to_make_it() {
+    let world = World::start().await;
+    let mallory = world.person("mallory", &["administrators"]).await;
+    let tablet = world.device(&mallory, "tablet").await;
+    let token = Session::on(Arc::clone(&tablet.device)).token(AUDIENCE_API).await.expect("session").expect("signed in");
+    let head = |length: usize| {
+        format!(
+            "POST /v1/users HTTP/1.1\r\nHost: {}:{}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n",
+            world.host("api"),
+            world.port,
+            token.expose(),
+        )
+    };
+    // In one go it works, so that what is refused below has no other cause.
+    let body = r#"{"name":"friend","groups":[]}"#;
+    let whole = probe::h1(&world, "api", Some(&tablet), format!("{}{body}", head(body.len())).as_bytes()).await;
+    assert_eq!(whole.status, 201, "{whole:?}");
+    let body = r#"{"name":"accomplice","groups":["administrators"]}"#;
+    let config = probe::config(&world, Some(&tablet), &[b"http/1.1"]);
+    let mut held = probe::connect(&world, "api", config).await.expect("handshake");
+    held.write_all(format!("{}{}", head(body.len()), &body[..10]).as_bytes()).await.expect("sent");
+    let query = || AuditQuery { user: Some("mallory".into()), kind: Some("decision".into()), ..AuditQuery::default() };
+    for _ in 0..200 {
+        if world.audit(query()).await.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.admin.post::<_, Value>("/v1/users/mallory/sign-out", &()).await.expect("signed out");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let _ = held.write_all(&body.as_bytes()[10..]).await;
+    let answer = probe::read_h1(&mut held).await;
+    assert_eq!((answer.status, answer.reason()), (401, Some("session_ended")), "{answer:?}");
+    let there = world.admin.get::<Value>("/v1/users/accomplice").await;
+    assert!(there.is_err(), "the change was made all the same: {there:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
