@@ -36,7 +36,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use vouchsafe_runtime::clock;
 
-pub(crate) use self::app::redeem;
+pub(crate) use self::app::Redeemer;
 pub(crate) use self::invite::{invite_device, invite_user};
 use self::rate::{Pace, RateLimit};
 use self::refusal::Refusal;

@@ -17,9 +17,10 @@ use vouchsafe_runtime::link::{
 };
 use vouchsafe_wire::ticket::hex;
 
+use crate::audit;
 use crate::context::Context;
+use crate::identity::Redeemer;
 use crate::store::{StoreError, facts, grants, policy, resources};
-use crate::{audit, identity};
 
 /// Least wait before a snapshot that could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -28,6 +29,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Link {
     context: Context,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    redeemer: Redeemer,
 }
 
 impl Link {
@@ -59,7 +61,7 @@ impl Link {
                 }
             }
         });
-        Ok(Self { context, snapshots })
+        Ok(Self { context, snapshots, redeemer: Redeemer::default() })
     }
 }
 
@@ -129,7 +131,8 @@ impl ControlLink for Link {
         ip: IpAddr,
     ) -> BoxFuture<'_, Result<Option<RedeemedCode>, LinkError>> {
         Box::pin(async move {
-            identity::redeem(&self.context, &code, &label, device, ip).await.map_err(|error| failed(&error))
+            let redeemed = self.redeemer.redeem(&self.context, &code, &label, device, ip).await;
+            redeemed.map_err(|error| failed(&error))
         })
     }
 

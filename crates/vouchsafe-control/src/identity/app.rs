@@ -2,6 +2,7 @@
 //! host, good for a minute, exchanged by the gateway for that host's own cookie.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::name::ResourceName;
@@ -10,6 +11,7 @@ use vouchsafe_runtime::link::RedeemedCode;
 use vouchsafe_wire::audit::Kind;
 
 use super::guard::SignedIn;
+use super::rate::{Pace, RateLimit};
 use super::refusal::Refusal;
 use super::secret::{Secret, is_token_text};
 use crate::context::Context;
@@ -59,22 +61,52 @@ pub(super) async fn send(context: &Context, signed_in: &SignedIn, target: &AppTa
     Ok(format!("{origin}/.vouchsafe/callback?code={}&state={}", code.expose(), target.state))
 }
 
-/// Exchanges a code for the cookie of the app host with that label. The code is gone afterwards,
-/// whatever the outcome.
-pub(crate) async fn redeem(
+/// Exchanges codes for cookies.
+pub(crate) struct Redeemer {
+    /// Records of codes that were never ours. Anybody can make them up, so they must neither fill the
+    /// log nor stand in the way of those who change something (I11).
+    strays: RateLimit,
+}
+
+impl Default for Redeemer {
+    fn default() -> Self {
+        Self { strays: RateLimit::new(10, Duration::from_secs(10)) }
+    }
+}
+
+impl Redeemer {
+    /// Exchanges a code for the cookie of the app host with that label. The code is gone afterwards,
+    /// whatever the outcome.
+    pub(crate) async fn redeem(
+        &self,
+        context: &Context,
+        code: &str,
+        label: &str,
+        device: Option<DeviceId>,
+        ip: IpAddr,
+    ) -> Result<Option<RedeemedCode>, StoreError> {
+        let Some(code) = Secret::presented(code) else { return Ok(None) };
+        let is_ours = tokens::knows_app_code(&mut *context.store.read().await?, &code.hash()).await?;
+        if !is_ours && self.strays.take(ip, clock::now()) == Pace::TooFast {
+            return Ok(None);
+        }
+        redeem(context, &code, label, device, ip).await
+    }
+}
+
+async fn redeem(
     context: &Context,
-    code: &str,
+    code: &Secret,
     label: &str,
     device: Option<DeviceId>,
     ip: IpAddr,
 ) -> Result<Option<RedeemedCode>, StoreError> {
-    let Some(code) = Secret::presented(code) else { return Ok(None) };
     let mut write = context.store.write().await?;
     let nobody = match device {
         Some(id) => Actor::Device { id, ip },
         None => Actor::Anonymous { ip },
     };
-    let verdict = exchange(&mut write, &code, label, device, ip).await?;
+    let verdict = exchange(&mut write, code, label, device, ip).await?;
     let (redeemed, mut record) = match verdict {
         Ok((redeemed, actor)) => {
             let mut record = actor.record(Kind::SignIn, clock::now());

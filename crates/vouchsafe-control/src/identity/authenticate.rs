@@ -163,7 +163,7 @@ pub(super) async fn begin(
         expires: now.saturating_add(CEREMONY_LIFE_SECONDS),
     };
     let mut write = service.context.store.write().await?;
-    if ceremonies::put(write.connection(), &ceremony, now).await? > MAX_CEREMONIES {
+    if ceremonies::put(write.connection(), &ceremony, now, MAX_CEREMONIES).await? > MAX_CEREMONIES {
         return Err(Refusal::TooFast);
     }
     write.commit().await?;

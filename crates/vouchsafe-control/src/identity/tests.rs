@@ -21,7 +21,7 @@ use vouchsafe_wire::api::NewUser;
 use vouchsafe_wire::audit::Record;
 
 use self::authenticator::Authenticator;
-use super::{Identity, routes};
+use super::{Identity, Redeemer, routes};
 use crate::context::Context;
 use crate::directory::{self, Actor};
 use crate::store::testing;
@@ -32,6 +32,7 @@ const STATE: &str = "0123456789abcdefghijABCDEFGHIJ_-0123456789a";
 struct World {
     dir: tempfile::TempDir,
     context: Context,
+    redeemer: Redeemer,
     auth: Router,
     gateway: Router,
 }
@@ -102,7 +103,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let context = Context::for_test(dir.path()).await;
         let Identity { auth, gateway } = routes(context.clone()).unwrap();
-        Self { dir, context, auth, gateway }
+        Self { dir, context, redeemer: Redeemer::default(), auth, gateway }
     }
 
     async fn send(&self, client: &Client, host: OwnHost, mut request: http::request::Builder, body: String) -> Answer {
@@ -232,7 +233,7 @@ impl World {
 
     async fn redeem(&self, client: &Client, code: &str, label: &str) -> Option<String> {
         let device = client.device.as_ref().map(|device| device.id);
-        let redeemed = super::redeem(&self.context, code, label, device, client.ip).await.unwrap();
+        let redeemed = self.redeemer.redeem(&self.context, code, label, device, client.ip).await.unwrap();
         redeemed.map(|redeemed| redeemed.cookie)
     }
 }

@@ -64,6 +64,12 @@ pub(crate) async fn insert_app_code(
     Ok(())
 }
 
+/// Whether a one-time code is there, good or not. Only [`take_app_code`] says what it is worth.
+pub(crate) async fn knows_app_code(connection: &mut SqliteConnection, code_hash: &str) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM app_codes WHERE code_hash = $1)");
+    Ok(found.bind(code_hash).fetch_one(connection).await?)
+}
+
 /// Takes a one-time code out, good or not.
 pub(crate) async fn take_app_code(
     connection: &mut SqliteConnection,

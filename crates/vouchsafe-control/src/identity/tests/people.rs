@@ -1,3 +1,4 @@
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use vouchsafe_runtime::internal::OwnHost;
 
@@ -213,6 +214,32 @@ async fn the_way_to_an_app_is_a_code_for_one_host_one_device_one_time() {
     let ended = code(&world.get(&client, &path).await);
     world.submit(&client, "/sign-out", format!("csrf={}", world.csrf(&client).await)).await;
     assert_eq!(world.redeem(&client, &ended, "wiki").await, None);
+}
+
+/// Anybody can ask an app host to redeem a code, and bring the cookie that belongs to it as well.
+#[tokio::test]
+async fn i11_codes_that_somebody_made_up_neither_fill_the_log_nor_hold_up_the_writer() {
+    let world = World::new().await;
+    let stranger = Client::new();
+    let (asked, by) = (&world, &stranger);
+    let guess = |number: u64| async move { asked.redeem(by, &format!("{number:043}"), "wiki").await };
+    for number in 0..10 {
+        assert_eq!(guess(number).await, None);
+    }
+    let before = world.records("app-sign-in").await.len();
+    assert_eq!(before, 10, "the first few are on record");
+    // The others cost nobody anything, not even while somebody else changes something. (One or two may
+    // be due for a record by now.)
+    let held = world.context.store.write().await.unwrap();
+    let others = futures_util::stream::iter(10..200).map(guess).buffer_unordered(190).take(180);
+    assert!(others.collect::<Vec<_>>().await.iter().all(Option::is_none));
+    drop(held);
+    assert_eq!(world.records("app-sign-in").await.len(), before);
+    // A good code of the same address is as good as ever.
+    let mut client = Client { ip: stranger.ip, ..Client::new() };
+    world.person("alice", &mut client).await;
+    let answer = world.get(&client, &format!("/sign-in?app=wiki&state={STATE}")).await;
+    assert!(world.redeem(&client, &query(answer.location(), "code"), "wiki").await.is_some());
 }
 
 #[tokio::test]
