@@ -80,14 +80,15 @@ fn strip_bearer(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_start())
 }
 
-/// All cookies of a request: name and value.
+/// All cookies of a request that are text: name and value. Each by itself, since some hosts' cookies
+/// come with the requests to others: one that is no text must not hide ours beside it (A143).
 pub(crate) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     headers
         .get_all(COOKIE)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| std::str::from_utf8(pair).ok())
+        .filter_map(|pair| pair.trim_ascii().split_once('='))
 }
 
 /// Proves users. One for the gateway.
@@ -223,4 +224,29 @@ pub(crate) fn looks_like_ours(authorization: &str) -> bool {
     strip_bearer(authorization)
         .and_then(|token| jsonwebtoken::decode_header(token).ok())
         .is_some_and(|header| header.typ.as_deref() == Some(ACCESS_TYP))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a143_cookies_of_other_hosts_do_not_hide_ours() {
+        let with = |field: &'static [u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, HeaderValue::from_bytes(field).unwrap());
+            match Presented::cookie(&headers) {
+                Presented::Cookie(value) => value.to_owned(),
+                Presented::Ambiguous => "two".to_owned(),
+                Presented::Nothing | Presented::Token(_) => "none".to_owned(),
+            }
+        };
+        assert_eq!(with(b"__Host-vouchsafe=good; lang=\xe9t\xe9"), "good");
+        assert_eq!(with("name=Zo\u{eb}; __Host-vouchsafe=good".as_bytes()), "good");
+        assert_eq!(with(b"\xff; __Host-vouchsafe=good; \xfe=1"), "good");
+        assert_eq!(with(b"__Host-vouchsafe=one; \xff; __Host-vouchsafe=two"), "two");
+        assert_eq!(with(b"__Host-vouchsafe=go\xffod"), "none");
+    }
 }

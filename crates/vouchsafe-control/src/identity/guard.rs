@@ -141,8 +141,9 @@ fn session_cookie(headers: &HeaderMap) -> Option<Secret> {
     let mut found = headers
         .get_all(header::COOKIE)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|line| line.split(';'))
+        // Each by itself: another's cookie that is no ASCII must not hide ours beside it.
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| std::str::from_utf8(pair).ok())
         .filter_map(|pair| pair.trim_matches(' ').strip_prefix(COOKIE)?.strip_prefix('='));
     let first = found.next()?;
     if found.next().is_some() {

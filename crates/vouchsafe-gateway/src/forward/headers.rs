@@ -285,21 +285,25 @@ fn takes_trailers(headers: &HeaderMap) -> bool {
 
 /// All cookies but ours, as one field.
 fn foreign_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut kept = String::new();
-    for value in headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()) {
-        for pair in value.split(';').map(str::trim).filter(|pair| !pair.is_empty() && !is_own_cookie(pair)) {
+    let mut kept: Vec<u8> = Vec::new();
+    for value in headers.get_all(COOKIE) {
+        let pairs = value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        for pair in pairs.filter(|pair| !pair.is_empty() && !is_own_cookie(pair)) {
             if !kept.is_empty() {
-                kept.push_str("; ");
+                kept.extend_from_slice(b"; ");
             }
-            kept.push_str(pair);
+            kept.extend_from_slice(pair);
         }
     }
-    if kept.is_empty() { None } else { HeaderValue::from_str(&kept).ok() }
+    if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(bytes::Bytes::from(kept)).ok() }
 }
 
-fn is_own_cookie(pair: &str) -> bool {
-    let name = pair.split('=').next().unwrap_or_default().trim();
-    name.get(..OWN_COOKIE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_COOKIE_PREFIX))
+/// Whether a cookie, or the line that sets one, is of a name of ours. One without a name whose value
+/// looks like ours comes back as ours (RFC 6265bis §5.7).
+fn is_own_cookie(pair: &[u8]) -> bool {
+    let name = pair.trim_ascii();
+    let name = name.strip_prefix(b"=").unwrap_or(name).trim_ascii_start();
+    name.get(..OWN_COOKIE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_COOKIE_PREFIX.as_bytes()))
 }
 
 /// Removes from an upstream's answer what belongs to its hop or speaks in our name: it can't set
@@ -316,12 +320,12 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap) {
     if let Some(trailers) = trailers {
         headers.insert(TRAILER, trailers);
     }
-    let own = |cookie: &HeaderValue| is_own_cookie(&String::from_utf8_lossy(cookie.as_bytes()));
+    let own = |cookie: &HeaderValue| is_own_cookie(cookie.as_bytes());
     if headers.get_all(SET_COOKIE).iter().any(own) {
         let cookies: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
         headers.remove(SET_COOKIE);
         for cookie in cookies {
-            if !is_own_cookie(&String::from_utf8_lossy(cookie.as_bytes())) {
+            if !own(&cookie) {
                 headers.append(SET_COOKIE, cookie);
             }
         }
@@ -460,6 +464,15 @@ mod tests {
     }
 
     #[test]
+    fn cookies_that_are_no_text_pass_and_take_nothing_with_them() {
+        let mut from = HeaderMap::new();
+        let field = b"theirs=\xe9t\xe9; __Host-vouchsafe=secret; \xff; b=2";
+        from.append(COOKIE, HeaderValue::from_bytes(field).unwrap());
+        from.append(COOKIE, HeaderValue::from_static("c=3"));
+        assert_eq!(foreign_cookies(&from).unwrap().as_bytes(), b"theirs=\xe9t\xe9; \xff; b=2; c=3");
+    }
+
+    #[test]
     fn trailers_bring_nothing_that_headers_may_not() {
         let mut from = HeaderMap::new();
         for name in [
@@ -510,6 +523,11 @@ mod tests {
     fn a143_an_upstream_cannot_set_our_cookies() {
         let mut headers = HeaderMap::new();
         headers.append(SET_COOKIE, HeaderValue::from_static("__Host-vouchsafe=evil; Path=/"));
+        // Without a name of its own: browsers that take it send back `__Host-vouchsafe=evil`.
+        for nameless in ["=__Host-vouchsafe=evil; Domain=d", " = __HOST-vouchsafe=evil", "=__Host-vouchsafe-pending=x"]
+        {
+            headers.append(SET_COOKIE, HeaderValue::from_str(nameless).unwrap());
+        }
         headers.append(SET_COOKIE, HeaderValue::from_static("theirs=1"));
         headers.insert("alt-svc", HeaderValue::from_static("h3=\":443\""));
         headers.insert("x-vouchsafe-decision", HeaderValue::from_static("x"));
