@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
-use vouchsafe_model::resource::{AuditTiming, PathRules, ResourceSpec};
+use vouchsafe_model::resource::{AuditTiming, PathRules, Resource, ResourceSpec};
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_wire::canonical::CanonicalTarget;
@@ -67,29 +67,30 @@ pub(super) async fn serve(
         Ok((credential, ready)) => Asker { credential, ready, audience: audience.to_owned(), seen },
         Err(reason) => return demand_sign_in(&case, reason, site.label(), &target).await,
     };
-    let rules = match &site {
-        Site::App(name) => engine.resource(name).map_or(PathRules::STRICT, |resource| match &resource.spec {
-            ResourceSpec::Http(http) => http.paths,
-            ResourceSpec::Tcp(_) | ResourceSpec::Udp(_) | ResourceSpec::Console => PathRules::STRICT,
-        }),
-        Site::Nothing(_) | Site::Own(_) => PathRules::STRICT,
+    // How its paths are read would tell whoever may not know of it that a resource exists, so to her
+    // every path is as good as any: she is told that there is nothing.
+    let resource = match &site {
+        Site::App(name) => engine.resource(name).map(|resource| (name.clone(), path_rules(resource))),
+        Site::Nothing(_) | Site::Own(_) => None,
     };
-    let target = match target.under(rules) {
-        Ok(target) if !leads_to_own_path(&target) => target,
-        Ok(_) => {
-            return case.refuse(Reason::Ambiguous, Some("some servers would take this path for one of ours")).await;
+    let Some((resource, rules)) = resource else {
+        case.observed.path = Some(target.path().to_owned());
+        return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
+    };
+    let question = |target| Question::http(resource.clone(), action, connection.ip, authority.host.clone(), target);
+    let target = match read_by(target, rules) {
+        Ok(target) => target,
+        Err(why) => {
+            let root =
+                CanonicalTarget::parse("GET", "/", PathRules::STRICT).map(|root| question(root).decide(&asker.ready));
+            let known = !matches!(root, Ok(Err(denial)) if denial.reason == Reason::NoPermit);
+            let reason = if known { Reason::Ambiguous } else { Reason::NoPermit };
+            let why = Some(why.as_str()).filter(|_| known);
+            return case.deny(&Decided::denied(reason, &engine), Some(&asker), why).await;
         }
-        Err(why) => return case.refuse(Reason::Ambiguous, Some(&why.to_string())).await,
     };
     case.observed.path = Some(target.path().to_owned());
-    let resource = match &site {
-        Site::App(name) => name.clone(),
-        Site::Nothing(_) | Site::Own(_) => {
-            return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
-        }
-    };
-    let question = Question::http(resource, action, connection.ip, authority.host, target);
-    let permitted = match case.permit(question, asker, record_until).await {
+    let permitted = match case.permit(question(target), asker, record_until).await {
         Ok(permitted) => permitted,
         Err(response) => return response,
     };
@@ -102,6 +103,22 @@ pub(super) async fn serve(
         }
         Err(error) => case.failed(&permitted, &error).await,
     }
+}
+
+fn path_rules(resource: &Resource) -> PathRules {
+    match &resource.spec {
+        ResourceSpec::Http(http) => http.paths,
+        ResourceSpec::Tcp(_) | ResourceSpec::Udp(_) | ResourceSpec::Console => PathRules::STRICT,
+    }
+}
+
+/// The target as this resource reads it, or why it has no single reading there.
+fn read_by(target: CanonicalTarget, rules: PathRules) -> Result<CanonicalTarget, String> {
+    let target = target.under(rules).map_err(|why| why.to_string())?;
+    if leads_to_own_path(&target) {
+        return Err("some servers would take this path for one of ours".to_owned());
+    }
+    Ok(target)
 }
 
 /// Whether a path in another case or reading is one that we answer ourselves: then it is not the

@@ -336,3 +336,37 @@ async fn a019_a023_leeway_is_the_resources_own_and_every_reading_is_decided_on()
     };
     assert_eq!((every(Leeway::Refused), every(Leeway::Kept)), (PathRules::STRICT, PathRules::WIDEST));
 }
+
+/// A signed-in person without any right learns nothing of which apps there are: not by paths that one
+/// of them reads and another refuses, either. What she tried stands in the log under her name.
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_tell_nobody_which_apps_exist() {
+    let world = World::start().await;
+    let app = Strict::start(&world.tasks).await;
+    let http = |name: &str| json!({"name": name, "kind": "http", "upstream": format!("http://{}", app.address)});
+    let mut lax = http("lax");
+    for leeway in ["encoded_slashes", "double_slashes", "path_parameters"] {
+        lax[leeway] = "keep".into();
+    }
+    let tcp = json!({"name": "tcp", "kind": "tcp", "upstream": "127.0.0.1:1"});
+    world.apply(&["staff"], json!([http("strict"), lax, tcp]), "").await;
+    let mallory = world.person("mallory", &[]).await;
+    for name in ["strict", "lax", "tcp", "nothing", "www"] {
+        mallory.browser.open(&world.url(name, "/"), &mallory.authenticator).await.expect("opened");
+        let cookies = mallory.browser.cookies_of(&world.host(name));
+        let cookie = cookies.iter().find(|(name, _)| name == "__Host-vouchsafe").map(|(_, value)| value);
+        let Some(cookie) = cookie else {
+            // No app can be called so, and nobody is signed in there.
+            assert_eq!(name, "www");
+            continue;
+        };
+        for path in ["/", "/a//b", "/a%2Fb", "/a;b=1", "/.vouchsafe%2Fx", "/.vouchsafe;x/y"] {
+            let host = format!("{}:{}", world.host(name), world.port);
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nCookie: __Host-vouchsafe={cookie}\r\n\r\n");
+            let answer = h1(&world, name, None, request.as_bytes()).await;
+            assert_eq!((answer.status, answer.reason()), (403, Some("no_permit")), "{name} {path}: {answer:?}");
+            let record = world.decision(answer.decision().expect("a decision")).await;
+            assert_eq!(record.user.as_deref(), Some("mallory"), "{name} {path}: {record:?}");
+        }
+    }
+}
