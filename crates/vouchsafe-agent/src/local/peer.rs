@@ -96,7 +96,9 @@ impl Row {
             return None;
         }
         let uid = words.nth(3)?.parse().ok()?;
-        Some(Self { local, remote, uid })
+        // A socket that no process holds any more is shown as root's, whoever opened it; it has no inode.
+        let held = words.nth(1)?.parse::<u64>().is_ok_and(|inode| inode != 0);
+        held.then_some(Self { local, remote, uid })
     }
 }
 
@@ -139,6 +141,7 @@ mod tests {
     const TABLE6: &str = "  sl  local_address                         remote_address                        st
    0: 00000000000000000000000001000000:CB2E 00000000000000000000000001000000:0438 01 0:0 0:0 0  1002 0 1
    1: 0000000000000000FFFF00000100007F:CB2F 0000000000000000FFFF00000100007F:0438 08 0:0 0:0 0  1003 0 1
+   2: 0000000000000000FFFF00000100007F:CB30 0000000000000000FFFF00000100007F:0438 05 0:0 0:0 0  0 0 0
 ";
 
     fn uid(table: &str, from: &str, listener: &str) -> Option<u32> {
@@ -156,6 +159,7 @@ mod tests {
     fn ipv6_and_ipv4_inside_it_are_read() {
         assert_eq!(uid(TABLE6, "[::1]:52014", "[::1]:1080"), Some(1002));
         assert_eq!(uid(TABLE6, "127.0.0.1:52015", "127.0.0.1:1080"), Some(1003));
+        assert_eq!(uid(TABLE6, "127.0.0.1:52016", "127.0.0.1:1080"), None, "nobody's socket is shown as root's");
     }
 
     #[test]
@@ -178,8 +182,15 @@ mod tests {
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (from, to) = (client.local_addr().unwrap(), listener.local_addr().unwrap());
         of_this_user(from, to).unwrap();
+        let accepted = listener.accept().unwrap();
         assert!(matches!(of_this_user(to, from), Ok(())), "our own end is ours as well");
-        drop((client, listener));
+        // Whoever says something and leaves at once is nobody that could be known, and not root.
+        let mut hasty = std::net::TcpStream::connect(to).unwrap();
+        let hasty_from = hasty.local_addr().unwrap();
+        std::io::Write::write_all(&mut hasty, b"FLUSHALL\r\n").unwrap();
+        drop(hasty);
+        assert!(of_this_user(hasty_from, to).is_err());
+        drop((accepted, client, listener));
         let gone: SocketAddr = "127.0.0.1:1".parse().unwrap();
         assert!(matches!(of_this_user(gone, to), Err(PeerError::Unknown)));
     }
