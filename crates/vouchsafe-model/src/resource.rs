@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::action::Action;
@@ -498,16 +498,29 @@ pub fn never_upstream(address: IpAddr) -> Option<&'static str> {
 }
 
 /// Why a *name* may not lead to this address though a literal may: a name that turns out to
-/// be this very machine is a surprise through DNS (rebinding), not an upstream.
+/// be this very machine, or what its cloud keeps for it, is a surprise through DNS (rebinding), not an
+/// upstream.
 #[must_use]
 pub fn never_by_name(address: IpAddr) -> Option<&'static str> {
     if let Some(why) = never_upstream(address) {
         return Some(why);
     }
-    embedded_v4(address)
-        .is_loopback()
-        .then_some("a name may not lead to a loopback address: write the address itself if it is meant")
+    let plain = embedded_v4(address);
+    if METADATA.contains(&plain) {
+        return Some("it is a service of the cloud for this machine: write the address itself if it is meant");
+    }
+    plain.is_loopback().then_some("a name may not lead to a loopback address: write the address itself if it is meant")
 }
+
+/// Where clouds answer the machine itself, with its credentials too, outside the link-local range: Amazon
+/// (pods), Google (IPv6), Alibaba, Azure and Oracle.
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+];
 
 /// The IPv4 address inside an IPv4-mapped (`::ffff:0:0/96`), IPv4-compatible, NAT64
 /// (`64:ff9b::/96`) or 6to4 (`2002::/16`) one; any other address unchanged.
@@ -576,7 +589,8 @@ mod tests {
 
     #[test]
     fn a_name_may_not_lead_to_loopback() {
-        for bad in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254"] {
+        let clouds = ["100.100.100.200", "::ffff:168.63.129.16", "192.0.0.192", "fd20:ce::254", "fd00:ec2::23"];
+        for bad in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254"].into_iter().chain(clouds) {
             assert!(never_by_name(bad.parse().expect("address")).is_some(), "{bad}");
         }
         assert_eq!(never_by_name("10.1.2.3".parse().expect("address")), None);
