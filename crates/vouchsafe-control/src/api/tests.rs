@@ -115,6 +115,16 @@ async fn a_user_is_made_with_groups_and_link_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn nobody_is_named_so_that_a_record_could_mean_somebody_else() {
+    let bench = Bench::open().await;
+    for name in ["controller", "anonymous", "nobody", "dev_00000000000000000000000000"] {
+        let refused = bench.refused("POST", "/v1/users", json!({"name": name})).await;
+        assert_eq!(refused, (422, "invalid".into()), "{name}");
+    }
+    bench.done("POST", "/v1/users", json!({"name": "controllers"})).await;
+}
+
+#[tokio::test]
 async fn deleting_and_disabling_end_everything_and_keep_the_name() {
     let bench = Bench::open().await;
     let store = &bench.context().store;

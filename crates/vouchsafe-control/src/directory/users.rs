@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use sqlx::SqliteConnection;
-use vouchsafe_model::id::UserId;
-use vouchsafe_model::name::{GroupName, UserName};
+use vouchsafe_model::id::{DeviceId, UserId};
+use vouchsafe_model::name::{GroupName, NameError, UserName};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::Change;
 use vouchsafe_wire::api;
@@ -76,6 +76,7 @@ pub(crate) async fn add_in(
 ) -> Result<api::Invited, DirectoryError> {
     let api::NewUser { name, groups: wanted } = new;
     let name = UserName::parse(name)?;
+    unmistakable(&name)?;
     match users::name_use(write.connection(), &name).await? {
         NameUse::Free => {}
         NameUse::Taken => return Err(DirectoryError::NameTaken { name }),
@@ -92,6 +93,17 @@ pub(crate) async fn add_in(
     };
     write.audit(by.changed("user.add", format!("user/{name}"), detail));
     link(write, context, &name, by).await
+}
+
+/// Refuses names that a record could take for somebody else: for ourselves, for nobody, or for a device.
+fn unmistakable(name: &UserName) -> Result<(), DirectoryError> {
+    let text = name.as_str();
+    let ours = [Actor::Controller.label().as_str(), "anonymous", "nobody"].contains(&text);
+    if ours || text.parse::<DeviceId>().is_ok() {
+        let rule = "in records it would stand for somebody else";
+        return Err(NameError { kind: "user name", given: text.to_owned(), rule }.into());
+    }
+    Ok(())
 }
 
 async fn link(
