@@ -78,10 +78,18 @@ pub(super) fn read_group(bytes: &[u8], next: u64) -> Option<Whole<'_>> {
 }
 
 /// Whether a later group stands anywhere in these bytes. Groups are synced one after another, so
-/// what is before a later group was durable once: if it can't be read, it was damaged.
+/// what is before a later group was durable once: if it can't be read, it was damaged. A header
+/// alone doesn't tell: all of it can be letters, so whoever asks for a path can have one written
+/// into a record. A frame with a record in it can't be, for a record's text has no byte below 32.
 pub(super) fn holds_later_group(bytes: &[u8], next: u64) -> bool {
-    let starts = bytes.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
-    starts.into_iter().any(|(at, _)| bytes.get(at..).and_then(Group::read).is_some_and(|group| group.first > next))
+    let begins_here = |rest: &[u8]| {
+        let begins_with_a_record =
+            |frames: &[u8]| matches!(read_frame(frames), Frame::Whole { payload, .. } if scan(payload).is_ok());
+        Group::read(rest).is_some_and(|group| group.first > next)
+            && rest.get(GROUP_HEADER_BYTES..).is_some_and(begins_with_a_record)
+    };
+    let mut starts = bytes.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
+    starts.any(|(at, _)| bytes.get(at..).is_some_and(begins_here))
 }
 
 /// Path of the segment that begins with the record at that position.

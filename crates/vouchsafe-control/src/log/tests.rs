@@ -187,6 +187,41 @@ fn a_group_that_a_crash_cut_short_is_cut_off() {
 }
 
 #[test]
+fn a_header_that_a_record_quotes_is_no_later_group() {
+    // Sixteen digits whose sum is letters and digits too: anybody can ask for such a path.
+    let quoted = |number: u64| {
+        let digits = format!("{number:016}").into_bytes();
+        let group = Group {
+            bytes: u32::from_le_bytes(digits[..4].try_into().unwrap()),
+            first: u64::from_le_bytes(digits[4..12].try_into().unwrap()),
+            count: u32::from_le_bytes(digits[12..].try_into().unwrap()),
+        };
+        String::from_utf8(group.header().to_vec())
+            .ok()
+            .filter(|header| header.bytes().all(|b| b.is_ascii_alphanumeric()))
+    };
+    let quoted = (0..).find_map(quoted).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open_with(dir.path(), 0, 1 << 16).unwrap();
+    take_in(&log, GATEWAY, 1..=3);
+    let mut quoting = record(GATEWAY, 4);
+    quoting.path = Some(format!("/{quoted}"));
+    let mut group = Vec::new();
+    push_frame(&mut group, &quoting.to_canonical().unwrap());
+    push_frame(&mut group, &record(GATEWAY, 5).to_canonical().unwrap());
+    log.take_in(GATEWAY, 4, &group).unwrap();
+    let end = log.0.view.read().open.end as usize;
+    drop(log);
+    let path = segment::path(dir.path(), 0);
+    let mut torn = fs::read(&path).unwrap();
+    torn[end - 100..].fill(0);
+    assert!(torn.windows(quoted.len()).any(|window| window == quoted.as_bytes()));
+    fs::write(&path, &torn).unwrap();
+    let log = Log::open_with(dir.path(), 0, 1 << 16).unwrap();
+    assert_eq!(numbers(&log), of(GATEWAY, 1..=3));
+}
+
+#[test]
 fn damage_before_the_last_group_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let (bytes, ends) = three_groups(dir.path());
