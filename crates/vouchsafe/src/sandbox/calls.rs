@@ -84,8 +84,21 @@ const REFUSED: &[c_long] = &[
     libc::SYS_capset,
 ];
 
-/// Kinds of sockets that are opened: Unix, IPv4, IPv6, and netlink, which the resolver asks for our addresses.
+/// Kinds of sockets that are opened: Unix, IPv4, IPv6, and netlink, which the resolver asks for our
+/// addresses (`NETLINK_ROUTE`, and no other part of the kernel behind it).
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
+/// What `clone` must not be asked for: a namespace of users gives all privileges inside, and with them
+/// parts of the kernel that are for nobody else. `unshare` is refused as a whole.
+const NAMESPACES: [i32; 7] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+];
 
 #[cfg(target_arch = "x86_64")]
 mod x32 {
@@ -98,9 +111,10 @@ mod x32 {
 }
 
 pub(super) fn restrict() -> Hold {
-    let applied = program()
-        .map_err(|error| error.to_string())
-        .and_then(|program| seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string()));
+    let applied = programs().map_err(|error| error.to_string()).and_then(|programs| {
+        let apply = |program: &BpfProgram| seccompiler::apply_filter_all_threads(program);
+        programs.iter().try_for_each(apply).map_err(|error| error.to_string())
+    });
     match applied {
         Ok(()) => Hold::Complete,
         Err(error) => {
@@ -110,20 +124,141 @@ pub(super) fn restrict() -> Hold {
     }
 }
 
-fn program() -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Two, since one has one answer for all that it refuses.
+fn programs() -> Result<[BpfProgram; 2], BackendError> {
+    let mut rules = Rules::new();
     for call in REFUSED {
-        rules.insert(*call, Vec::new());
-        #[cfg(target_arch = "x86_64")]
-        rules.insert(*call | x32::BIT, Vec::new());
+        refuse(&mut rules, *call, &[]);
     }
     #[cfg(target_arch = "x86_64")]
     rules.extend(x32::OWN.map(|call| (call | x32::BIT, Vec::new())));
-    let other = FAMILIES.iter().map(|family| {
-        let family = u64::from(family.unsigned_abs());
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family)
-    });
-    rules.insert(libc::SYS_socket, vec![SeccompRule::new(other.collect::<Result<_, _>>()?)?]);
-    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let is = |argument, operator, value: i32| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, u64::from(value.unsigned_abs()))
+    };
+    let other_family = FAMILIES.iter().map(|family| is(0, SeccompCmpOp::Ne, *family)).collect::<Result<_, _>>()?;
+    let other_netlink = vec![is(0, SeccompCmpOp::Eq, libc::AF_NETLINK)?, is(2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE)?];
+    refuse(&mut rules, libc::SYS_socket, &[SeccompRule::new(other_family)?, SeccompRule::new(other_netlink)?]);
+    let namespace = |flag: &i32| {
+        let mask = u64::from(flag.unsigned_abs());
+        SeccompRule::new(vec![is(0, SeccompCmpOp::MaskedEq(mask), *flag)?])
+    };
+    refuse(&mut rules, libc::SYS_clone, &NAMESPACES.iter().map(namespace).collect::<Result<Vec<_>, _>>()?);
+    // What the newer form is asked for lies in memory, where no filter looks. The C library takes the
+    // older one when this doesn't exist, and only then.
+    let mut absent = Rules::new();
+    refuse(&mut absent, libc::SYS_clone3, &[]);
+    Ok([program(rules, libc::EPERM)?, program(absent, libc::ENOSYS)?])
+}
+
+/// Refuses a call where one of the rules holds, or always when there are none.
+fn refuse(rules: &mut Rules, call: c_long, when: &[SeccompRule]) {
+    rules.insert(call, when.to_vec());
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(call | x32::BIT, when.to_vec());
+}
+
+fn program(rules: Rules, answer: i32) -> Result<BpfProgram, BackendError> {
+    let refused = SeccompAction::Errno(answer.unsigned_abs());
     SeccompFilter::new(rules, SeccompAction::Allow, refused, std::env::consts::ARCH.try_into()?)?.try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a program answers (classic BPF as seccomp(2) takes it): 0 for an allowed call, else the error.
+    fn answer(program: &BpfProgram, call: c_long, arguments: [u32; 3]) -> i32 {
+        let (mut at, mut value) = (0, 0_u32);
+        loop {
+            let step = &program[at];
+            at += 1;
+            let holds = match step.code {
+                // ld [k]
+                0x20 => {
+                    value = match step.k {
+                        0 => u32::try_from(call).unwrap(),
+                        4 => {
+                            if cfg!(target_arch = "x86_64") {
+                                0xc000_003e
+                            } else {
+                                0xc000_00b7
+                            }
+                        }
+                        16 | 24 | 32 => arguments[(step.k as usize - 16) / 8],
+                        other => panic!("byte {other} of a call"),
+                    };
+                    continue;
+                }
+                // and, ja, ret
+                0x54 => {
+                    value &= step.k;
+                    continue;
+                }
+                0x05 => {
+                    at += step.k as usize;
+                    continue;
+                }
+                0x06 => match step.k {
+                    0x7fff_0000 => return 0,
+                    refused if refused >> 16 == 5 => return (refused & 0xffff) as i32,
+                    other => panic!("action {other:x}"),
+                },
+                // jeq, jgt, jge
+                0x15 => value == step.k,
+                0x25 => value > step.k,
+                0x35 => value >= step.k,
+                other => panic!("instruction {other:x}"),
+            };
+            at += usize::from(if holds { step.jt } else { step.jf });
+        }
+    }
+
+    fn outcome(call: c_long, arguments: [i32; 3]) -> i32 {
+        let arguments = arguments.map(i32::cast_unsigned);
+        let answers = programs().unwrap().map(|program| answer(&program, call, arguments));
+        answers.into_iter().max().unwrap()
+    }
+
+    #[test]
+    fn a_process_in_namespaces_of_its_own_cant_be_started() {
+        // As glibc starts a thread, and as it forks.
+        let thread = libc::CLONE_VM
+            | libc::CLONE_FS
+            | libc::CLONE_FILES
+            | libc::CLONE_SIGHAND
+            | libc::CLONE_THREAD
+            | libc::CLONE_SYSVSEM
+            | libc::CLONE_SETTLS
+            | libc::CLONE_PARENT_SETTID
+            | libc::CLONE_CHILD_CLEARTID;
+        let fork = libc::CLONE_CHILD_CLEARTID | libc::CLONE_CHILD_SETTID | libc::SIGCHLD;
+        for flags in [thread, fork] {
+            assert_eq!(outcome(libc::SYS_clone, [flags, 0, 0]), 0);
+            for namespace in NAMESPACES {
+                assert_eq!(outcome(libc::SYS_clone, [flags | namespace, 0, 0]), libc::EPERM, "{namespace:x}");
+                #[cfg(target_arch = "x86_64")]
+                assert_eq!(outcome(libc::SYS_clone | x32::BIT, [flags | namespace, 0, 0]), libc::EPERM);
+            }
+        }
+        assert_eq!(outcome(libc::SYS_clone3, [0, 88, 0]), libc::ENOSYS);
+        assert_eq!(outcome(libc::SYS_unshare, [libc::CLONE_NEWUSER, 0, 0]), libc::EPERM);
+    }
+
+    #[test]
+    fn only_sockets_that_the_resolver_and_the_relays_need_are_opened() {
+        let call = |family, protocol| outcome(libc::SYS_socket, [family, libc::SOCK_CLOEXEC, protocol]);
+        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
+            assert_eq!(call(family, 0), 0);
+        }
+        assert_eq!(call(libc::AF_NETLINK, libc::NETLINK_ROUTE), 0);
+        assert_eq!(call(libc::AF_NETLINK, libc::NETLINK_NETFILTER), libc::EPERM);
+        for family in [libc::AF_PACKET, libc::AF_ALG, libc::AF_VSOCK, libc::AF_KEY] {
+            assert_eq!(call(family, 0), libc::EPERM);
+            #[cfg(target_arch = "x86_64")]
+            assert_eq!(outcome(libc::SYS_socket | x32::BIT, [family, 0, 0]), libc::EPERM);
+        }
+        assert_eq!(outcome(libc::SYS_read, [0; 3]), 0);
+    }
 }
