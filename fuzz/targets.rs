@@ -3,17 +3,23 @@
 //! The drivers in `fuzz_targets/` hand libFuzzer's bytes over; `cargo test -p vouchsafe-wire --test it`
 //! replays the seeds and every input that once was a finding.
 
+use bytes::BytesMut;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_model::resource::{Leeway, PathCase, PathRules};
 use vouchsafe_wire::audit::Record;
 use vouchsafe_wire::authority::Authority;
 use vouchsafe_wire::canonical::CanonicalTarget;
+use vouchsafe_wire::capsule::{CapsuleError, CapsuleReader, MAX_UDP_PAYLOAD, udp_payload, write_capsule};
 use vouchsafe_wire::framing::{Answered, Guard, Limits, Next};
+use vouchsafe_wire::hello::{Hello, HelloError, MAX_HELLO};
+use vouchsafe_wire::http3::{self, FrameError, FrameReader, frame, head as http3_head};
+use vouchsafe_wire::qpack;
 use vouchsafe_wire::resource::ResourceDoc;
 use vouchsafe_wire::spiffe::CertifiedIdentity;
 use vouchsafe_wire::spool::{Frame, HEADER_BYTES, push_frame, read_frame};
 use vouchsafe_wire::ticket::Ticket;
 use vouchsafe_wire::token::{AccessClaims, AssertionClaims};
+use vouchsafe_wire::websocket::{Frames, close_frame};
 
 /// A target: what it is called with.
 pub type Target = fn(&[u8]);
@@ -23,14 +29,19 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("audit_record", audit_record),
     ("authority", authority),
     ("canonical", canonical),
+    ("capsule", capsule),
     ("framing", framing),
+    ("hello", hello),
+    ("http3", http3),
     ("proxy_head", proxy_head),
+    ("qpack", qpack),
     ("resource", resource),
     ("socks", socks),
     ("spiffe", spiffe),
     ("spool", spool),
     ("ticket", ticket),
     ("token", token),
+    ("websocket", websocket),
 ];
 
 /// Splits off one byte that steers the target.
@@ -172,6 +183,233 @@ fn passed(input: &[u8], size: usize) -> (usize, Next, u64) {
             next => return (passed, next, guard.heads()),
         }
     }
+}
+
+/// `cut · a stream of HTTP/3`: how it is cut changes no frame, and little is kept of what is not whole.
+pub fn http3(bytes: &[u8]) {
+    let (steer, input) = steered(bytes);
+    let whole = frames(input, input.len().max(1));
+    assert_eq!(frames(input, usize::from(steer % 61) + 1), whole);
+    for (kind, content) in whole.0 {
+        if kind == frame::SETTINGS
+            && let Some(settings) = http3::read_settings(&content)
+        {
+            let mut out = Vec::new();
+            http3::write_settings(&mut out, &settings);
+            let again = frames(&out, out.len()).0;
+            assert_eq!(again.len(), 1);
+            assert_eq!(http3::read_settings(&again[0].1), Some(settings));
+        }
+    }
+}
+
+/// Frames by type and content, DATA joined, and what ended them.
+fn frames(input: &[u8], size: usize) -> (Vec<(u64, Vec<u8>)>, Result<bool, FrameError>) {
+    const MAX_HEADERS: usize = 1024;
+    let (mut reader, mut buffer, mut found) = (FrameReader::new(MAX_HEADERS), BytesMut::new(), Vec::new());
+    for part in input.chunks(size) {
+        buffer.extend_from_slice(part);
+        loop {
+            match reader.next(&mut buffer) {
+                Ok(None) => break,
+                Err(error) => return (found, Err(error)),
+                Ok(Some(http3::Frame::Whole { kind, content })) => {
+                    assert_ne!(kind, frame::DATA);
+                    found.push((kind, content.to_vec()));
+                }
+                Ok(Some(http3::Frame::Data(data))) => match found.last_mut() {
+                    Some((frame::DATA, before)) => before.extend_from_slice(&data),
+                    _ => found.push((frame::DATA, data.to_vec())),
+                },
+            }
+        }
+        // Settings and the like may have 4 KiB.
+        assert!(buffer.len() < 4096 + 16, "{} bytes are kept", buffer.len());
+    }
+    (found, Ok(reader.is_between_frames() && buffer.is_empty()))
+}
+
+/// `limit · field section`: what is decoded is within the limit and survives our own encoding; a head
+/// that is made of it has no second reading.
+pub fn qpack(bytes: &[u8]) {
+    const MAX_FIELDS: usize = 20;
+    let (steer, section) = steered(bytes);
+    let limit = usize::from(steer) * 64;
+    let Ok(fields) = qpack::decode(section, limit) else { return };
+    let size: usize = fields.iter().map(|field| field.name.len() + field.value.len() + 32).sum();
+    assert!(size <= limit);
+    let plain = qpack::encode(fields.iter().map(|field| (field.name.as_slice(), field.value.as_slice())));
+    assert_eq!(qpack::decode(&plain, limit).as_ref(), Ok(&fields));
+    if let Ok(trailers) = http3_head::trailers(fields.clone(), MAX_FIELDS) {
+        plain_fields(&trailers, MAX_FIELDS);
+    }
+    let Ok((request, protocol)) = http3_head::request(fields.clone(), MAX_FIELDS) else { return };
+    plain_fields(request.headers(), MAX_FIELDS);
+    let only = |name: &str| {
+        let mut values = fields.iter().filter(|field| field.name == name.as_bytes());
+        let value = values.next().map(|field| String::from_utf8_lossy(&field.value).into_owned());
+        assert!(values.next().is_none(), "{name} is there twice");
+        value
+    };
+    assert_eq!(only(":method").as_deref(), Some(request.method().as_str()));
+    assert_eq!(only(":path").as_deref(), request.uri().path_and_query().map(|path| path.as_str()));
+    if let Some(authority) = only(":authority") {
+        assert_eq!(Some(authority.as_str()), request.uri().authority().map(|authority| authority.as_str()));
+    }
+    assert_eq!(only(":protocol").is_some(), protocol.is_some());
+    assert!(protocol.is_none() || request.method() == http::Method::CONNECT);
+    let lengths = request.headers().get_all("content-length").iter().count();
+    match http3_head::content_length(request.headers()) {
+        Ok(None) => assert_eq!(lengths, 0),
+        Ok(Some(_)) => assert_eq!(lengths, 1),
+        Err(_) => assert!(lengths > 0),
+    }
+}
+
+/// Fields that mean the same as lines of HTTP/1.1.
+fn plain_fields(fields: &http::HeaderMap, max: usize) {
+    assert!(fields.len() <= max);
+    for (name, value) in fields {
+        let of_connection = ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"];
+        assert!(!of_connection.contains(&name.as_str()) && !name.as_str().contains(':'), "{name}");
+        assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)), "{name}");
+    }
+}
+
+/// `cut · capsules`: how they are cut changes no datagram, and no datagram is larger than UDP's.
+pub fn capsule(bytes: &[u8]) {
+    let (steer, input) = steered(bytes);
+    let (found, ended) = datagrams(input, input.len().max(1));
+    assert_eq!(datagrams(input, usize::from(steer % 61) + 1), (found.clone(), ended));
+    for datagram in found {
+        let Some(payload) = udp_payload(&datagram) else { continue };
+        assert!(payload.len() <= MAX_UDP_PAYLOAD);
+        let mut out = Vec::new();
+        write_capsule(&mut out, payload);
+        let (again, _) = datagrams(&out, out.len());
+        assert_eq!(again.len(), 1);
+        assert_eq!(udp_payload(&again[0]), Some(payload));
+    }
+}
+
+fn datagrams(input: &[u8], size: usize) -> (Vec<Vec<u8>>, Option<CapsuleError>) {
+    let (mut reader, mut found) = (CapsuleReader::default(), Vec::new());
+    for mut part in input.chunks(size) {
+        loop {
+            match reader.next(&mut part) {
+                Ok(Some(datagram)) => found.push(datagram),
+                Ok(None) => break,
+                Err(error) => return (found, Some(error)),
+            }
+        }
+        assert!(part.is_empty());
+    }
+    (found, None)
+}
+
+/// `cut · one direction of a WebSocket`: a last word finds the same places however the bytes are cut,
+/// and they are those that a plain reading of RFC 6455 §5.2 finds.
+pub fn websocket(bytes: &[u8]) {
+    let (steer, input) = steered(bytes);
+    let mut places = vec![true];
+    let mut one = Frames::default();
+    for byte in input {
+        one.advance(&[*byte]);
+        places.push(one.may_close());
+    }
+    let (mut cut, mut at) = (Frames::default(), 0);
+    for part in input.chunks(usize::from(steer % 61) + 1) {
+        cut.advance(part);
+        at += part.len();
+        assert_eq!(cut.may_close(), places[at]);
+    }
+    let (mut begins, mut closed) = (0, false);
+    while !closed && begins <= input.len() {
+        assert!(places[begins], "a frame begins at {begins}");
+        let Some((first, length)) = frame_at(&input[begins..]) else { break };
+        let end = begins.saturating_add(length);
+        assert!(!(begins + 1..end.min(input.len() + 1)).any(|at| places[at]), "a place within a frame");
+        (begins, closed) = (end, first & 0x0f == 8);
+    }
+    if closed {
+        assert!(!places[begins.min(input.len())..].iter().any(|place| *place), "a place behind the last frame");
+    }
+    if let Ok(text) = std::str::from_utf8(input) {
+        let frame = close_frame(1008, text);
+        let mut reader = Frames::default();
+        reader.advance(&frame);
+        assert!(frame.len() <= 127 && !reader.may_close());
+        assert!(text.as_bytes().starts_with(&frame[4..]));
+    }
+}
+
+/// First byte and length of the frame that begins here, once its head is whole.
+fn frame_at(input: &[u8]) -> Option<(u8, usize)> {
+    let (first, second) = (*input.first()?, *input.get(1)?);
+    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    let (head, payload) = match second & 0x7f {
+        126 => (4, u64::from(u16::from_be_bytes(input.get(2..4)?.try_into().ok()?))),
+        127 => (10, u64::from_be_bytes(input.get(2..10)?.try_into().ok()?)),
+        short => (2, u64::from(short)),
+    };
+    input.get(..head + mask)?;
+    Some((first, usize::try_from(payload).ok()?.saturating_add(head + mask)))
+}
+
+/// `cut · handshake of QUIC`: how it is cut changes nothing, and the name that the TLS library finds in
+/// the records that we make is the one that stands in the ClientHello.
+pub fn hello(bytes: &[u8]) {
+    let (steer, input) = steered(bytes);
+    let collect = |size: usize| {
+        let mut hello = Hello::default();
+        for part in input.chunks(size) {
+            if hello.add(part)? {
+                return Ok::<_, HelloError>(hello.records());
+            }
+        }
+        Ok(None)
+    };
+    let records = collect(1);
+    // Pieces that are larger may hold more than the limit behind a ClientHello that is whole.
+    if input.len() <= MAX_HELLO {
+        assert_eq!(collect(usize::from(steer) + 1), records);
+    }
+    let Ok(Some(records)) = records else { return };
+    assert!(records.len() <= input.len() + 5 * 5);
+    let mut acceptor = rustls::server::Acceptor::default();
+    let mut rest = records.as_slice();
+    while !rest.is_empty() {
+        if acceptor.read_tls(&mut rest).is_err() {
+            return;
+        }
+    }
+    if let Ok(Some(accepted)) = acceptor.accept()
+        && let Some(name) = accepted.client_hello().server_name()
+    {
+        let raw = name_in(input).expect("a name stands in it");
+        assert!(raw.eq_ignore_ascii_case(name.as_bytes()), "{name}");
+    }
+}
+
+/// The host name in a ClientHello, by the letter of RFC 8446 §4.1.2 and RFC 6066 §3.
+fn name_in(hello: &[u8]) -> Option<&[u8]> {
+    let short = |bytes: &[u8]| bytes.get(..2).map(|length| usize::from(u16::from_be_bytes([length[0], length[1]])));
+    // Message head, version, random; then session id, suites and compression methods.
+    let mut rest = hello.get(4 + 2 + 32..)?;
+    rest = rest.get(1 + usize::from(*rest.first()?)..)?;
+    rest = rest.get(2 + short(rest)?..)?;
+    rest = rest.get(1 + usize::from(*rest.first()?)..)?;
+    rest = rest.get(2..2 + short(rest)?)?;
+    while !rest.is_empty() {
+        let content = rest.get(4..4 + short(rest.get(2..)?)?)?;
+        if rest.starts_with(&[0, 0]) {
+            // A list of names; of its kinds only 0 is in use.
+            let name = content.get(2..).filter(|names| names.first() == Some(&0))?;
+            return name.get(3..3 + short(name.get(1..)?)?);
+        }
+        rest = rest.get(4 + content.len()..)?;
+    }
+    None
 }
 
 /// What is accepted is canonical: it has no other bytes.

@@ -4,6 +4,8 @@
 //! meaning until they are whole and as long as they are small, and skips the rest without keeping
 //! anything: no length that a peer announces costs memory.
 
+pub mod head;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::varint;

@@ -7,7 +7,8 @@
 //! - [`capsule`]: capsules and UDP payloads of CONNECT-UDP (RFC 9297, RFC 9298)
 //! - [`device`]: bodies of the device endpoints (`docs/spec/device.md`)
 //! - [`framing`]: where an HTTP/1.1 request ends and the next begins, strictly
-//! - [`http3`]: frames of HTTP/3 (RFC 9114 §7)
+//! - [`hello`]: a ClientHello out of pieces of QUIC's CRYPTO frames
+//! - [`http3`]: frames and heads of HTTP/3 (RFC 9114)
 //! - [`qpack`]: field sections of HTTP/3 (RFC 9204)
 //! - [`resource`]: a resource as TOML and JSON (`docs/spec/manifest.md`)
 //! - [`spiffe`]: SPIFFE ids in certificates
@@ -15,6 +16,7 @@
 //! - [`ticket`]: the one-time text that invites a device
 //! - [`token`]: claims of the tokens we sign
 //! - [`varint`]: integers of variable length (RFC 9000 §16)
+//! - [`websocket`]: where frames of a WebSocket begin and end (RFC 6455)
 
 pub mod api;
 pub mod audit;
@@ -23,6 +25,7 @@ pub mod canonical;
 pub mod capsule;
 pub mod device;
 pub mod framing;
+pub mod hello;
 pub mod http3;
 pub mod qpack;
 pub mod resource;

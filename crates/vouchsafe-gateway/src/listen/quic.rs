@@ -5,7 +5,6 @@
 //! ([decision 0012](../../../../docs/decisions/0012-http3-and-connect-udp.md)).
 
 mod connection;
-mod head;
 mod names;
 mod request;
 mod stream;

@@ -16,13 +16,11 @@ use quinn::{ConnectionId, Side, TransportErrorCode};
 use quinn_proto::TransportError;
 use quinn_proto::transport_parameters::TransportParameters;
 use rustls::server::{Acceptor, NoServerSessionStorage, ProducesTickets};
+use vouchsafe_wire::hello::{Hello, HelloError};
 
 use crate::gateway::Shared;
 use crate::listen::handshake;
 use crate::route::Via;
-
-/// Longest ClientHello, as on TCP (S-TLS-4).
-const MAX_HELLO: usize = 64 * 1024;
 
 /// Starts sessions that pick their configuration by name.
 pub(super) struct ByName {
@@ -38,16 +36,12 @@ impl ByName {
     }
 
     /// The configuration for the name in a whole ClientHello.
-    fn choose(&self, hello: &[u8]) -> Option<Arc<QuicServerConfig>> {
+    fn choose(&self, hello: &Hello) -> Option<Arc<QuicServerConfig>> {
         let mut acceptor = Acceptor::default();
-        // The library reads a hello in TLS records, of at most 2^14 bytes each.
-        for part in hello.chunks(1 << 14) {
-            let [high, low] = u16::try_from(part.len()).ok()?.to_be_bytes();
-            let record = [&[22, 3, 1, high, low], part].concat();
-            let mut record = record.as_slice();
-            while !record.is_empty() {
-                acceptor.read_tls(&mut record).ok()?;
-            }
+        let records = hello.records()?;
+        let mut records = records.as_slice();
+        while !records.is_empty() {
+            acceptor.read_tls(&mut records).ok()?;
         }
         let accepted = acceptor.accept().ok()??;
         let host = accepted.client_hello().server_name()?.to_ascii_lowercase();
@@ -100,7 +94,7 @@ impl ServerConfig for ByName {
 
     fn start_session(self: Arc<Self>, version: u32, params: &TransportParameters) -> Box<dyn Session> {
         let listening = Arc::clone(&self.initial).start_session(version, params);
-        Box::new(Named { by: self, version, params: *params, hello: Some(Vec::new()), inner: listening })
+        Box::new(Named { by: self, version, params: *params, hello: Some(Hello::default()), inner: listening })
     }
 }
 
@@ -109,7 +103,7 @@ struct Named {
     by: Arc<ByName>,
     version: u32,
     params: TransportParameters,
-    hello: Option<Vec<u8>>,
+    hello: Option<Hello>,
     /// Before there is a name this one never gets a byte; it answers what every session can.
     inner: Box<dyn Session>,
 }
@@ -121,30 +115,22 @@ fn refused(code: TransportErrorCode, reason: &str) -> TransportError {
 impl Session for Named {
     fn read_handshake(&mut self, buf: &[u8]) -> Result<bool, TransportError> {
         let Some(mut hello) = self.hello.take() else { return self.inner.read_handshake(buf) };
-        hello.extend_from_slice(buf);
-        // HandshakeType client_hello and a length of three bytes (RFC 8446 §4).
-        let whole = match hello.as_slice() {
-            [1, high, middle, low, ..] => 4 + (u32::from_be_bytes([0, *high, *middle, *low]) as usize),
-            [1, ..] | [] => usize::MAX,
-            _ => {
-                return Err(refused(
-                    TransportErrorCode::PROTOCOL_VIOLATION,
-                    "the handshake begins with no ClientHello",
-                ));
-            }
-        };
-        if hello.len() > MAX_HELLO || (whole > MAX_HELLO && whole != usize::MAX) {
-            return Err(refused(TransportErrorCode::CRYPTO_BUFFER_EXCEEDED, "the ClientHello is too long"));
-        }
-        if hello.len() < whole {
+        let whole = hello.add(buf).map_err(|error| {
+            let code = match error {
+                HelloError::Other => TransportErrorCode::PROTOCOL_VIOLATION,
+                HelloError::TooLong => TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,
+            };
+            refused(code, &error.to_string())
+        })?;
+        if !whole {
             self.hello = Some(hello);
             return Ok(false);
         }
-        let chosen = hello.get(..whole).and_then(|hello| self.by.choose(hello));
+        let chosen = self.by.choose(&hello);
         let chosen =
             chosen.ok_or_else(|| refused(TransportErrorCode::CONNECTION_REFUSED, "no name of ours was asked for"))?;
         self.inner = chosen.start_session(self.version, &self.params);
-        self.inner.read_handshake(&hello)
+        self.inner.read_handshake(hello.bytes())
     }
 
     fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> Keys {

@@ -8,12 +8,12 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame as BodyFrame};
 use http_body_util::BodyExt;
 use vouchsafe_runtime::body::{Body, BodyError, boxed, empty};
-use vouchsafe_runtime::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES};
+use vouchsafe_runtime::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
+use vouchsafe_wire::http3::head::{self, HeadError, Protocol};
 use vouchsafe_wire::http3::{Frame, code, frame};
 use vouchsafe_wire::qpack::{self, QpackError};
 
 use super::connection::Session;
-use super::head::{self, HeadError};
 use super::stream::{Bytewise, Content, Ends, Fault, Incoming, Outgoing, Patience, StreamError};
 use crate::listen::http as serving;
 use crate::take_up::{Offer, TakenUp};
@@ -68,7 +68,14 @@ pub(super) async fn serve(session: Arc<Session>, number: u64, mut outgoing: Outg
 async fn read_head(incoming: &mut Incoming) -> Result<Request<()>, StreamError> {
     match incoming.next().await? {
         Some(Frame::Whole { kind: frame::HEADERS, content }) => {
-            Ok(head::request(qpack::decode(&content, MAX_HEAD_BYTES)?)?)
+            let (mut request, protocol) = head::request(qpack::decode(&content, MAX_HEAD_BYTES)?, MAX_HEADERS)?;
+            if let Some(protocol) = protocol {
+                // What the library says of a stream of HTTP/2.
+                request.extensions_mut().insert(hyper::ext::Protocol::from_static(match protocol {
+                    Protocol::ConnectUdp => "connect-udp",
+                }));
+            }
+            Ok(request)
         }
         Some(Frame::Whole { kind, .. }) => Err(StreamError::Unexpected(kind)),
         Some(Frame::Data(_)) => Err(StreamError::Unexpected(frame::DATA)),

@@ -12,11 +12,10 @@ use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use vouchsafe_runtime::body::BodyError;
-use vouchsafe_runtime::limits::MAX_HEAD_BYTES;
+use vouchsafe_runtime::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
+use vouchsafe_wire::http3::head::{self, HeadError};
 use vouchsafe_wire::http3::{Frame, FrameError, FrameReader, code, frame, write_head};
 use vouchsafe_wire::qpack::{self, QpackError};
-
-use super::head::{self, HeadError};
 
 /// Bytes that are asked for at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -190,7 +189,7 @@ impl Content {
             Some(Frame::Whole { kind: frame::HEADERS, content }) if !self.had_trailers => {
                 self.had_trailers = true;
                 let fields = qpack::decode(&content, MAX_HEAD_BYTES)?;
-                Ok(Some(BodyFrame::trailers(head::trailers(fields)?)))
+                Ok(Some(BodyFrame::trailers(head::trailers(fields, MAX_HEADERS)?)))
             }
             Some(Frame::Whole { kind, .. }) => Err(StreamError::Unexpected(kind)),
             None if self.announced.is_some_and(|announced| self.seen != announced) => Err(StreamError::Length),

@@ -1,15 +1,16 @@
-//! Field sections and messages: every malformed one is refused as a whole (RFC 9114 §4.1.2).
+//! Heads and trailers of HTTP/3, made of field sections: every malformed one is refused as a whole
+//! (RFC 9114 §4.1.2).
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use hyper::ext::Protocol;
-use vouchsafe_runtime::limits::MAX_HEADERS;
-use vouchsafe_wire::qpack::{self, Field};
+
+use crate::qpack::{self, Field};
 
 /// A section that is no request, or no trailers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HeadError {
+pub enum HeadError {
     /// Not what RFC 9114 §4 allows.
     #[error("{0}")]
     Malformed(&'static str),
@@ -19,6 +20,13 @@ pub(super) enum HeadError {
     /// Extended CONNECT to a protocol that nobody here knows.
     #[error("its protocol is not spoken here")]
     Protocol,
+}
+
+/// What an extended CONNECT makes of its stream (RFC 9220 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// UDP to a target (RFC 9298 §3.4).
+    ConnectUdp,
 }
 
 /// Fields that speak of a connection have no place here (RFC 9114 §4.2).
@@ -35,8 +43,12 @@ struct Pseudo {
     protocol: Option<Vec<u8>>,
 }
 
-/// Makes a request of a field section.
-pub(super) fn request(fields: Vec<Field>) -> Result<Request<()>, HeadError> {
+/// Makes a request of a field section of at most `max_fields` fields, its pseudo-header fields apart.
+/// An extended CONNECT has a protocol.
+///
+/// # Errors
+/// [`HeadError`]: nothing of it may be used.
+pub fn request(fields: Vec<Field>, max_fields: usize) -> Result<(Request<()>, Option<Protocol>), HeadError> {
     use HeadError::Malformed;
     let mut pseudo = Pseudo::default();
     let mut rest = fields.into_iter().peekable();
@@ -53,7 +65,7 @@ pub(super) fn request(fields: Vec<Field>) -> Result<Request<()>, HeadError> {
             return Err(Malformed("a pseudo-header field is empty or there twice"));
         }
     }
-    let headers = fields_of(rest)?;
+    let headers = fields_of(rest, max_fields)?;
     let Pseudo { method, scheme, authority, path, protocol } = pseudo;
     let method =
         method.and_then(|method| Method::from_bytes(&method).ok()).ok_or(Malformed("it has no good method"))?;
@@ -91,27 +103,28 @@ pub(super) fn request(fields: Vec<Field>) -> Result<Request<()>, HeadError> {
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Malformed("its parts make no URI"))?;
     *request.headers_mut() = headers;
-    if let Some(protocol) = protocol {
-        let known = match protocol.as_slice() {
-            b"connect-udp" => Protocol::from_static("connect-udp"),
-            _ => return Err(HeadError::Protocol),
-        };
-        request.extensions_mut().insert(known);
-    }
-    Ok(request)
+    let protocol = match protocol.as_deref() {
+        None => None,
+        Some(b"connect-udp") => Some(Protocol::ConnectUdp),
+        Some(_) => return Err(HeadError::Protocol),
+    };
+    Ok((request, protocol))
 }
 
-/// Makes trailers of a field section.
-pub(super) fn trailers(fields: Vec<Field>) -> Result<HeaderMap, HeadError> {
-    fields_of(fields.into_iter())
+/// Makes trailers of a field section of at most `max_fields` fields.
+///
+/// # Errors
+/// [`HeadError`]: the message they end is malformed.
+pub fn trailers(fields: Vec<Field>, max_fields: usize) -> Result<HeaderMap, HeadError> {
+    fields_of(fields.into_iter(), max_fields)
 }
 
-fn fields_of(fields: impl Iterator<Item = Field>) -> Result<HeaderMap, HeadError> {
+fn fields_of(fields: impl Iterator<Item = Field>, max_fields: usize) -> Result<HeaderMap, HeadError> {
     use HeadError::Malformed;
     let mut headers = HeaderMap::new();
     let mut cookies: Vec<u8> = Vec::new();
     for (count, Field { name, value }) in fields.enumerate() {
-        if count >= MAX_HEADERS {
+        if count >= max_fields {
             return Err(HeadError::TooMany);
         }
         // Upper case and colons are refused here too.
@@ -131,19 +144,21 @@ fn fields_of(fields: impl Iterator<Item = Field>) -> Result<HeaderMap, HeadError
             cookies.extend_from_slice(&value);
             continue;
         }
-        let value =
-            HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).map_err(|_| Malformed("a value is none"))?;
+        let value = HeaderValue::from_maybe_shared(Bytes::from(value)).map_err(|_| Malformed("a value is none"))?;
         headers.append(name, value);
     }
     if !cookies.is_empty() {
-        let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(cookies));
+        let value = HeaderValue::from_maybe_shared(Bytes::from(cookies));
         headers.insert(COOKIE, value.map_err(|_| Malformed("a cookie is none"))?);
     }
     Ok(headers)
 }
 
 /// The length that a message announces, if it does.
-pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
+///
+/// # Errors
+/// [`HeadError::Malformed`] when it can't be read in exactly one way.
+pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
     let wrong = HeadError::Malformed("its length is none, or there are several");
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let (Some(length), None) = (lengths.next(), lengths.next()) else {
@@ -157,13 +172,15 @@ pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadErr
 }
 
 /// The field section of an answer.
-pub(super) fn answer(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+#[must_use]
+pub fn answer(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let status: (&[u8], &[u8]) = (b":status", status.as_str().as_bytes());
     qpack::encode(std::iter::once(status).chain(sendable(headers)))
 }
 
 /// The field section of trailers.
-pub(super) fn answer_trailers(headers: &HeaderMap) -> Vec<u8> {
+#[must_use]
+pub fn answer_trailers(headers: &HeaderMap) -> Vec<u8> {
     qpack::encode(sendable(headers))
 }
 
@@ -182,7 +199,8 @@ mod tests {
         [(":method", "GET"), (":scheme", "https"), (":authority", "app.corp.example"), (":path", "/")];
 
     fn read(fields: &[(&str, &str)]) -> Result<Request<()>, HeadError> {
-        request(fields.iter().map(|(name, value)| Field { name: (*name).into(), value: (*value).into() }).collect())
+        let fields = fields.iter().map(|(name, value)| Field { name: (*name).into(), value: (*value).into() });
+        request(fields.collect(), 100).map(|(request, _)| request)
     }
 
     fn with(more: &[(&str, &str)]) -> Result<Request<()>, HeadError> {
