@@ -94,7 +94,7 @@ const MAX_SMALL_FRAME: usize = 4 * 1024;
 /// What came out of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// Some content of a DATA frame, not necessarily all of it.
+    /// Some content of a DATA frame, not necessarily all of it; nothing for an empty one.
     Data(Bytes),
     /// A whole frame of another type that has a meaning.
     Whole {
@@ -163,6 +163,11 @@ impl FrameReader {
                     let Some((length, second)) = varint::read(rest) else { return Ok(None) };
                     self.state = self.after_head(kind, length)?;
                     input.advance(first + second);
+                    if self.state == (State::InData { left: 0 }) {
+                        // It says nothing, but must not stand everywhere either.
+                        self.state = State::ExpectHead;
+                        return Ok(Some(Frame::Data(Bytes::new())));
+                    }
                 }
                 State::ExpectWhole { kind, length } => {
                     if input.len() < length {

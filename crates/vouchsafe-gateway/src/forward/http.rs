@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderName, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderName, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body::Body as _;
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use vouchsafe_model::resource::{HttpSpec, ResourceSpec, UpstreamScheme};
 use vouchsafe_policy::Permit;
@@ -164,7 +164,12 @@ async fn answer(
     };
     let write = |lease: &Lease, body| {
         let headers = headers::to_upstream(&parts.headers, &facing);
+        let streams = has_body && HttpBody::size_hint(&body).exact().is_none();
         let mut request = request(target, spec, lease, headers, body)?;
+        if streams && !lease.is_h2() {
+            // Else the library would drop the body of a method that seldom has one.
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         if let Some(signal) = continued.as_ref().filter(|_| !lease.is_h2()) {
             expect_continue(&mut request, signal);
         }

@@ -1,5 +1,5 @@
-//! WebSockets: in the place of an HTTP/1.1 connection (RFC 6455) or on a stream (RFC 8441), on either
-//! side, each joined to the other only when both have agreed.
+//! WebSockets: in the place of an HTTP/1.1 connection (RFC 6455) or on a stream (RFC 8441, towards
+//! clients also RFC 9220), each side joined to the other only when both have agreed.
 
 use std::io;
 use std::pin::Pin;
@@ -26,6 +26,7 @@ use crate::forward::http::{Asked, ForwardError, Wanted, facing, pass, request};
 use crate::forward::upstream::{Demand, Lease, Reuse};
 use crate::gateway::Shared;
 use crate::listen::Place;
+use crate::take_up::TakeUp;
 use crate::watch::{Ended, Flow};
 
 /// Longest wait for a client that was cut to take the frame that says so.
@@ -38,7 +39,7 @@ pub(super) async fn open(
     mut incoming: Request<Body>,
 ) -> Result<Response<Body>, ForwardError> {
     let Asked { permit, flow, spec, target, what } = asked;
-    let client = hyper::upgrade::on(&mut incoming);
+    let client = TakeUp::of(&mut incoming);
     let facing = facing(shared, asked)?;
     let upstream = shared.upstreams.of(permit.resource());
     let mut lease = upstream.lease(shared, permit, spec, Demand::Alone, Reuse::Welcome).await?;
@@ -124,17 +125,11 @@ fn accept(key: &HeaderValue) -> String {
 
 /// Joins the two sides until both have ended or access does. Nothing of either reaches the other
 /// before: what a client sent early waits in its own connection.
-fn join(
-    shared: &Arc<Shared>,
-    flow: &Arc<Flow>,
-    client: OnUpgrade,
-    upstream: OnUpgrade,
-    lease: Lease,
-    place: Arc<Place>,
-) {
+fn join(shared: &Arc<Shared>, flow: &Arc<Flow>, client: TakeUp, upstream: OnUpgrade, lease: Lease, place: Arc<Place>) {
     let flow = Arc::clone(flow);
     shared.tasks.spawn("websocket", async move {
-        let opening = async { tokio::try_join!(client, upstream) };
+        let upstream = async { upstream.await.map_err(io::Error::other) };
+        let opening = async { tokio::try_join!(client.taken(), upstream) };
         let opened = tokio::select! {
             opened = opening => opened,
             _ = flow.cut().cancelled() => return,
@@ -143,7 +138,7 @@ fn join(
             Ok(opened) => opened,
             Err(error) => return flow.set_detail(format!("the WebSocket was not taken up: {error}")),
         };
-        let mut client = Framed { inner: TokioIo::new(client), frames: Frames::default() };
+        let mut client = Framed { inner: client.stream, frames: Frames::default() };
         let ended = tokio::select! {
             result = relay(&mut client, TokioIo::new(upstream), flow.traffic()) => {
                 flow.set_detail(match result {
@@ -169,16 +164,17 @@ struct Framed<S> {
 
 impl<S: AsyncWrite + Unpin> Framed<S> {
     /// Tells a client whose access ended, in a frame of its own (RFC 6455 §7.4.1). In the middle of
-    /// another frame there is no place for that, and the connection just ends.
+    /// another frame there is no place for that, and the connection just ends, or the stream is reset.
     async fn say_why(&mut self, ended: Ended) -> io::Result<()> {
-        if self.frames.may_close() {
-            let words = match ended {
-                Ended::Revoked(reason) => reason.words(),
-                Ended::Silent(_) => "Nothing moved for too long.",
-            };
-            self.inner.write_all(&close_frame(POLICY_VIOLATION, words)).await?;
-            self.inner.flush().await?;
+        if !self.frames.may_close() {
+            return Ok(());
         }
+        let words = match ended {
+            Ended::Revoked(reason) => reason.words(),
+            Ended::Silent(_) => "Nothing moved for too long.",
+        };
+        self.inner.write_all(&close_frame(POLICY_VIOLATION, words)).await?;
+        self.inner.flush().await?;
         self.inner.shutdown().await
     }
 }

@@ -27,6 +27,8 @@ pub enum HeadError {
 pub enum Protocol {
     /// UDP to a target (RFC 9298 §3.4).
     ConnectUdp,
+    /// A WebSocket (RFC 9220).
+    WebSocket,
 }
 
 /// Fields that speak of a connection have no place here (RFC 9114 §4.2).
@@ -106,6 +108,7 @@ pub fn request(fields: Vec<Field>, max_fields: usize) -> Result<(Request<()>, Op
     let protocol = match protocol.as_deref() {
         None => None,
         Some(b"connect-udp") => Some(Protocol::ConnectUdp),
+        Some(b"websocket") => Some(Protocol::WebSocket),
         Some(_) => return Err(HeadError::Protocol),
     };
     Ok((request, protocol))
@@ -127,8 +130,10 @@ fn fields_of(fields: impl Iterator<Item = Field>, max_fields: usize) -> Result<H
         if count >= max_fields {
             return Err(HeadError::TooMany);
         }
-        // Upper case and colons are refused here too.
-        let name = HeaderName::from_lowercase(&name).map_err(|_| Malformed("a field name is none"))?;
+        // Upper case and colons are refused here too, but a quotation mark, which no token has
+        // (RFC 9110 §5.6.2), is not.
+        let name = HeaderName::from_lowercase(&name).ok().filter(|name| !name.as_str().contains('"'));
+        let name = name.ok_or(Malformed("a field name is none"))?;
         let of_connection = OF_CONNECTIONS.contains(&name) || name == KEEP_ALIVE || name == PROXY_CONNECTION;
         if of_connection || (name == TE && value != b"trailers") {
             return Err(Malformed("a field speaks of a connection"));
@@ -232,6 +237,7 @@ mod tests {
             &[("x-a", "a\r\nx-evil: 1")],
             &[("x-a", " leading")],
             &[("x:a", "1")],
+            &[("x\"a", "1")],
             &[("x-a", "1"), (":path", "/admin")],
             &[(":path", "/admin")],
             &[(":status", "200")],

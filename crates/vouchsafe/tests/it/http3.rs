@@ -124,13 +124,13 @@ fn python(script: &str) -> (PathBuf, PathBuf) {
 }
 
 /// A connection of aioquic's, carrying out its plan.
-struct Client {
+pub struct Client {
     lines: Lines<BufReader<ChildStdout>>,
     _child: Child,
 }
 
 impl Client {
-    async fn start(world: &World, label: &str, device: Option<&TestDevice>, steps: Value) -> Self {
+    pub async fn start(world: &World, label: &str, device: Option<&TestDevice>, steps: Value) -> Self {
         let mut plan = json!({"port": world.port, "name": world.host(label), "ca": world.root_file, "steps": steps});
         if let Some(device) = device {
             plan["cert"] = json!(device.certificate());
@@ -150,7 +150,7 @@ impl Client {
     }
 
     /// What came of the next step.
-    async fn next(&mut self) -> Value {
+    pub async fn next(&mut self) -> Value {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("in time").expect("readable");
         serde_json::from_str(&line.expect("a line")).expect("JSON")
     }

@@ -6,6 +6,7 @@ mod events;
 mod exchange;
 mod grpc;
 mod h2;
+mod h3;
 mod hostile;
 mod nginx;
 mod raw;

@@ -1,7 +1,8 @@
 //! An HTTP/3 connection: its control streams, its requests, its datagrams, and its orderly end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
@@ -10,13 +11,15 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use vouchsafe_runtime::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES};
+use vouchsafe_runtime::limits::{BARREN_FRAMES, BARREN_FRAMES_PER_SECOND, HEADER_TIMEOUT, MAX_HEAD_BYTES};
 use vouchsafe_wire::http3::{Frame, code, frame, read_settings, setting, stream, write_head, write_settings};
 use vouchsafe_wire::varint;
 
 use super::request;
 use super::stream::{Ends, Incoming, Outgoing, StreamError};
 use crate::gateway::Shared;
+use crate::listen::activity::{Activity, Busy};
+use crate::listen::bucket::Bucket;
 use crate::route::Connection;
 use crate::take_up::Datagrams;
 
@@ -24,6 +27,9 @@ use crate::take_up::Datagrams;
 const DATAGRAM_QUEUE: usize = 64;
 /// Bytes of one datagram beyond its payload: the number of its stream.
 const NUMBER_BYTES: usize = 8;
+/// What a stream costs that ends before its answer, in frames of HTTP/2 that carry nothing: the same
+/// as there, where such a stream ends with RST_STREAM.
+const BARREN_STREAM: u32 = 2;
 
 /// What the streams of one connection share.
 pub(super) struct Session {
@@ -36,6 +42,18 @@ pub(super) struct Session {
     takes_datagrams: watch::Sender<Option<bool>>,
     /// Requests, and what was taken up by them.
     open: TaskTracker,
+    activity: Arc<Activity>,
+    /// Types of the client's streams of which there may be only one, as they were opened.
+    critical: Mutex<HashSet<u64>>,
+    /// Streams that end before their answer must be earned by time.
+    barren: Mutex<Bucket>,
+}
+
+/// Something on a connection that is open until this is dropped: the connection is neither idle nor
+/// drained.
+pub(super) struct Open {
+    _token: TaskTrackerToken,
+    _busy: Busy,
 }
 
 impl Session {
@@ -47,9 +65,20 @@ impl Session {
         &self.connection
     }
 
-    /// Counts as one open stream until it is dropped.
-    pub(super) fn token(&self) -> TaskTrackerToken {
-        self.open.token()
+    /// Counts as one open stream.
+    pub(super) fn open(&self) -> Open {
+        Open { _token: self.open.token(), _busy: self.activity.begin() }
+    }
+
+    /// A stream ended before its answer, by the client's will or fault. A client that does nothing
+    /// else makes us work for nobody (CVE-2023-44487, and A259 where it is we who reset).
+    pub(super) fn ended_barren(&self) {
+        let mut barren = self.barren.lock();
+        for _ in 0..BARREN_STREAM {
+            if !barren.take(Instant::now()) {
+                return self.close(code::EXCESSIVE_LOAD, &"a flood of streams that end before their answer");
+            }
+        }
     }
 
     /// Ends the connection for a rule that the client broke.
@@ -100,6 +129,7 @@ impl Session {
 
 /// Serves a connection whose handshake is over.
 pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connection: Arc<Connection>) {
+    let (activity, place) = (Activity::new(), Arc::clone(&connection.place));
     let session = Arc::new(Session {
         shared: Arc::clone(&shared),
         connection,
@@ -107,9 +137,13 @@ pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connecti
         takers: Arc::default(),
         takes_datagrams: watch::Sender::new(None),
         open: TaskTracker::new(),
+        activity: Arc::clone(&activity),
+        critical: Mutex::default(),
+        barren: Mutex::new(Bucket::full(BARREN_FRAMES, BARREN_FRAMES_PER_SECOND, Instant::now())),
     });
     let Some(mut control) = open_control(&quic).await else { return };
     let mut next = 0;
+    let mut idle = std::pin::pin!(activity.idle(Some(HEADER_TIMEOUT), || place.idle_limit()));
     loop {
         tokio::select! {
             accepted = quic.accept_bi() => {
@@ -117,7 +151,11 @@ pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connecti
                 let number = u64::from(VarInt::from(recv.id()));
                 next = next.max(number + 4);
                 let serving = request::serve(Arc::clone(&session), number, Outgoing::new(send), Incoming::new(recv));
-                shared.tasks.spawn("http/3 stream", session.open.track_future(serving));
+                let open = session.open();
+                shared.tasks.spawn("http/3 stream", async move {
+                    serving.await;
+                    drop(open);
+                });
             }
             accepted = quic.accept_uni() => {
                 let Ok(recv) = accepted else { return };
@@ -129,6 +167,7 @@ pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connecti
                     return session.close(code::DATAGRAM_ERROR, &"a datagram without the number of its stream");
                 }
             }
+            () = &mut idle => break,
             () = shared.tasks.draining() => break,
         }
     }
@@ -176,6 +215,10 @@ async fn open_control(quic: &quinn::Connection) -> Option<SendStream> {
 async fn read_unidirectional(session: Arc<Session>, mut recv: RecvStream) {
     let kind = tokio::time::timeout(HEADER_TIMEOUT, read_varint(&mut recv)).await;
     let Ok(Some(kind)) = kind else { return };
+    let is_critical = matches!(kind, stream::CONTROL | stream::QPACK_ENCODER | stream::QPACK_DECODER);
+    if is_critical && !session.critical.lock().insert(kind) {
+        return session.close(code::STREAM_CREATION_ERROR, &"a stream is there twice of which there is one");
+    }
     match kind {
         stream::CONTROL => {
             let error = read_control(&session, Incoming::new(recv)).await;
@@ -196,11 +239,13 @@ async fn read_unidirectional(session: Arc<Session>, mut recv: RecvStream) {
                     return session.close(code::QPACK_ENCODER_STREAM_ERROR, &"there is no dynamic table");
                 }
             }
+            session.close(code::CLOSED_CRITICAL_STREAM, &"the encoder's stream ended");
         }
         stream::QPACK_DECODER => {
             // Acknowledgements of entries that we never made mean nothing; they are not kept.
             let mut sink = [0; 64];
             while let Ok(Some(1..)) = recv.read(&mut sink).await {}
+            session.close(code::CLOSED_CRITICAL_STREAM, &"the decoder's stream ended");
         }
         _ => {
             let _ = recv.stop(VarInt::from_u32(code::STREAM_CREATION_ERROR));

@@ -3,19 +3,22 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame as BodyFrame, SizeHint};
+use parking_lot::Mutex;
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio::sync::oneshot;
 use vouchsafe_runtime::body::BodyError;
 use vouchsafe_runtime::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use vouchsafe_wire::http3::head::{self, HeadError};
 use vouchsafe_wire::http3::{Frame, FrameError, FrameReader, code, frame, write_head};
 use vouchsafe_wire::qpack::{self, QpackError};
+
+use super::connection::Open;
 
 /// Bytes that are asked for at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -105,17 +108,26 @@ impl Incoming {
     }
 }
 
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.finished {
+            // The rest is not needed, which is no error of the client's (RFC 9114 §4.1).
+            self.stop(code::NO_ERROR);
+        }
+    }
+}
+
 /// Tells the stream's task that the client broke a rule while its content was read.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fault(Arc<AtomicU32>);
+pub(super) struct Fault(Arc<Mutex<Option<(u32, Ends)>>>);
 
 impl Fault {
-    fn set(&self, code: u32) {
-        self.0.store(code, Ordering::Release);
+    fn set(&self, fault: (u32, Ends)) {
+        *self.0.lock() = Some(fault);
     }
 
-    pub(super) fn get(&self) -> Option<u32> {
-        Some(self.0.load(Ordering::Acquire)).filter(|code| *code != 0)
+    pub(super) fn get(&self) -> Option<(u32, Ends)> {
+        *self.0.lock()
     }
 }
 
@@ -126,9 +138,12 @@ pub(super) struct Content {
     seen: u64,
     /// Read ahead by [`Content::settle`].
     ahead: Option<Option<Frame>>,
-    had_trailers: bool,
+    /// They are handed on when nothing came behind them.
+    trailers: Option<HeaderMap>,
     fault: Fault,
     over: bool,
+    /// Told when somebody first asks for content: a client may wait for just that.
+    wanted: Option<oneshot::Sender<()>>,
 }
 
 /// How long [`Content::settle`] waits.
@@ -142,14 +157,26 @@ pub(super) enum Patience {
 
 impl Content {
     pub(super) fn new(incoming: Incoming, announced: Option<u64>, fault: Fault) -> Self {
-        Self { incoming, announced, seen: 0, ahead: None, had_trailers: false, fault, over: false }
+        Self { incoming, announced, seen: 0, ahead: None, trailers: None, fault, over: false, wanted: None }
+    }
+
+    /// Resolves when the content is first asked for.
+    pub(super) fn wanted(&mut self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.wanted = Some(sender);
+        receiver
     }
 
     /// Reads one frame ahead, to know whether there is content at all.
     pub(super) async fn settle(&mut self, patience: Patience) -> Result<(), StreamError> {
-        let first = std::future::poll_fn(|cx| match (self.incoming.poll_next(cx), patience) {
-            (Poll::Pending, Patience::None) => Poll::Ready(Ok(None)),
-            (polled, _) => polled.map(|result| result.map(Some)),
+        let first = std::future::poll_fn(|cx| {
+            loop {
+                return match (self.incoming.poll_next(cx), patience) {
+                    (Poll::Ready(Ok(Some(Frame::Data(data)))), _) if data.is_empty() => continue,
+                    (Poll::Pending, Patience::None) => Poll::Ready(Ok(None)),
+                    (polled, _) => polled.map(|result| result.map(Some)),
+                };
+            }
         });
         self.ahead = first.await?;
         if self.ahead == Some(None) {
@@ -173,31 +200,37 @@ impl Content {
         if self.over {
             return Poll::Ready(Ok(None));
         }
-        let next = match self.ahead.take() {
-            Some(next) => next,
-            None => ready!(self.incoming.poll_next(cx))?,
-        };
-        Poll::Ready(match next {
-            Some(Frame::Data(_)) if self.had_trailers => Err(StreamError::Unexpected(frame::DATA)),
-            Some(Frame::Data(data)) => {
-                self.seen = self.seen.saturating_add(data.len() as u64);
-                if self.announced.is_some_and(|announced| self.seen > announced) {
-                    return Poll::Ready(Err(StreamError::Length));
+        if let Some(wanted) = self.wanted.take() {
+            let _ = wanted.send(());
+        }
+        loop {
+            let next = match self.ahead.take() {
+                Some(next) => next,
+                None => ready!(self.incoming.poll_next(cx))?,
+            };
+            return Poll::Ready(match next {
+                Some(Frame::Data(_)) if self.trailers.is_some() => Err(StreamError::Unexpected(frame::DATA)),
+                Some(Frame::Data(data)) if data.is_empty() => continue,
+                Some(Frame::Data(data)) => {
+                    self.seen = self.seen.saturating_add(data.len() as u64);
+                    match self.announced {
+                        Some(announced) if self.seen > announced => Err(StreamError::Length),
+                        Some(_) | None => Ok(Some(BodyFrame::data(data))),
+                    }
                 }
-                Ok(Some(BodyFrame::data(data)))
-            }
-            Some(Frame::Whole { kind: frame::HEADERS, content }) if !self.had_trailers => {
-                self.had_trailers = true;
-                let fields = qpack::decode(&content, MAX_HEAD_BYTES)?;
-                Ok(Some(BodyFrame::trailers(head::trailers(fields, MAX_HEADERS)?)))
-            }
-            Some(Frame::Whole { kind, .. }) => Err(StreamError::Unexpected(kind)),
-            None if self.announced.is_some_and(|announced| self.seen != announced) => Err(StreamError::Length),
-            None => {
-                self.over = true;
-                Ok(None)
-            }
-        })
+                Some(Frame::Whole { kind: frame::HEADERS, content }) if self.trailers.is_none() => {
+                    let fields = qpack::decode(&content, MAX_HEAD_BYTES)?;
+                    self.trailers = Some(head::trailers(fields, MAX_HEADERS)?);
+                    continue;
+                }
+                Some(Frame::Whole { kind, .. }) => Err(StreamError::Unexpected(kind)),
+                None if self.announced.is_some_and(|announced| self.seen != announced) => Err(StreamError::Length),
+                None => {
+                    self.over = true;
+                    Ok(self.trailers.take().map(BodyFrame::trailers))
+                }
+            });
+        }
     }
 }
 
@@ -209,8 +242,8 @@ impl HttpBody for Content {
         match ready!(self.poll_content(cx)) {
             Ok(frame) => Poll::Ready(frame.map(Ok)),
             Err(error) => {
-                let (code, _) = error.code();
-                self.fault.set(code);
+                let (code, ends) = error.code();
+                self.fault.set((code, ends));
                 self.incoming.stop(code);
                 self.over = true;
                 Poll::Ready(Some(Err(error.into())))
@@ -266,7 +299,7 @@ impl Outgoing {
         let _ = self.stream.reset(VarInt::from_u32(code));
     }
 
-    /// Resolves when the client wants no more of it, or is gone.
+    /// Resolves when the client has all of it, wants no more, or is gone.
     pub(super) fn unwanted(&self) -> impl Future<Output = ()> + Send + 'static {
         let stopped = self.stream.stopped();
         async move {
@@ -292,17 +325,18 @@ pub(super) struct Bytewise {
     /// Head of the DATA frame that is being sent, and how much of its content is still to come.
     head: Vec<u8>,
     left: usize,
-    /// Keeps the connection open during a drain.
-    _open: TaskTrackerToken,
+    /// Ends when the client has everything that was sent.
+    delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    _open: Open,
 }
 
 impl Bytewise {
-    pub(super) fn new(content: Content, outgoing: Outgoing, open: TaskTrackerToken) -> Self {
+    pub(super) fn new(content: Content, outgoing: Outgoing, open: Open) -> Self {
         let data = match content.ahead {
             Some(Some(Frame::Data(data))) => data,
             _ => Bytes::new(),
         };
-        Self { incoming: content.incoming, data, outgoing, head: Vec::new(), left: 0, _open: open }
+        Self { incoming: content.incoming, data, outgoing, head: Vec::new(), left: 0, delivery: None, _open: open }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -354,11 +388,21 @@ impl AsyncWrite for Bytewise {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.left == 0 && self.head.is_empty() {
-            self.outgoing.finish();
-        } else {
-            self.outgoing.reset(code::REQUEST_CANCELLED);
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.left > 0 || !this.head.is_empty() {
+            this.outgoing.reset(code::REQUEST_CANCELLED);
+            return Poll::Ready(Ok(()));
+        }
+        if !this.outgoing.ended {
+            this.outgoing.finish();
+            this.delivery = Some(Box::pin(this.outgoing.unwanted()));
+        }
+        // During a drain the connection is closed once nothing is open, and takes along what the
+        // client doesn't have by then.
+        if let Some(delivery) = &mut this.delivery {
+            ready!(delivery.as_mut().poll(cx));
+            this.delivery = None;
         }
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,6 @@
-//! Exact bytes in HTTP/1.1, and frames in HTTP/2 that nothing checks before they are sent.
+//! Exact bytes in HTTP/1.1, and frames in HTTP/2 and HTTP/3 that nothing checks before they are sent.
+
+pub mod h3;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +26,11 @@ pub struct Answer {
     pub status: u16,
     /// Number of answers, interim ones not counted.
     pub answers: usize,
-    /// HTTP/1.1: everything. HTTP/2: the body.
+    /// HTTP/1.1: everything. HTTP/2 and HTTP/3: the body.
     pub text: String,
     /// The server closed the connection.
     pub closed: bool,
-    /// HTTP/2: error code of RST_STREAM or GOAWAY.
+    /// HTTP/2: error code of RST_STREAM or GOAWAY. HTTP/3: that of the stream or connection.
     pub error: Option<u32>,
 }
 

@@ -18,7 +18,10 @@ use crate::peers::{forget_peak, resident_kib};
 use crate::world::World;
 
 /// Starts an upstream whose connections are handled by the test, each with its number from 1.
-async fn upstream<F>(tasks: &TaskGroup, handle: impl Fn(TcpStream, usize) -> F + Send + 'static) -> SocketAddr
+pub(super) async fn upstream<F>(
+    tasks: &TaskGroup,
+    handle: impl Fn(TcpStream, usize) -> F + Send + 'static,
+) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -35,11 +38,11 @@ where
     address
 }
 
-async fn say(stream: &mut TcpStream, text: &str) {
+pub(super) async fn say(stream: &mut TcpStream, text: &str) {
     let _ = stream.write_all(text.as_bytes()).await;
 }
 
-const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 impl Apps {
     async fn one(world: World, address: SocketAddr) -> Self {

@@ -10,6 +10,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use vouchsafe_wire::api::{AuditQuery, Session};
 
 use super::{Apps, next_line, node_dir};
+use crate::http3::Client;
 use crate::peers::{Server, free_address};
 use crate::world::{PATIENCE, World};
 
@@ -69,6 +70,23 @@ impl Sockets {
             said.push(serde_json::from_str(&line).expect("JSON"));
         }
         said
+    }
+
+    /// The field section of HTTP/3 that asks for a WebSocket (RFC 9220 §3).
+    fn stream(&self, protocol: &str, path: &str, headers: &Value) -> Value {
+        let mut fields = vec![
+            json!([":method", "CONNECT"]),
+            json!([":protocol", protocol]),
+            json!([":scheme", "https"]),
+            json!([":authority", self.apps.authority("chat")]),
+            json!([":path", path]),
+            json!(["sec-websocket-version", "13"]),
+            json!(["sec-websocket-protocol", "echo"]),
+        ];
+        for (name, value) in headers.as_object().expect("fields") {
+            fields.push(json!([name.to_ascii_lowercase(), value]));
+        }
+        json!(fields)
     }
 
     fn honest(&self) -> Value {
@@ -133,6 +151,24 @@ async fn a_websocket_passes_from_every_version_of_http_to_every_other() {
             let said = sockets.said(&format!("{client}closed"), &sockets.honest()).await;
             assert_eq!((&said[1]["code"], &said[1]["reason"]), (&json!(4001), &json!("asked for")), "{way}: {said:?}");
         }
+        let way = format!("HTTP/3 to {upstream}");
+        let messages: Vec<String> = (0..100).map(|number| format!("{number} {}", "x".repeat(number * 100))).collect();
+        let steps = json!([
+            {"headers": sockets.stream("websocket", "/", &sockets.honest()), "say": messages, "close": 1000},
+            {"headers": sockets.stream("websocket", "/", &sockets.honest()), "say": ["close 4001 asked for"]},
+        ]);
+        let mut client = Client::start(&sockets.apps.world, "chat", None, steps).await;
+        let said = client.next().await;
+        assert_eq!(
+            (&said["status"], &said["headers"]["sec-websocket-protocol"]),
+            (&json!(200), &json!("echo")),
+            "{way}: {said}"
+        );
+        assert!(said["headers"].get("sec-websocket-accept").is_none(), "{way}: {said}");
+        assert_eq!(said["messages"], json!(messages), "{way}");
+        assert_eq!((&said["close"], &said["ended"]), (&json!(1000), &json!(true)), "{way}: {said}");
+        let said = client.next().await;
+        assert_eq!((&said["close"], &said["reason"]), (&json!(4001), &json!("asked for")), "{way}: {said}");
         for open in sockets.server_said().iter().filter(|line| line["event"] == "open") {
             let headers = &open["headers"];
             assert!(headers["x-vouchsafe-assertion"].as_str().is_some_and(|value| value.starts_with("ey")));
@@ -146,7 +182,7 @@ async fn a_websocket_passes_from_every_version_of_http_to_every_other() {
             };
             decisions.iter().filter(of).filter(|record| record.kind == vouchsafe_wire::audit::Kind::Decision).count()
         };
-        assert_eq!((upgrades("http/1.1"), upgrades("h2")), (2, 2));
+        assert_eq!((upgrades("http/1.1"), upgrades("h2"), upgrades("h3")), (2, 2, 2));
     }
 }
 
@@ -163,6 +199,25 @@ async fn a_stream_becomes_a_websocket_and_nothing_else() {
     ] {
         let said = sockets.said(mode, &headers).await;
         assert_eq!((&said[0]["event"], &said[0]["status"]), (&json!("refused"), &json!(status)), "{what}: {said:?}");
+    }
+    let other = json!({"Cookie": sockets.cookie, "Origin": "https://evil.example"});
+    let samples = [
+        ("another's page", sockets.stream("websocket", "/", &other), 401),
+        ("no cookie", sockets.stream("websocket", "/", &json!({"Origin": sockets.origin})), 401),
+        ("another protocol", sockets.stream("connect-ip", "/", &sockets.honest()), 501),
+        ("an own path", sockets.stream("websocket", "/.vouchsafe/", &sockets.honest()), 404),
+        ("no websocket", sockets.stream("websocket", "/page", &sockets.honest()), 502),
+    ];
+    let steps: Vec<Value> = samples.iter().map(|(_, headers, _)| json!({"headers": headers, "say": ["x"]})).collect();
+    let mut client = Client::start(&sockets.apps.world, "chat", None, json!(steps)).await;
+    for (what, _, status) in &samples {
+        let refused = client.next().await;
+        assert_eq!(refused["status"], *status, "{what}: {refused}");
+        assert_eq!(refused["messages"], json!([]), "{what}: {refused}");
+        if let Some(id) = refused["headers"]["x-vouchsafe-decision"].as_str().filter(|_| *status == 401) {
+            let record = sockets.apps.world.decision(id).await;
+            assert_eq!((record.protocol.as_deref(), record.action.as_deref()), (Some("h3"), Some("http:upgrade")));
+        }
     }
     let opened = sockets.server_said().iter().filter(|line| line["event"] == "open").count();
     assert_eq!(opened, 0, "{:?}", sockets.server_said());
@@ -200,6 +255,10 @@ async fn an_open_websocket_is_cut_when_its_session_ends() {
     for lines in [&mut lines, &mut stream] {
         assert_eq!(next_line(lines).await, r#"{"event":"open","protocol":"echo"}"#);
     }
+    let asked = sockets.stream("websocket", "/", &sockets.honest());
+    let steps = json!([{"headers": asked, "say": ["hello"], "until": 1}, {"hold": 0}]);
+    let mut quic = Client::start(&sockets.apps.world, "chat", None, steps).await;
+    assert_eq!(quic.next().await["messages"], json!(["hello"]));
     let world = &sockets.apps.world;
     let sessions: Vec<Session> = world.admin.get("/v1/sessions").await.expect("sessions");
     let own: Vec<_> = sessions.iter().filter(|session| session.user == "alice").collect();
@@ -218,6 +277,9 @@ async fn an_open_websocket_is_cut_when_its_session_ends() {
     let closed: Value = serde_json::from_str(&next_line(&mut stream).await).expect("JSON");
     assert_eq!((&closed["event"], &closed["code"]), (&json!("close"), &json!(1008)), "{closed}");
     assert!(took < Duration::from_secs(1), "cut after {took:?}");
+    let closed = quic.next().await;
+    assert_eq!(closed["close"], 1008, "{closed}");
+    assert!(closed["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{closed}");
     for _ in 0..100 {
         if sockets.server_said().iter().any(|line| line["event"] == "close") {
             break;
