@@ -1,5 +1,5 @@
-//! The attack catalogue's samples of groups G1 to G5 that exist in HTTP/1.1 and HTTP/2, each test
-//! named by the number of its attack. Every sample is sent directly with a session cookie and, where
+//! The attack catalogue's samples of groups G1 to G5, in each version of HTTP where they exist, each
+//! test named by the number of its attack. Every sample is sent directly with a session cookie and, where
 //! it can be, over a device's connection to the gateway with its token.
 
 mod authority;
@@ -10,13 +10,15 @@ mod identity;
 mod pages;
 mod paths;
 pub(crate) mod probe;
-mod strict;
+mod streams;
+pub(crate) mod strict;
 mod target;
 mod upgrade;
 
 use serde_json::json;
 
 use crate::world::{Person, TestDevice, World};
+use probe::h3::h3;
 use probe::{Answer, h1, h2};
 use strict::{Seen, Strict};
 
@@ -53,11 +55,14 @@ enum Way {
     H1Proxied,
     H2,
     H2Proxied,
+    H3,
+    H3Proxied,
 }
 
-const WAYS: [Way; 4] = [Way::H1, Way::H1Proxied, Way::H2, Way::H2Proxied];
+const WAYS: [Way; 6] = [Way::H1, Way::H1Proxied, Way::H2, Way::H2Proxied, Way::H3, Way::H3Proxied];
 const H1_WAYS: [Way; 2] = [Way::H1, Way::H1Proxied];
-const H2_WAYS: [Way; 2] = [Way::H2, Way::H2Proxied];
+/// Each request on a stream of its own.
+const STREAM_WAYS: [Way; 4] = [Way::H2, Way::H2Proxied, Way::H3, Way::H3Proxied];
 
 impl Lab {
     async fn start() -> Self {
@@ -91,7 +96,7 @@ impl Lab {
                 let rest: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
                 self.raw(way, method, target, &format!("{rest}\r\n")).await
             }
-            Way::H2 | Way::H2Proxied => self.frames(way, method, target, fields, None).await,
+            Way::H2 | Way::H2Proxied | Way::H3 | Way::H3Proxied => self.frames(way, method, target, fields, None).await,
         }
     }
 
@@ -139,7 +144,7 @@ impl Lab {
     ) -> Answer {
         let host = self.host("app-a");
         let bearer = format!("Bearer {}", self.laptop.token);
-        let proxied = way == Way::H2Proxied;
+        let proxied = matches!(way, Way::H2Proxied | Way::H3Proxied);
         let mut all = vec![
             (":method", method),
             (":scheme", if proxied { "http" } else { "https" }),
@@ -148,9 +153,23 @@ impl Lab {
         ];
         all.push(if proxied { ("proxy-authorization", &bearer) } else { ("cookie", &self.cookie) });
         all.extend(fields);
-        match proxied {
-            true => h2(&self.world, "gw", Some(&self.laptop), &all, body).await,
-            false => h2(&self.world, "app-a", None, &all, body).await,
+        let (sni, device) = if proxied { ("gw", Some(&self.laptop)) } else { ("app-a", None) };
+        self.streamed(way, sni, device, &all, body).await
+    }
+
+    /// A request on a stream, of exactly these fields.
+    async fn streamed(
+        &self,
+        way: Way,
+        sni: &str,
+        device: Option<&TestDevice>,
+        fields: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        match way {
+            Way::H1 | Way::H1Proxied => panic!("HTTP/1.1 has no streams"),
+            Way::H2 | Way::H2Proxied => h2(&self.world, sni, device, fields, body).await,
+            Way::H3 | Way::H3Proxied => h3(&self.world, sni, device, fields, body).await,
         }
     }
 

@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use rustls::{HandshakeKind, NamedGroup};
 use tokio::io::AsyncWriteExt;
 
-use super::probe::{self, h2};
+use super::probe;
 use super::{Lab, Way};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,8 +29,10 @@ async fn a039_a041_a043_one_host_or_none() {
             (":path", "/public/x"),
             ("cookie", &lab.cookie),
         ];
-        let answer = h2(&lab.world, "app-a", None, &fields, None).await;
-        lab.refused(&format!("SNI app-a, :authority {host}"), &answer, &[421]).await;
+        for way in [Way::H2, Way::H3] {
+            let answer = lab.streamed(way, "app-a", None, &fields, None).await;
+            lab.refused(&format!("{way:?} SNI app-a, :authority {host}"), &answer, &[421]).await;
+        }
     }
     // A041: hosts with two readings.
     for hosts in [
@@ -68,11 +70,11 @@ async fn a039_a041_a043_one_host_or_none() {
         lab.refused(&format!("Host {host}, another port"), &answer, &[421]).await;
     }
     // A043: `:authority` and `host`.
-    let h2_with = async |fields: &[(&str, &str)]| {
+    let with = async |way: Way, fields: &[(&str, &str)]| {
         let mut all = vec![(":method", "GET"), (":scheme", "https"), (":path", "/public/x")];
         all.extend(fields);
         all.push(("cookie", &lab.cookie));
-        h2(&lab.world, "app-a", None, &all, None).await
+        lab.streamed(way, "app-a", None, &all, None).await
     };
     for fields in [
         vec![(":authority", own.as_str()), ("host", other.as_str())],
@@ -83,16 +85,26 @@ async fn a039_a041_a043_one_host_or_none() {
         vec![],
         vec![(":authority", "")],
     ] {
-        let answer = h2_with(&fields).await;
-        lab.refused(&format!("{fields:?}"), &answer, &[0, 400]).await;
+        for way in [Way::H2, Way::H3] {
+            let answer = with(way, &fields).await;
+            lab.refused(&format!("{way:?} {fields:?}"), &answer, &[0, 400]).await;
+        }
     }
-    let answer = h2_with(&[(":authority", &own), ("host", &own)]).await;
-    lab.one("both, the same", &answer, "GET /public/x HTTP/1.1");
+    for way in [Way::H2, Way::H3] {
+        let answer = with(way, &[(":authority", &own), ("host", &own)]).await;
+        lab.one("both, the same", &answer, "GET /public/x HTTP/1.1");
+    }
 }
 
 /// Tickets of any name for any name, as a client would keep them that wants to mix them up.
 #[derive(Debug, Default)]
-struct OneDrawer(Mutex<Vec<Tls13ClientSessionValue>>);
+pub(super) struct OneDrawer(Mutex<Vec<Tls13ClientSessionValue>>);
+
+impl OneDrawer {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+}
 
 impl ClientSessionStore for OneDrawer {
     fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
@@ -209,7 +221,9 @@ async fn a049_the_case_of_a_name_changes_nothing() {
             (":path", path),
             ("cookie", &lab.cookie),
         ];
-        assert_eq!(h2(&lab.world, "app-a", None, &fields, None).await.status, status, "{path}");
+        for way in [Way::H2, Way::H3] {
+            assert_eq!(lab.streamed(way, "app-a", None, &fields, None).await.status, status, "{way:?} {path}");
+        }
         // The handshake too: our own TLS library folds the name, OpenSSL sends it as it is.
         let root = lab.world.root_file.display().to_string();
         let address = lab.world.address().to_string();
@@ -219,7 +233,7 @@ async fn a049_the_case_of_a_name_changes_nothing() {
         assert!(answer.out.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {} {}", answer.out, answer.err);
     }
     let seen = lab.app.take();
-    assert_eq!(seen.len(), 3);
+    assert_eq!(seen.len(), 4);
     assert!(seen.iter().all(|seen| seen.values("host") == [lab.host("app-a")]), "canonical upstream: {seen:?}");
 }
 

@@ -5,7 +5,7 @@ use vouchsafe_agent::session::Session;
 use vouchsafe_wire::token::AUDIENCE_API;
 
 use super::probe::{Answer, h1};
-use super::{Lab, WAYS, Way};
+use super::{Lab, STREAM_WAYS, WAYS, Way};
 
 impl Lab {
     /// A request at a host with this one credential.
@@ -181,7 +181,7 @@ async fn a139_a143_other_cookies_neither_hide_ours_nor_stand_in_for_it() {
     let lab = Lab::start().await;
     let own = &lab.cookie;
     let junk = |count: usize| (0..count).map(|number| format!("j{number}=x")).collect::<Vec<_>>().join("; ");
-    for way in [Way::H1, Way::H2] {
+    for way in [Way::H1, Way::H2, Way::H3] {
         for (sample, cookies, is_alice) in [
             ("a sibling's junk in front", format!("{}; {own}", junk(200)), true),
             ("and behind", format!("{own}; {}", junk(200)), true),
@@ -206,7 +206,7 @@ async fn a139_a143_other_cookies_neither_hide_ours_nor_stand_in_for_it() {
                     h1(&lab.world, "app-a", None, request.as_bytes()).await
                 }
                 _ => {
-                    // HTTP/2 may send each pair as a field of its own (RFC 9113 §8.2.3).
+                    // On streams each pair may be a field of its own (RFC 9113 §8.2.3, RFC 9114 §4.2.1).
                     let mut fields = vec![
                         (":method", "GET"),
                         (":scheme", "https"),
@@ -217,7 +217,7 @@ async fn a139_a143_other_cookies_neither_hide_ours_nor_stand_in_for_it() {
                     if !cookies.split("; ").take(90).any(|pair| pair == own.as_str()) && is_alice {
                         continue;
                     }
-                    super::probe::h2(&lab.world, "app-a", None, &fields, None).await
+                    lab.streamed(way, "app-a", None, &fields, None).await
                 }
             };
             let sample = format!("{way:?} {sample}");
@@ -249,7 +249,7 @@ async fn a145_no_credential_for_us_reaches_an_upstream() {
             vec![("secure-session-response", secret.as_str()), ("sec-secure-session-id", secret.as_str())],
             vec![("proxy-connection", "keep-alive")],
         ] {
-            if fields[0].0 == "proxy-connection" && matches!(way, Way::H2 | Way::H2Proxied) {
+            if fields[0].0 == "proxy-connection" && STREAM_WAYS.contains(&way) {
                 continue;
             }
             let answer = lab.send(way, "GET", "/public/x", &fields).await;

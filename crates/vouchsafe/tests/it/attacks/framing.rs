@@ -1,7 +1,6 @@
 //! G4: where a request ends is never in doubt.
 
-use super::probe::h2;
-use super::{H1_WAYS, H2_WAYS, Lab, Way};
+use super::{H1_WAYS, Lab, STREAM_WAYS, Way};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a053_two_framings_at_once_are_never_forwarded() {
@@ -243,8 +242,10 @@ async fn a063_connect_leads_to_no_app() {
             ("proxy-authorization", bearer.as_str()),
             ("cookie", lab.cookie.as_str()),
         ];
-        let answer = h2(&lab.world, "app-a", None, &connect, Some(inner.as_bytes())).await;
-        lab.refused(&format!("h2 CONNECT {authority} at the app"), &answer, &[0, 400, 403, 405, 421]).await;
+        for way in [Way::H2, Way::H3] {
+            let answer = lab.streamed(way, "app-a", None, &connect, Some(inner.as_bytes())).await;
+            lab.refused(&format!("{way:?} CONNECT {authority} at the app"), &answer, &[0, 400, 403, 405, 421]).await;
+        }
         let line = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
         let rest = format!("Cookie: {}\r\nProxy-Authorization: {bearer}\r\n\r\n", lab.cookie);
         let answer = lab.bytes(Way::H1, format!("{line}{rest}").as_bytes()).await;
@@ -256,7 +257,7 @@ async fn a063_connect_leads_to_no_app() {
         let answer = lab.after_victims(authority).await;
         assert!(answer.is_empty(), "{authority}: {answer:?}");
     }
-    for way in H2_WAYS {
+    for way in STREAM_WAYS {
         // Extended CONNECT (RFC 8441) was not offered.
         let answer = lab.send(way, "CONNECT", "/public/x", &[(":protocol", "websocket")]).await;
         lab.refused(&format!("{way:?} extended CONNECT"), &answer, &[0, 400, 403]).await;
@@ -266,11 +267,11 @@ async fn a063_connect_leads_to_no_app() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a065_a066_a067_http2_framing_says_one_thing() {
+async fn a065_a066_a067_framing_on_streams_says_one_thing() {
     let lab = Lab::start().await;
     let inner = format!("GET /admin HTTP/1.1\r\nHost: {}\r\n\r\n", lab.host("app-a"));
     let chunked = format!("0\r\n\r\n{inner}");
-    for way in H2_WAYS {
+    for way in STREAM_WAYS {
         for (fields, body) in [
             (vec![("content-length", "0")], Some(inner.as_str())),
             (vec![("content-length", "3")], Some(inner.as_str())),
@@ -278,7 +279,7 @@ async fn a065_a066_a067_http2_framing_says_one_thing() {
             (vec![("content-length", "5"), ("content-length", "6")], Some("hello")),
             (vec![("content-length", "+5")], Some("hello")),
             (vec![("content-length", "x")], Some("hello")),
-            // A067's sibling in HTTP/2: a length, and no body at all.
+            // A067 and its sibling in HTTP/2: a length, and no body at all.
             (vec![("content-length", "10")], None),
             (vec![("transfer-encoding", "chunked")], Some(chunked.as_str())),
             (vec![("transfer-encoding", "chunked"), ("content-length", "5")], Some(chunked.as_str())),
@@ -294,7 +295,7 @@ async fn a065_a066_a067_http2_framing_says_one_thing() {
             // have begun upstream, but it never ends there, or it is the announced one.
             lab.harmless(&sample, &answer, &[b""]).await;
         }
-        // A066: line breaks and NUL in HTTP/2 fields, which would be lines in HTTP/1.1.
+        // A066: line breaks and NUL in fields of streams, which would be lines in HTTP/1.1.
         for (name, value) in [
             ("x", "a\r\nX-Evil: 1"),
             ("x", "a\nX-Evil: 1"),

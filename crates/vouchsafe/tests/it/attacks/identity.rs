@@ -1,6 +1,6 @@
 //! G1: who somebody is, and where a request came from, is not the client's to say.
 
-use super::{H1_WAYS, H2_WAYS, Lab, WAYS, Way};
+use super::{H1_WAYS, Lab, STREAM_WAYS, WAYS, Way};
 
 /// A name as a CGI-like framework keys it.
 fn as_cgi(name: &str) -> String {
@@ -51,7 +51,7 @@ async fn a001_a003_a007_a013_what_a_client_says_about_itself_never_arrives() {
     for way in WAYS {
         for (number, name) in names.iter().enumerate() {
             let spelt =
-                if number % 2 == 0 || H2_WAYS.contains(&way) { name.clone() } else { name.to_ascii_uppercase() };
+                if number % 2 == 0 || STREAM_WAYS.contains(&way) { name.clone() } else { name.to_ascii_uppercase() };
             let target = format!("/public/{number}");
             let answer = lab.send(way, "GET", &target, &[(&spelt, "evil")]).await;
             if answer.status == 400 {
@@ -98,7 +98,7 @@ async fn a003_names_that_are_no_names_are_refused() {
             lab.refused(&format!("{way:?} {field:?}"), &answer, &[400]).await;
         }
     }
-    for way in H2_WAYS {
+    for way in STREAM_WAYS {
         for name in ["X-Vouchsafe-User", "x vouchsafe", "x-vouchsafe-us\u{e9}r", "x-vouchsafe-user:", ""] {
             let answer = lab.send(way, "GET", "/public/x", &[(name, "own")]).await;
             lab.refused(&format!("{way:?} {name:?}"), &answer, &[0, 400]).await;
@@ -125,7 +125,7 @@ async fn a005_connection_cannot_make_our_fields_drop() {
             assert_eq!(seen.values("host"), [lab.host("app-a")], "{sample}");
         }
     }
-    for way in H2_WAYS {
+    for way in STREAM_WAYS {
         let answer = lab.send(way, "GET", "/public/x", &[("connection", "x-vouchsafe-user")]).await;
         lab.refused(&format!("{way:?}"), &answer, &[0, 400]).await;
     }

@@ -1,6 +1,6 @@
 //! G2: paths, queries and methods have one reading, or none.
 
-use super::{H1_WAYS, H2_WAYS, Lab, WAYS, Way};
+use super::{H1_WAYS, Lab, STREAM_WAYS, WAYS, Way};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a017_to_a027_a_path_with_two_readings_is_refused() {
@@ -52,7 +52,7 @@ async fn a017_to_a027_a_path_with_two_readings_is_refused() {
     for way in WAYS {
         for path in samples {
             let answer = lab.send(way, "GET", path, &[]).await;
-            let protocol_error: &[u16] = if H2_WAYS.contains(&way) { &[0, 400, 403] } else { &[400, 403] };
+            let protocol_error: &[u16] = if STREAM_WAYS.contains(&way) { &[0, 400, 403] } else { &[400, 403] };
             lab.refused(&format!("{way:?} {path}"), &answer, protocol_error).await;
         }
     }
@@ -112,7 +112,7 @@ async fn a029_absolute_form_names_the_same_host_or_is_refused() {
         let answer = send(Way::H1Proxied, &target, host).await;
         lab.refused(&format!("proxied {target} with Host {host}"), &answer, &statuses).await;
     }
-    for way in H2_WAYS {
+    for way in STREAM_WAYS {
         for path in ["*", "", "public/x", &format!("https://{own}/public/x"), "?x"] {
             let answer = lab.send(way, "GET", path, &[]).await;
             lab.refused(&format!("{way:?} :path {path:?}"), &answer, &[0, 400, 403]).await;
@@ -126,7 +126,7 @@ async fn a031_a_method_is_what_it_says() {
     for way in WAYS {
         for method in ["GeT", "get", "TRACE", "TRACK", "PRI", "AAAAAAAAAAAAAAAAAAAAA", "G\u{c9}T", "GET;", ""] {
             let answer = lab.send(way, method, "/public/x", &[]).await;
-            let statuses: &[u16] = if H2_WAYS.contains(&way) { &[0, 400, 405, 501] } else { &[400, 405, 501] };
+            let statuses: &[u16] = if STREAM_WAYS.contains(&way) { &[0, 400, 405, 501] } else { &[400, 405, 501] };
             lab.refused(&format!("{way:?} {method:?}"), &answer, statuses).await;
         }
         for method in ["DELETE", "POST", "PUT", "PATCH", "PROPFIND"] {
@@ -183,7 +183,7 @@ async fn a033_a035_a_prefix_ends_where_the_policy_says() {
             lab.refused(&format!("{way:?} {path}"), &answer, &[400, 403]).await;
         }
     }
-    for way in H2_WAYS {
+    for way in STREAM_WAYS {
         let answer = lab.send(way, "POST", "pkg.Svc/Method", &[]).await;
         lab.refused(&format!("{way:?} without a slash"), &answer, &[0, 400, 403]).await;
     }
