@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Version};
 use hyper::ext::Protocol;
 use vouchsafe_model::resource::PathRules;
@@ -221,8 +221,13 @@ pub(super) fn purpose<B>(request: &Request<B>) -> Purpose {
     }
 }
 
+/// Whether the connection is to be taken up for that protocol. `Upgrade` counts only where `Connection`
+/// names it (RFC 9110 §7.8).
 fn asks_for<B>(request: &Request<B>, protocol: &str) -> bool {
-    request.headers().get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
+    let headers = request.headers();
+    let options = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
+        && options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
 pub(super) fn protocol<B>(request: &Request<B>) -> &'static str {

@@ -5,10 +5,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::process::{Child, Command};
+use tokio_rustls::client::TlsStream;
 use vouchsafe_wire::api::AuditQuery;
+use vouchsafe_wire::capsule::{CapsuleReader, udp_payload, write_capsule};
 
+use crate::attacks::probe::{self, config};
 use crate::http3::Echo;
 use crate::peers::{Ran, run};
 use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World};
@@ -54,7 +58,7 @@ impl Connect {
 
 /// A name server that knows one name.
 async fn dnsmasq() -> (SocketAddr, Child) {
-    let probe = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+    let probe = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
     let address = probe.local_addr().expect("address");
     drop(probe);
     let child = Command::new("dnsmasq")
@@ -127,4 +131,145 @@ async fn a_name_server_is_asked_through_the_gateway_and_a_closed_one_hears_nothi
     assert!(ends.iter().any(|end| end.detail.as_deref().is_some_and(|detail| detail.starts_with("cut: "))), "{ends:?}");
     assert!(ends.iter().all(|end| end.bytes_in > Some(0) && end.bytes_out > Some(0)), "{ends:?}");
     assert_ne!(connect.dig("1", "1").await.code, 0);
+}
+
+/// CONNECT-UDP as an upgrade of an HTTP/1.1 connection (RFC 9298 §3.2).
+struct Upgraded {
+    stream: TlsStream<TcpStream>,
+    capsules: CapsuleReader,
+    read: Vec<u8>,
+}
+
+impl Upgraded {
+    /// The head of the answer, and the connection.
+    async fn ask(world: &World, device: &TestDevice, target: &str, port: u16, rest: &str) -> (String, Self) {
+        let mut stream =
+            probe::connect(world, "gw", config(world, Some(device), &[b"http/1.1"])).await.expect("handshake");
+        let path = format!("/.well-known/masque/udp/{}/{port}/", world.host(target));
+        let host = format!("{}:{}", world.host("gw"), world.port);
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: connect-udp\r\nCapsule-Protocol: ?1\r\n{rest}\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let byte = tokio::time::timeout(PATIENCE, stream.read_u8()).await.expect("in time");
+            answer.push(byte.expect("an answer"));
+        }
+        let answer = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+        (answer, Self { stream, capsules: CapsuleReader::default(), read: Vec::new() })
+    }
+
+    async fn send(&mut self, payload: &[u8]) {
+        let mut capsule = Vec::new();
+        write_capsule(&mut capsule, payload);
+        self.stream.write_all(&capsule).await.expect("sent");
+    }
+
+    /// The next UDP payload; `None` when the connection has ended.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let mut input = self.read.as_slice();
+            let datagram = self.capsules.next(&mut input).expect("capsules of ours");
+            self.read = input.to_vec();
+            if let Some(datagram) = datagram {
+                return Some(udp_payload(&datagram).expect("UDP").to_vec());
+            }
+            let mut buffer = [0; 4096];
+            let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer)).await.expect("in time");
+            match read {
+                Ok(length @ 1..) => self.read.extend_from_slice(&buffer[..length]),
+                Ok(_) | Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// A question for the address of `intranet.corp.example` (RFC 1035 §4.1).
+fn question() -> Vec<u8> {
+    let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in ["intranet", "corp", "example"] {
+        question.push(u8::try_from(label.len()).expect("short"));
+        question.extend(label.bytes());
+    }
+    question.extend([0, 0, 1, 0, 1]);
+    question
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_udp_is_an_upgrade_in_http_1_1_and_decided_on_all_the_same() {
+    let world = World::start().await;
+    let (dns, _server) = dnsmasq().await;
+    let closed = Echo::start(&world.tasks).await;
+    let resources = json!([
+        {"name": "office-dns", "kind": "udp", "upstream": dns.to_string(), "port": 53},
+        {"name": "closed-dns", "kind": "udp", "upstream": closed.address.to_string(), "port": 53},
+        {"name": "twin", "kind": "tcp", "upstream": closed.address.to_string(), "port": 53},
+    ]);
+    world.apply(&["staff"], resources, POLICY).await;
+    let alice = world.person("alice", &["staff"]).await;
+    let laptop = world.device(&alice, "laptop").await;
+    let token = format!("Proxy-Authorization: Bearer {}\r\n", laptop.token);
+    let upgrade = "Connection: Upgrade\r\n";
+
+    let (answer, mut flow) = Upgraded::ask(&world, &laptop, "office-dns", 53, &format!("{upgrade}{token}")).await;
+    assert!(answer.starts_with("http/1.1 101 "), "{answer}");
+    for field in ["connection: upgrade", "upgrade: connect-udp", "capsule-protocol: ?1"] {
+        assert!(answer.contains(&format!("\r\n{field}\r\n")), "{answer}");
+    }
+    // A datagram may be lost on the way to a server that has only just begun to listen.
+    let mut heard = None;
+    for _ in 0..20 {
+        flow.send(&question()).await;
+        match tokio::time::timeout(Duration::from_millis(500), flow.next()).await {
+            Ok(answer) => {
+                heard = answer;
+                break;
+            }
+            Err(_) => continue,
+        }
+    }
+    let heard = heard.expect("an answer of the name server");
+    assert!(heard.starts_with(&[0x12, 0x34]) && heard.ends_with(&[192, 0, 2, 7]), "{heard:?}");
+
+    for (what, target, port, fields, status) in [
+        ("a closed resource", "closed-dns", 53, format!("{upgrade}{token}"), "403"),
+        ("A365: the UDP port of a TCP resource", "twin", 53, format!("{upgrade}{token}"), "403"),
+        ("another port", "office-dns", 54, format!("{upgrade}{token}"), "403"),
+        ("nobody", "office-dns", 53, upgrade.to_owned(), "407"),
+        // What `Connection` does not name is no upgrade (RFC 9110 §7.8), but a page that there isn't.
+        ("no upgrade", "office-dns", 53, token.clone(), "404"),
+    ] {
+        let (answer, mut refused) = Upgraded::ask(&world, &laptop, target, port, &fields).await;
+        assert!(answer.starts_with(&format!("http/1.1 {status} ")), "{what}: {answer}");
+        if status != "404" {
+            let id = answer.split("x-vouchsafe-decision: ").nth(1).and_then(|rest| rest.split('\r').next());
+            let record = world.decision(id.unwrap_or_else(|| panic!("{what}: {answer}"))).await;
+            assert_eq!(record.outcome.as_deref(), Some("deny"), "{what}: {record:?}");
+            assert_eq!(record.protocol.as_deref(), Some("connect-udp"), "{what}: {record:?}");
+        }
+        // What was meant for the tunnel is not read as a request.
+        let _ = refused.stream.write_all(&question()).await;
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, refused.stream.read_to_end(&mut rest)).await.expect("closed in time");
+        assert!(!String::from_utf8_lossy(&rest).contains("HTTP/1.1"), "{what}: {}", String::from_utf8_lossy(&rest));
+    }
+    assert!(closed.seen().is_empty(), "not a packet leaves for a target that is denied");
+
+    world.admin.delete("/v1/groups/staff/members/alice").await.expect("removed from the group");
+    let begun = std::time::Instant::now();
+    assert_eq!(flow.next().await, None, "the open flow is cut");
+    assert!(begun.elapsed() < Duration::from_secs(1), "after {:?}", begun.elapsed());
+    let query =
+        AuditQuery { resource: Some("office-dns".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
+    for _ in 0..500 {
+        let ends = world.audit(query.clone()).await;
+        if let Some(end) = ends.first() {
+            assert_eq!(end.protocol.as_deref(), Some("connect-udp"), "{end:?}");
+            assert!(end.detail.as_deref().is_some_and(|detail| detail.starts_with("cut: ")), "{end:?}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the end of the flow is not recorded");
 }
