@@ -191,6 +191,52 @@ async fn without_a_device_an_app_is_denied_with_what_to_do() {
     chrome.finish(&[DENIED]).await;
 }
 
+/// A browser that uses QUIC and nothing else for a host; there it takes a root that is not a public one.
+async fn over_quic(world: &World, label: &str) -> Chrome {
+    let origin = format!("--origin-to-force-quic-on={}:{}", world.host(label), world.port);
+    Chrome::start_with(world, &["--enable-quic".to_owned(), origin]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http3_the_same_pages_open_and_the_same_is_decided() {
+    let office = Office::start().await;
+    let world = &office.world;
+    let spoken = "performance.getEntriesByType('navigation')[0].nextHopProtocol";
+    // One host in each: the certificate is for all names of ours, so that a browser would use one
+    // connection for another name, be told so (421), and go to TCP.
+    let chrome = over_quic(world, "marketing").await;
+    let outside = over_quic(world, "auth").await;
+    office.join(&outside, "alice").await;
+    assert_eq!(outside.script(spoken).await, "h3");
+    chrome.take_passkeys(&outside).await;
+    outside.finish(&[]).await;
+    chrome.open(&office.app("/plans?year=2027")).await;
+    office.sign_in(&chrome).await;
+    chrome.arrive(&world.host("marketing"), "/plans").await;
+    assert_eq!(chrome.script(spoken).await, "h3");
+    let id = chrome.script("document.querySelector('footer code').textContent").await;
+    let record = world.decision(id.as_str().expect("a decision id")).await;
+    assert_eq!(record.protocol.as_deref(), Some("h3"), "{record:?}");
+    assert_eq!((record.reason.as_deref(), record.user.as_deref()), (Some("device_required"), Some("alice")));
+    assert_eq!(office.marketing.connections(), 0);
+    // The app itself, once no device is asked for.
+    let policy = only_marketing().replace("permit (", "@device(\"none\")\npermit (");
+    let resource =
+        json!({"name": "marketing", "kind": "http", "upstream": format!("http://{}", office.marketing.address)});
+    world.apply(&["marketing", "finance"], json!([resource]), &policy).await;
+    for _ in 0..50 {
+        chrome.open(&office.app("/plans?year=2028")).await;
+        if chrome.text().await.trim() == "ok" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(chrome.script(spoken).await, "h3");
+    assert!(office.allowed().await.iter().all(|record| record.protocol.as_deref() == Some("h3")));
+    assert!(office.marketing.text().contains("GET /plans?year=2028 HTTP/1.1"));
+    chrome.finish(&[DENIED]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn through_her_laptops_proxy_the_same_person_gets_in_until_she_signs_out() {
     let office = Office::start().await;
