@@ -43,10 +43,8 @@ impl CertifiedPeer {
     pub fn read(leaf: &CertificateDer<'_>, domain: &BaseDomain) -> Result<Self, CertificateRefusal> {
         let certificate = parse(leaf)?;
         key_kind(&certificate)?;
-        match certificate.key_usage() {
-            Ok(Some(usage)) if usage.value.digital_signature() => {}
-            Ok(_) => return Err(CertificateRefusal::KeyUsage),
-            Err(_) => return Err(CertificateRefusal::Unreadable),
+        if usage(&certificate)? == Usage::Unstated {
+            return Err(CertificateRefusal::KeyUsage);
         }
         let names = certificate.subject_alternative_name().map_err(|_| CertificateRefusal::Unreadable)?;
         let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
@@ -98,6 +96,32 @@ fn validity(certificate: &X509Certificate<'_>) -> (SystemTime, SystemTime) {
     let moment = |seconds: i64| clock::from_unix_seconds(u64::try_from(seconds).unwrap_or_default());
     let validity = certificate.validity();
     (moment(validity.not_before.timestamp()), moment(validity.not_after.timestamp()))
+}
+
+/// Whether an end's certificate says what its key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// It signs handshakes.
+    Signatures,
+    /// There is no such extension.
+    Unstated,
+}
+
+/// What an end's certificate says of its use: nothing, or that its key signs handshakes. What only
+/// an authority may have, no end does (RFC 5280 §4.2.1.9 and §4.2.1.10).
+pub(super) fn usage(certificate: &X509Certificate<'_>) -> Result<Usage, CertificateRefusal> {
+    match certificate.name_constraints() {
+        Ok(None) => {}
+        Ok(Some(_)) => return Err(CertificateRefusal::Authority),
+        Err(_) => return Err(CertificateRefusal::Unreadable),
+    }
+    match certificate.key_usage() {
+        Ok(None) => Ok(Usage::Unstated),
+        Ok(Some(usage)) if !usage.value.digital_signature() => Err(CertificateRefusal::KeyUsage),
+        Ok(Some(usage)) if usage.value.key_cert_sign() => Err(CertificateRefusal::Authority),
+        Ok(Some(_)) => Ok(Usage::Signatures),
+        Err(_) => Err(CertificateRefusal::Unreadable),
+    }
 }
 
 /// The kinds of key that our provider verifies signatures of: RSA from 2048 bits, P-256, P-384,

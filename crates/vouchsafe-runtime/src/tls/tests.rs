@@ -1,5 +1,6 @@
 //! Real handshakes in memory, with certificates made for each case.
 
+mod limbo;
 mod peers;
 mod resumption;
 mod verifier;

@@ -59,7 +59,7 @@ pub enum CertificateRefusal {
     #[error("its key is too short or of a kind that is not accepted")]
     KeyKind,
     /// It is an authority's, not an end's.
-    #[error("it is an authority's certificate")]
+    #[error("it is an authority's certificate, or has what only those may have")]
     Authority,
     /// A certificate in its path may not issue others.
     #[error("a certificate in its path is no authority's, or may not issue this one")]
@@ -374,11 +374,7 @@ impl Servers {
         end.verify_is_valid_for_subject_name(name).map_err(|error| CertificateRefusal::of_path(&error))?;
         let certificate = identity::parse(leaf)?;
         identity::key_kind(&certificate)?;
-        match certificate.key_usage() {
-            Ok(Some(usage)) if !usage.value.digital_signature() => Err(CertificateRefusal::KeyUsage),
-            Ok(_) => Ok(()),
-            Err(_) => Err(CertificateRefusal::Unreadable),
-        }
+        identity::usage(&certificate).map(|_| ())
     }
 }
 

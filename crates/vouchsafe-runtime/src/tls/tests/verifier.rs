@@ -125,6 +125,20 @@ fn a171_a_certificate_that_is_almost_a_devices_fails_the_handshake() {
             Refusal::KeyUsage,
         ),
         (
+            "KU with keyCertSign",
+            with(|p| p.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign]),
+            Refusal::Authority,
+        ),
+        (
+            "name constraints",
+            with(|p| {
+                // permittedSubtrees with the DNS name "a".
+                let content = vec![0x30, 7, 0xa0, 5, 0x30, 3, 0x82, 1, b'a'];
+                p.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 30], content));
+            }),
+            Refusal::Authority,
+        ),
+        (
             "unknown critical extension",
             with(|p| {
                 let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999, 1], vec![5, 0]);
