@@ -25,6 +25,9 @@ mod console;
 mod context;
 mod controller;
 mod directory;
+#[cfg(test)]
+#[path = "../../../fuzz/roles/control.rs"]
+mod fuzzed;
 mod identity;
 mod link;
 mod log;

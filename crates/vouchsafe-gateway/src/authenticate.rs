@@ -149,7 +149,12 @@ impl Authenticator {
 
     /// Verifies an access token: our signature and type, issuer, audience, time, and the binding
     /// to the certificate of this connection (RFC 9068 §4, RFC 8705 §3).
-    fn verify(&self, token: &str, audience: &str, device: Option<&ProvenDevice>) -> Result<AccessClaims, Reason> {
+    pub(crate) fn verify(
+        &self,
+        token: &str,
+        audience: &str,
+        device: Option<&ProvenDevice>,
+    ) -> Result<AccessClaims, Reason> {
         let invalid = Reason::CredentialInvalid;
         if token.len() > MAX_TOKEN_BYTES {
             return Err(invalid);

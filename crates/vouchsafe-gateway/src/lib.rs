@@ -14,7 +14,7 @@
 //! `take_up` is a connection or stream that is taken up as plain bytes, whichever version of HTTP
 //! it came by. `answer` gives denials in the form the client's protocol knows; `sign_in` is the app
 //! hosts' half of the browser sign-in; `certificates` is what is shown of ourselves,
-//! and `acme_http` answers a public authority that asks over HTTP.
+//! and `acme_http` answers a public authority that asks over HTTP. `fuzzed` is there for tests and fuzzers only.
 
 mod acme_http;
 mod answer;
@@ -24,6 +24,8 @@ mod certificates;
 mod decide;
 mod facts;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod gateway;
 mod listen;
 mod names;
