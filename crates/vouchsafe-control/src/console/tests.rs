@@ -97,6 +97,7 @@ async fn pages_show_what_there_is_and_escape_it() {
     record.outcome = Some("deny".to_owned());
     record.reason = Some("no_permit".to_owned());
     record.path = Some(HOSTILE.to_owned());
+    record.tls = Some("1.3 X25519MLKEM768".to_owned());
     write.audit(record);
     write.commit().await.unwrap();
     let router = routes(context.clone());
@@ -107,7 +108,7 @@ async fn pages_show_what_there_is_and_escape_it() {
         assert!(body.contains("aria-current=\"page\""), "{path}");
     }
     let (_, body, _) = get(&router, "/", Some(caller(Some(admin())))).await;
-    assert!(body.contains("no_permit") && body.contains("chip deny"));
+    assert!(body.contains("no_permit") && body.contains("chip deny") && body.contains("TLS 1.3 X25519MLKEM768"));
     let (_, body, _) = get(&router, "/audit?user=alice&outcome=deny", Some(caller(Some(admin())))).await;
     assert!(body.contains("no_permit"));
     let (_, body, _) = get(&router, "/audit?user=bob", Some(caller(Some(admin())))).await;

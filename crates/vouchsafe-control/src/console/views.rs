@@ -190,6 +190,7 @@ fn record_row(record: &Record) -> Markup {
                 (record.user.as_deref().unwrap_or("nobody"))
                 @if let Some(grade) = &record.grade { p .faint { "device " (grade) } }
                 @if let Some(ip) = &record.ip { p .faint { (ip) } }
+                @if let Some(tls) = &record.tls { p .faint { "TLS " (tls) } }
             }
             td { strong { (about) } p .faint { (record.kind.as_str()) " " (what) } }
             td {
