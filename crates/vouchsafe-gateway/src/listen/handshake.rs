@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::LazyConfigAcceptor;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{OwnHost, ProvenDevice};
 use vouchsafe_runtime::tls::{self, CertificateRefusal};
@@ -16,6 +16,11 @@ use vouchsafe_wire::spiffe::CertifiedIdentity;
 use crate::gateway::Shared;
 use crate::names::{Names, Site};
 use crate::route::Via;
+
+/// Alert for a client that names no server (RFC 8446 §9.2).
+const MISSING_EXTENSION: u8 = 109;
+/// Alert for a client that names a server which we are not (RFC 6066 §3).
+const UNRECOGNIZED_NAME: u8 = 112;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
@@ -46,8 +51,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    let host = start.client_hello().server_name().map(str::to_ascii_lowercase).ok_or(HandshakeError::Name)?;
-    let site = shared.names.site(&host).ok_or(HandshakeError::Name)?;
+    let Some(host) = start.client_hello().server_name().map(str::to_ascii_lowercase) else {
+        return Err(turned_away(start, MISSING_EXTENSION).await);
+    };
+    let Some(site) = shared.names.site(&host) else { return Err(turned_away(start, UNRECOGNIZED_NAME).await) };
     let offered: Vec<&[u8]> = start.client_hello().alpn().into_iter().flatten().collect();
     if via == Via::Network
         && let Some(config) = shared.certificates.challenge(&host, &offered)
@@ -57,9 +64,21 @@ where
         return Err(HandshakeError::Challenge);
     }
     drop(offered);
-    let config = config(shared, &site, via).ok_or(HandshakeError::Name)?;
+    let Some(config) = config(shared, &site, via) else { return Err(turned_away(start, UNRECOGNIZED_NAME).await) };
     let stream = start.into_stream(Arc::clone(config)).await?;
     Ok((stream, host, site))
+}
+
+/// Ends a handshake that there is no configuration for, with the alert that says so: rustls has one
+/// of its own only once it has been given a configuration.
+async fn turned_away<S: AsyncRead + AsyncWrite + Unpin>(start: StartHandshake<S>, alert: u8) -> HandshakeError {
+    // Alert, in a record of version 1.2 as all are; fatal (RFC 8446 §5.1, §6).
+    let record = [21, 3, 3, 0, 2, 2, alert];
+    let mut stream = start.io;
+    // A client that is gone needs no words.
+    let _ = stream.write_all(&record).await;
+    let _ = stream.shutdown().await;
+    HandshakeError::Name
 }
 
 /// The TLS that a site is served with, on TCP and in QUIC; `None` where it is not served at all.

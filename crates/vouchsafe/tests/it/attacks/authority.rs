@@ -248,7 +248,13 @@ async fn a051_one_protocol_is_never_taken_for_another() {
     }
     let mut config = probe::config(&lab.world, None, &[b"http/1.1"]);
     config.enable_sni = false;
-    assert!(probe::connect(&lab.world, "app-a", config).await.is_err(), "a handshake without a name");
+    let error = probe::connect(&lab.world, "app-a", config).await.expect_err("a handshake without a name");
+    assert!(error.to_string().contains("MissingExtension"), "{error}");
+    let tcp = tokio::net::TcpStream::connect(lab.world.address()).await.expect("connected");
+    let foreign = tokio_rustls::TlsConnector::from(std::sync::Arc::new(probe::config(&lab.world, None, &[b"h2"])));
+    let foreign = foreign.connect("app-a.evil.example".try_into().expect("a name"), tcp).await;
+    let error = foreign.expect_err("a handshake for a name that is not ours");
+    assert!(error.to_string().contains("UnrecognisedName"), "{error}");
     // HTTP/2 where HTTP/1.1 was agreed on (A071, prior knowledge), and the other way round.
     let answer = lab.bytes(Way::H1, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
     lab.refused("preface of HTTP/2", &answer, &[0, 400, 505]).await;
