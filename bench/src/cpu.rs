@@ -3,6 +3,14 @@
 use std::fs;
 use std::time::Duration;
 
+/// Keeps this process, and all threads and children that it will have, on the second processor; the
+/// first is left to what is measured.
+pub(crate) fn stay_beside() -> Result<(), Box<dyn std::error::Error>> {
+    let own = std::process::id().to_string();
+    let pinned = std::process::Command::new("taskset").args(["-cp", "1", &own]).output()?;
+    if pinned.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&pinned.stderr).into()) }
+}
+
 /// CPU time of these processes and all their children so far.
 pub(crate) fn of(pid: u32) -> Duration {
     family(pid).into_iter().map(of_one).sum()

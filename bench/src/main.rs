@@ -9,6 +9,7 @@
 mod audit;
 mod contenders;
 mod cpu;
+mod http;
 mod idle;
 mod load;
 mod statistics;
@@ -24,8 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         runtime.block_on(audit::run())?;
     }
     if wants("http") {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        runtime.block_on(contenders::run())?;
+        cpu::stay_beside()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(http::run(&mut arguments))?;
     }
     if only.as_deref() == Some("idle") {
         let connections = arguments.next().map_or(Ok(10_000), |number| number.parse())?;
