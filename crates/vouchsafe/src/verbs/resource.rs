@@ -84,6 +84,8 @@ pub(crate) enum Add {
         /// Whether a request is recorded on disk before it goes upstream, or soon after.
         #[arg(long, value_name = "WHEN")]
         audit: Option<AuditTiming>,
+        #[command(flatten)]
+        paths: Paths,
     },
     /// Any service on a TCP port, such as a database.
     #[command(after_help = "Example:\n  vouchsafe resource add tcp finance-db 10.0.0.5:5432 --sensitivity restricted")]
@@ -116,6 +118,25 @@ pub(crate) enum Add {
         #[arg(long, value_name = "SECONDS")]
         idle_timeout: Option<u64>,
     },
+}
+
+/// What an app needs of its paths. Each kept spelling is permitted only if its other readings are too.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Paths")]
+pub(crate) struct Paths {
+    /// `%2F` in paths, which some servers take for `/` [default: refuse].
+    #[arg(long, value_name = "RULE")]
+    encoded_slashes: Option<Leeway>,
+    /// `//` in paths, which some servers take for `/` [default: refuse].
+    #[arg(long, value_name = "RULE")]
+    double_slashes: Option<Leeway>,
+    /// `;…` in paths, which some servers leave out [default: refuse].
+    #[arg(long, value_name = "RULE")]
+    path_parameters: Option<Leeway>,
+    /// Whether `/Admin` and `/admin` are one to the app: then paths are lower-cased before they are decided
+    /// on and sent [default: sensitive].
+    #[arg(long, value_name = "RULE")]
+    path_case: Option<PathCase>,
 }
 
 /// What every kind has.
@@ -200,6 +221,20 @@ words! {
         /// On disk before it goes upstream.
         Before = "before",
     }
+    /// What becomes of a spelling of paths that servers read differently.
+    Leeway {
+        /// Answered with 400.
+        Refuse = "refuse",
+        /// Sent on as it is, if the policy permits every way to read it.
+        Keep = "keep",
+    }
+    /// Whether case tells paths apart.
+    PathCase {
+        /// It does.
+        Sensitive = "sensitive",
+        /// It doesn't: paths are brought to lower case.
+        Fold = "fold",
+    }
 }
 
 pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
@@ -257,6 +292,7 @@ impl Add {
                 response_timeout,
                 idle_timeout,
                 audit,
+                paths,
             } => ResourceDoc {
                 upstream_ca: upstream_ca.as_deref().map(authorities).transpose()?,
                 host_header: host_header.map(HostHeader::word),
@@ -267,6 +303,10 @@ impl Add {
                 response_timeout,
                 idle_timeout,
                 audit: audit.map(AuditTiming::word),
+                encoded_slashes: paths.encoded_slashes.map(Leeway::word),
+                double_slashes: paths.double_slashes.map(Leeway::word),
+                path_parameters: paths.path_parameters.map(Leeway::word),
+                path_case: paths.path_case.map(PathCase::word),
                 ..doc(name, "http", upstream, common)
             },
         })

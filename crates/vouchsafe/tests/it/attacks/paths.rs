@@ -370,3 +370,67 @@ async fn paths_tell_nobody_which_apps_exist() {
         }
     }
 }
+
+/// An app as GitLab is: projects are named `group%2Fproject` in its API. The rules are given on the
+/// command line, shown there, and decided on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a019_path_rules_are_set_and_shown_by_the_command_line() {
+    let world = World::start().await;
+    let judge = Judge::start("node", world.dir.path()).await;
+    let upstream = format!("http://{}", judge.address);
+    let add = |name: &'static str, rules: &'static [&'static str]| {
+        let mut arguments = vec!["resource", "add", "http", name, &upstream, "--group", "apps"];
+        arguments.extend(rules);
+        arguments.into_iter().map(ToOwned::to_owned).collect::<Vec<String>>()
+    };
+    let state = world.state_dir();
+    let cli = async |arguments: &[String]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        world.cli(&state, &arguments).await
+    };
+    let (code, _, err) = cli(&add("strict", &[])).await;
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = cli(&add("git", &["--encoded-slashes", "keep"])).await;
+    assert!(code == 0 && out.contains("encoded slashes") && out.contains("keep"), "{out}{err}");
+    const ALL: &[&str] = &["--double-slashes", "keep", "--path-parameters", "keep", "--path-case", "fold"];
+    let (code, out, err) = cli(&add("lax", ALL)).await;
+    assert_eq!(code, 0, "{err}");
+    let show: Vec<String> = ["resource", "show", "lax"].map(ToOwned::to_owned).to_vec();
+    let (_, shown, _) = cli(&show).await;
+    for words in ["double slashes", "path parameters", "path case", "fold"] {
+        assert!(out.contains(words) && shown.contains(words), "{words}: {out} {shown}");
+    }
+    let (code, _, err) = cli(&add("wrong", &["--encoded-slashes", "yes"])).await;
+    assert!(code == 2 && err.contains("refuse") && err.contains("keep"), "{code}: {err}");
+    // The same resources, now with a policy.
+    let resources: serde_json::Value = world.admin.get("/v1/resources").await.expect("resources");
+    let kept = |name: &str| {
+        let all = resources.as_array().expect("a list");
+        all.iter().find(|resource| resource["name"] == name).cloned().expect("kept")
+    };
+    assert_eq!(kept("git")["encoded_slashes"], "keep");
+    assert!(kept("strict").get("encoded_slashes").is_none());
+    world.apply(&["staff"], json!([kept("git"), kept("strict"), kept("lax")]), POLICY).await;
+    let alice = world.person("alice", &["staff"]).await;
+    for (name, path, status, seen) in [
+        ("git", "/api/v4/projects/group%2Fproject", 200, "/api/v4/projects/group/project"),
+        ("git", "/admin%2Fx", 403, ""),
+        ("git", "/a//b", 400, ""),
+        ("strict", "/api/v4/projects/group%2Fproject", 400, ""),
+        ("lax", "/A//b;c=d", 200, "/a//b;c=d"),
+        ("lax", "/Admin//x", 403, ""),
+        ("lax", "/a%2Fb", 400, ""),
+    ] {
+        let cookie = world.cookie(&alice, name, "/").await;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {}:{}\r\nCookie: {cookie}\r\n\r\n", world.host(name), world.port);
+        let answer: Answer = h1(&world, name, None, request.as_bytes()).await;
+        assert_eq!(answer.status, status, "{name} {path}: {answer:?}");
+        if status == 200 {
+            assert!(answer.text.ends_with(seen), "{name} {path}: {answer:?}");
+        } else {
+            let record = world.decision(answer.decision().expect("a decision")).await;
+            assert_eq!(record.outcome.as_deref(), Some("deny"), "{name} {path}");
+        }
+    }
+}
