@@ -23,14 +23,17 @@ use crate::listen::Refused;
 
 const STYLE: &str = include_str!("answer/denied.css");
 
-/// Nothing but our own style sheet, known by its hash.
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+/// For pages that have no form.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy("'none'"));
+
+/// Nothing but our own style sheet, known by its hash, and forms that lead there alone.
+fn policy(form_action: &str) -> HeaderValue {
     let text = format!(
-        "default-src 'none'; style-src 'sha256-{}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        "default-src 'none'; style-src 'sha256-{}'; frame-ancestors 'none'; base-uri 'none'; form-action {form_action}",
         STANDARD.encode(sha256(STYLE.as_bytes()))
     );
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("default-src 'none'"))
-});
+}
 
 /// How the client wants to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,33 +156,46 @@ fn page(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Markup {
         StatusCode::UNAUTHORIZED => "Please sign in",
         _ => "You can't open this",
     };
+    let main = html! {
+        p.mark role="status" { span aria-hidden="true" { "⛔" } "Access denied" }
+        h1 { (heading) }
+        p { (decision.words.as_ref()) }
+        @if let Some(detail) = detail { p { (detail) } }
+        @if !decision.advice.is_empty() {
+            h2 { "What you can do" }
+            ul { @for advice in decision.advice.iter() { li { (advice_markup(*advice)) } } }
+        }
+        footer {
+            "Decision " code { (decided.id) } " · reason " code { (told(decision.reason)) }
+            p { "Quote the decision to an administrator: it says who asked for what, and why it was refused." }
+        }
+    };
+    document(heading, main)
+}
+
+fn document(title: &str, main: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (heading) " · vouchsafe" }
+                title { (title) " · vouchsafe" }
                 style { (PreEscaped(STYLE)) }
             }
-            body {
-                main {
-                    p.mark role="status" { span aria-hidden="true" { "⛔" } "Access denied" }
-                    h1 { (heading) }
-                    p { (decision.words.as_ref()) }
-                    @if let Some(detail) = detail { p { (detail) } }
-                    @if !decision.advice.is_empty() {
-                        h2 { "What you can do" }
-                        ul { @for advice in decision.advice.iter() { li { (advice_markup(*advice)) } } }
-                    }
-                    footer {
-                        "Decision " code { (decided.id) } " · reason " code { (told(decision.reason)) }
-                        p { "Quote the decision to an administrator: it says who asked for what, and why it was refused." }
-                    }
-                }
-            }
+            body { main { (main) } }
         }
     }
+}
+
+/// A page of an app host with a form, whose answer leads on to this origin.
+pub(crate) fn page_with_form(title: &str, main: Markup, leads_to: &str) -> Response<Body> {
+    let mut response = plain(StatusCode::OK, "");
+    *response.body_mut() = full(document(title, main).into_string());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(CONTENT_SECURITY_POLICY, policy(&format!("'self' {leads_to}")));
+    response
 }
 
 /// Words in backticks are commands.

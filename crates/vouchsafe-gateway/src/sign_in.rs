@@ -4,6 +4,8 @@
 //! what it wanted stays in a cookie of the app host. It comes back with a one-time code, which is
 //! worth something only together with that cookie, so nobody can sign another's browser in.
 
+mod sign_out;
+
 use std::net::IpAddr;
 
 use base64::Engine as _;
@@ -59,9 +61,11 @@ pub(crate) async fn handle(
 ) -> Response<Body> {
     match (target.method(), target.path()) {
         ("GET", CALLBACK) => callback(names, link, label, target, headers, device, ip).await,
-        ("GET", SIGN_OUT) => {
+        ("GET" | "HEAD", SIGN_OUT) => sign_out::ask(names, label),
+        ("POST", SIGN_OUT) if sign_out::is_from_here(headers, &names.origin(label)) => {
             see_other(&format!("{}/", names.origin("auth")), &[expire(SESSION_COOKIE), expire(PENDING_COOKIE)])
         }
+        ("POST", SIGN_OUT) => answer::plain(StatusCode::FORBIDDEN, "Only this host's own page signs you out here."),
         _ => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
     }
 }

@@ -301,3 +301,59 @@ async fn an_open_websocket_is_cut_when_its_session_ends() {
     }
     panic!("the end of the WebSocket is not recorded");
 }
+
+/// A browser opens a WebSocket on the HTTP/2 connection that it already has (RFC 8441), and the app's own
+/// page gets its messages back. Then it signs out of the app by the button.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_speaks_websocket_over_http2() {
+    use crate::chrome::Chrome;
+    let sockets = Sockets::start().await;
+    let (world, chat) = (&sockets.apps.world, sockets.apps.world.host("chat"));
+    let chrome = Chrome::start(world).await;
+    let link = world.invite("carol", &["staff"]).await;
+    chrome.open(&link).await;
+    chrome.press("Make a passkey").await;
+    chrome.arrive(&world.host("auth"), "/").await;
+    chrome.open(world.url("chat", "/room").as_str()).await;
+    chrome.arrive(&chat, "/room").await;
+    assert_eq!(chrome.text().await, "a page");
+    assert_eq!(chrome.script("performance.getEntriesByType('navigation')[0].nextHopProtocol").await, "h2");
+    chrome
+        .script("(window.got = [], window.s = new WebSocket(location.origin.replace('https', 'wss') + '/socket'), s.onmessage = (m) => got.push(m.data), s.onclose = (e) => got.push('closed ' + e.code), s.onopen = () => { for (let n = 0; n < 3; n++) s.send('hello ' + n) }, 1)")
+        .await;
+    chrome.until("got.length === 3").await;
+    assert_eq!(chrome.script("got").await, json!(["hello 0", "hello 1", "hello 2"]));
+    // It came as one, and not on a connection of its own.
+    let query = AuditQuery { resource: Some("chat".into()), kind: Some("decision".into()), ..AuditQuery::default() };
+    let mut upgrade = None;
+    for _ in 0..100 {
+        upgrade =
+            world.audit(query.clone()).await.into_iter().find(|record| {
+                record.action.as_deref() == Some("http:upgrade") && record.user.as_deref() == Some("carol")
+            });
+        if upgrade.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let upgrade = upgrade.expect("the decision on the WebSocket");
+    assert_eq!((upgrade.protocol.as_deref(), upgrade.outcome.as_deref()), (Some("h2"), Some("allow")), "{upgrade:?}");
+    // A page of another host can't open one with this browser's cookie: the sign-in host's policy stops
+    // its script, so the request is made by hand elsewhere (A075).
+    let sessions: Vec<Session> = world.admin.get("/v1/sessions").await.expect("sessions");
+    for session in sessions.iter().filter(|session| session.user == "carol") {
+        world.admin.delete(&format!("/v1/sessions/{}", session.id)).await.expect("ended");
+    }
+    chrome.until("got.length === 4").await;
+    assert_eq!(chrome.script("got[3]").await, "closed 1008");
+    // In again, and out by the button of the app's own page for that.
+    chrome.open(world.url("chat", "/room").as_str()).await;
+    chrome.arrive(&world.host("auth"), "/sign-in").await;
+    chrome.press("Sign in with a passkey").await;
+    chrome.arrive(&chat, "/room").await;
+    chrome.open(world.url("chat", "/.vouchsafe/sign-out").as_str()).await;
+    chrome.look("sign-out-of-app").await;
+    chrome.press("Sign out").await;
+    chrome.arrive(&world.host("auth"), "/").await;
+    chrome.finish(&[]).await;
+}
