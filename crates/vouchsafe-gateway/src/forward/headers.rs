@@ -90,6 +90,7 @@ const STRIPPED_PREFIXES: &[&str] = &[
     "proxy-",
     "secure-session-",
     "sec-secure-session-",
+    "sec-session-",
 ];
 
 /// The form in which two header names are the same to some framework.
@@ -334,7 +335,8 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap) {
     for name in ours {
         headers.remove(name);
     }
-    headers.entry(http::header::STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static("max-age=31536000"));
+    // The host is ours, and for TLS alone: `max-age=0` would make browsers forget that (A147).
+    headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
 }
 
 /// Whether a field of an answer says what only we may say, or would move the browser elsewhere.
@@ -344,6 +346,7 @@ fn speaks_for_us(name: &HeaderName) -> bool {
         || ["alt-svc", "clear-site-data", "keep-alive"].contains(&&*canonical)
         || canonical.starts_with("proxy-")
         || canonical.starts_with("secure-session-")
+        || canonical.starts_with("sec-session-")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Apps;
 use super::raw::{Script, scripted};
@@ -167,4 +167,107 @@ async fn an_upstream_cannot_ask_for_the_proxys_credentials() {
             assert_eq!(answer.status, if path == "/" { 200 } else { 502 }, "{path}: {answer:?}");
         }
     }
+}
+
+/// Spellings of our cookie that browsers keep as ours, orders to them that only the host's owner may
+/// give, and what would make them forget that this host is for TLS alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a143_an_upstream_cannot_speak_in_our_name_in_any_spelling() {
+    let script = |_: &str| Script {
+        answer: b"HTTP/1.1 200 OK\r\n\
+            Set-Cookie: =__Host-vouchsafe=evil; Path=/; Secure\r\n\
+            Set-Cookie: = __Host-vouchsafe=evil; Path=/; Secure\r\n\
+            Set-Cookie: __Host-vouchsafe\r\n\
+            Set-Cookie: __HOST-VOUCHSAFE-pending=evil; Path=/\r\n\
+            Set-Cookie:\t__Host-vouchsafe\t=evil; Path=/; Secure\r\n\
+            Set-Cookie: ; __Host-vouchsafe=evil\r\n\
+            Set-Cookie: theirs=1; Path=/\r\n\
+            Strict-Transport-Security: max-age=0\r\n\
+            Clear-Site-Data: \"evil\"\r\n\
+            Alt-Svc: clear, h3=\"evil:443\"\r\n\
+            Secure-Session-Registration: (ES256);path=\"evil\"\r\n\
+            Sec-Session-Registration: (ES256);path=\"evil\"\r\n\
+            Sec-Session-Challenge: evil\r\n\
+            Proxy-Authenticate: Basic realm=evil\r\n\
+            X-Vouchsafe--Decision: evil\r\n\
+            Keep-Alive: evil\r\n\
+            Content-Length: 2\r\n\r\nok"
+            .to_vec(),
+        later: None,
+    };
+    let world = World::start().await;
+    let address = scripted(&world.tasks, script).await;
+    let apps = Apps::start(world, &[("hostile", format!("http://{address}"), None)]).await;
+    for version in ["--http1.1", "--http2"] {
+        let answer = apps.curl("hostile", "/", &[version]).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{answer:?}");
+        let head = answer.head.to_ascii_lowercase();
+        assert!(!head.contains("evil"), "{version}: {head}");
+        assert!(!head.contains("__host-vouchsafe"), "{version}: {head}");
+        assert_eq!(head.matches("set-cookie:").count(), 1, "{version}: {head}");
+        assert_eq!(answer.header("strict-transport-security"), Some("max-age=31536000"), "{head}");
+        assert_eq!(head.matches("strict-transport-security:").count(), 1, "{head}");
+    }
+}
+
+/// A271: the servers that answer us are upstreams. One that never comes to an end is given up in the
+/// resource's own time, holds no memory, and its connection serves nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a271_an_upstream_without_an_end_is_given_up() {
+    let world = World::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("address");
+    let group = world.tasks.clone();
+    world.tasks.spawn("endless upstream", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            group.spawn("endless answer", async move {
+                let Some(head) = super::raw::head(&mut stream).await else { return };
+                let (first, again): (&str, String) = match head.lines().next().unwrap_or_default() {
+                    line if line.contains("/interim") => {
+                        ("", "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(500))
+                    }
+                    line if line.contains("/continue") => ("", "HTTP/1.1 100 Continue\r\n\r\n".repeat(500)),
+                    line if line.contains("/head") => {
+                        ("HTTP/1.1 200 OK\r\n", "x: aaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(500))
+                    }
+                    line if line.contains("/field") => ("HTTP/1.1 200 OK\r\nx: ", "a".repeat(16_000)),
+                    line if line.contains("/reason") => ("HTTP/1.1 200 ", "a".repeat(16_000)),
+                    line if line.contains("/extension") => {
+                        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;", "a".repeat(16_000))
+                    }
+                    line if line.contains("/trailers") => (
+                        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
+                        "x: aaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(500),
+                    ),
+                    line if line.contains("/silent") => ("", String::new()),
+                    _ => ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\nfine", "-".to_owned()),
+                };
+                let _ = stream.write_all(first.as_bytes()).await;
+                // Some megabytes, as fast as they are taken.
+                for _ in 0..200 {
+                    if again.is_empty() {
+                        tokio::time::sleep(Duration::from_secs(20)).await;
+                        return;
+                    }
+                    if again == "-" || stream.write_all(again.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let resource = serde_json::json!({"name": "endless", "kind": "http", "upstream": format!("http://{address}"), "response_timeout": 3});
+    let apps = Apps::start_with(world, vec![resource]).await;
+    apps.curl("endless", "/fine", &[]).await;
+    let (before, _) = crate::peers::resident_kib(apps.world.pid());
+    for path in ["/interim", "/continue", "/head", "/field", "/reason", "/silent", "/extension", "/trailers"] {
+        let begun = std::time::Instant::now();
+        let answer = apps.curl("endless", path, &["--max-time", "15"]).await;
+        let broken_off = answer.status == 200 && !answer.err.is_empty();
+        assert!([502, 504].contains(&answer.status) || broken_off, "{path}: {answer:?}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{path} took {:?}", begun.elapsed());
+        assert_eq!(apps.curl("endless", "/fine", &[]).await.body, "fine", "after {path}");
+    }
+    let (after, _) = crate::peers::resident_kib(apps.world.pid());
+    assert!(after < before + 48 * 1024, "memory grew from {before} to {after} KiB");
 }
