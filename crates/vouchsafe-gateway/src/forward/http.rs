@@ -185,7 +185,10 @@ async fn answer(
             Err(failed) => {
                 let body = failed.into_another_attempt(&method, has_body, attempts)?;
                 attempts += 1;
-                lease = upstream.lease(shared, permit, spec, demand, Reuse::Never).await?;
+                // An upstream that takes few requests on a connection would turn most of a crowd away
+                // again and again; in the end each gets a connection of her own.
+                let reuse = if attempts > 2 { Reuse::Nobodys } else { Reuse::Never };
+                lease = upstream.lease(shared, permit, spec, demand, reuse).await?;
                 sent = lease.send(write(&lease, body)?).await;
             }
         }
@@ -284,9 +287,40 @@ pub(super) fn pass(
 
 /// Whether a field speaks of a scheme that signs in the connection instead of the request.
 fn authenticates_connection(headers: &HeaderMap, field: &HeaderName) -> bool {
-    let of_connection = |value: &HeaderValue| {
-        let scheme = value.to_str().unwrap_or_default().split([' ', ',']).next().unwrap_or_default();
-        scheme.eq_ignore_ascii_case("ntlm") || scheme.eq_ignore_ascii_case("negotiate")
+    // Challenges may stand in one field, one behind the other, with any bytes in their parameters.
+    let names_one = |member: &[u8]| {
+        let scheme = member.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
     };
+    let of_connection = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b',').any(names_one);
     headers.get_all(field).iter().any(of_connection) || headers.contains_key("persistent-auth")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g4_schemes_that_sign_in_a_connection_are_known_wherever_they_stand() {
+        let of = |fields: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(WWW_AUTHENTICATE, HeaderValue::from_bytes(field).unwrap());
+            }
+            authenticates_connection(&headers, &WWW_AUTHENTICATE)
+        };
+        for fields in [
+            &[b"NTLM".as_slice()][..],
+            &[b"negotiate YII="],
+            &[b"Basic realm=\"x\"", b"Negotiate"],
+            &[b"Basic realm=\"x\", NTLM"],
+            &[b"Basic realm=\"\xe9\",\tNegotiate, Bearer"],
+            &[b"NTLM \xff"],
+        ] {
+            assert!(of(fields), "{fields:?}");
+        }
+        for fields in [&[][..], &[b"Basic realm=\"NTLM\"".as_slice()], &[b"Bearer", b"Digest a=b"], &[b"NTLMv3"]] {
+            assert!(!of(fields), "{fields:?}");
+        }
+    }
 }

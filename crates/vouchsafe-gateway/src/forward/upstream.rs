@@ -108,6 +108,8 @@ pub(crate) enum Reuse {
     Welcome,
     /// No: one has just failed.
     Never,
+    /// No, and nobody else shares it: several have failed.
+    Nobodys,
 }
 
 /// Connections to one upstream.
@@ -121,6 +123,13 @@ pub(crate) struct Upstream {
     /// The upstream chose HTTP/1.1 when it had the choice.
     chose_h1: AtomicBool,
     closed: AtomicBool,
+}
+
+/// Whether other exchanges may come onto a new connection of HTTP/2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    WithOthers,
+    Alone,
 }
 
 struct Waiting {
@@ -250,19 +259,22 @@ impl Upstream {
         if h1_only {
             return match self.waiting(reuse).await {
                 Some(alone) => Ok(Lease::Alone(alone)),
-                None => self.open(shared, permit, spec, Offer::Http1).await,
+                None => self.open(shared, permit, spec, Offer::Http1, Sharing::WithOthers).await,
             };
+        }
+        if reuse == Reuse::Nobodys {
+            return self.open(shared, permit, spec, Offer::Any, Sharing::Alone).await;
         }
         if let Some(lease) = self.any(reuse).await {
             return Ok(lease);
         }
         if self.chose_h1.load(Ordering::Relaxed) {
-            return self.open(shared, permit, spec, Offer::Any).await;
+            return self.open(shared, permit, spec, Offer::Any, Sharing::WithOthers).await;
         }
         let _opening = self.opening.lock().await;
         match self.any(reuse).await {
             Some(lease) => Ok(lease),
-            None => self.open(shared, permit, spec, Offer::Any).await,
+            None => self.open(shared, permit, spec, Offer::Any, Sharing::WithOthers).await,
         }
     }
 
@@ -275,7 +287,7 @@ impl Upstream {
 
     /// A connection that waits, newest first.
     async fn waiting(self: &Arc<Self>, reuse: Reuse) -> Option<Alone> {
-        if reuse == Reuse::Never {
+        if reuse != Reuse::Welcome {
             return None;
         }
         loop {
@@ -300,8 +312,9 @@ impl Upstream {
         permit: &Permit,
         spec: &HttpSpec,
         offer: Offer,
+        sharing: Sharing,
     ) -> Result<Lease, ForwardError> {
-        if self.shared.lock().len() >= MAX_SHARED {
+        if sharing == Sharing::WithOthers && self.shared.lock().len() >= MAX_SHARED {
             return Err(ForwardError::Busy);
         }
         let endpoint = || spec.upstream.to_string();
@@ -309,7 +322,7 @@ impl Upstream {
             let stream = dial::connect(permit, &shared.resolver, &shared.own_ports).await?;
             match spec.scheme {
                 UpstreamScheme::Http if spec.upstream_protocol == UpstreamProtocol::H2 => {
-                    self.multiplexed(shared, stream).await
+                    self.multiplexed(shared, stream, sharing).await
                 }
                 UpstreamScheme::Http => self.alone(shared, stream).await,
                 UpstreamScheme::Https => {
@@ -321,7 +334,7 @@ impl Upstream {
                     let stream = dial::secure(stream, &spec.upstream, Arc::clone(config)).await?;
                     let chosen = stream.get_ref().1.alpn_protocol();
                     match (chosen == Some(b"h2"), spec.upstream_protocol) {
-                        (true, _) => self.multiplexed(shared, stream).await,
+                        (true, _) => self.multiplexed(shared, stream, sharing).await,
                         (false, UpstreamProtocol::H2) => Err(DialError::NoHttp2 { endpoint: endpoint() }.into()),
                         (false, UpstreamProtocol::Auto | UpstreamProtocol::Http1) => {
                             self.chose_h1.store(true, Ordering::Relaxed);
@@ -361,13 +374,13 @@ impl Upstream {
         }))
     }
 
-    async fn multiplexed<S>(&self, shared: &Arc<Shared>, stream: S) -> Result<Lease, ForwardError>
+    async fn multiplexed<S>(&self, shared: &Arc<Shared>, stream: S, sharing: Sharing) -> Result<Lease, ForwardError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let connection = Multiplexed::start(&shared.tasks, stream).await?;
         let stream = connection.stream();
-        if !self.closed.load(Ordering::Relaxed) {
+        if sharing == Sharing::WithOthers && !self.closed.load(Ordering::Relaxed) {
             self.shared.lock().push(connection);
         }
         Ok(Lease::Stream(stream))

@@ -106,3 +106,31 @@ async fn many_requests_at_once_pass_without_an_error() {
         }
     }
 }
+
+/// Upstreams end connections whenever they like: after so many requests, or while they wait. None of
+/// that is the client's business (RFC 9112 §9.3.1, RFC 9113 §6.8).
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_end_between_requests_cost_no_request() {
+    let world = World::start().await;
+    let pki = Pki::new("localhost");
+    let nginx = Nginx::start(&world, &pki).await;
+    let resource = |name: &str, address: std::net::SocketAddr, protocol: &str| json!({"name": name, "kind": "http", "upstream": format!("http://{address}"), "upstream_protocol": protocol});
+    let resources = vec![
+        resource("terse", nginx.terse, "http1"),
+        resource("curt", nginx.curt, "h2"),
+        resource("hasty", nginx.hasty, "http1"),
+    ];
+    let apps = Apps::start_with(world, resources).await;
+    for app in ["terse", "hasty", "curt"] {
+        let cookie = format!("cookie: {}", apps.cookie(app).await);
+        let (url, to) = (apps.world.url(app, "/").to_string(), format!("127.0.0.1:{}", apps.world.port));
+        for version in [&["--h1"][..], &["-m", "4"][..]] {
+            let mut arguments = vec!["-n", "1000", "-c", "32", "-t", "1", "-H", &cookie, "--connect-to", &to];
+            arguments.extend(version);
+            arguments.push(&url);
+            let ran = run("h2load", &arguments).await;
+            let all = "1000 succeeded, 0 failed, 0 errored, 0 timeout";
+            assert!(ran.out.contains(all), "{app} {version:?}: {} {}", ran.out, ran.err);
+        }
+    }
+}

@@ -22,6 +22,11 @@ pub(super) struct Nginx {
     pub(super) old: SocketAddr,
     /// HTTP/2 with few requests on each connection.
     pub(super) brief: SocketAddr,
+    /// HTTP/1.1, and HTTP/2 by prior knowledge, with five requests on each connection.
+    pub(super) terse: SocketAddr,
+    pub(super) curt: SocketAddr,
+    /// HTTP/1.1 on connections that end almost as soon as they wait.
+    pub(super) hasty: SocketAddr,
     pub(super) _server: Server,
 }
 
@@ -29,7 +34,7 @@ impl Nginx {
     /// Starts Debian's nginx on ports and directories of its own, with a page and a large file.
     pub(super) async fn start(world: &World, pki: &Pki) -> Self {
         let dir = world.dir.path().join("nginx");
-        let [plain, secure, prior, old, brief] = std::array::from_fn(|_| free_address());
+        let [plain, secure, prior, old, brief, terse, curt, hasty] = std::array::from_fn(|_| free_address());
         std::fs::create_dir_all(dir.join("www")).expect("directory");
         let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).expect("written");
         write("server.pem", &pki.chain);
@@ -44,13 +49,16 @@ impl Nginx {
             .replace("SECURE", &secure.to_string())
             .replace("PRIOR", &prior.to_string())
             .replace("OLD", &old.to_string())
-            .replace("BRIEF", &brief.to_string());
+            .replace("BRIEF", &brief.to_string())
+            .replace("TERSE", &terse.to_string())
+            .replace("CURT", &curt.to_string())
+            .replace("HASTY", &hasty.to_string());
         write("nginx.conf", &config);
         let program = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
         let path = dir.join("nginx.conf").display().to_string();
         let prefix = dir.display().to_string();
         let server = Server::start(program, &["-p", &prefix, "-c", &path], &dir.join("nginx.log"), plain).await;
-        Self { dir, plain, secure, prior, old, brief, _server: server }
+        Self { dir, plain, secure, prior, old, brief, terse, curt, hasty, _server: server }
     }
 
     /// Lines of the access log once there are so many: connection, number of the request on it,
