@@ -2,18 +2,23 @@
 //! test named by the number of its attack. Every sample is sent directly with a session cookie and, where
 //! it can be, over a device's connection to the gateway with its token.
 
+mod absent;
+mod assertion;
 mod authority;
 mod credentials;
 mod framing;
+mod generator;
 mod guard;
 mod identity;
 mod pages;
 mod paths;
 pub(crate) mod probe;
+mod sizes;
 mod streams;
 pub(crate) mod strict;
 mod target;
 mod upgrade;
+mod variants;
 
 use serde_json::json;
 

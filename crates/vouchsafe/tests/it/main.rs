@@ -14,6 +14,7 @@ mod attacks;
 mod browser;
 mod certificates;
 mod chrome;
+mod conformance;
 mod crash;
 mod database;
 mod devices;

@@ -3,7 +3,7 @@
 use super::{H1_WAYS, Lab, STREAM_WAYS, WAYS, Way};
 
 /// A name as a CGI-like framework keys it.
-fn as_cgi(name: &str) -> String {
+pub(super) fn as_cgi(name: &str) -> String {
     let key: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
     key.strip_prefix("HTTP_").unwrap_or(&key).to_owned()

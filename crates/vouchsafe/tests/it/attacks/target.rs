@@ -188,3 +188,48 @@ async fn a033_a035_a_prefix_ends_where_the_policy_says() {
         lab.refused(&format!("{way:?} without a slash"), &answer, &[0, 400, 403]).await;
     }
 }
+
+/// The administrator's API has one spelling for each thing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a037_the_api_knows_exact_names_and_numbers_only() {
+    let lab = Lab::start().await;
+    let admin = &lab.world.admin;
+    assert!(admin.get::<serde_json::Value>("/v1/users/alice").await.is_ok());
+    for path in [
+        "/v1/users//alice",
+        "//v1/users/alice",
+        "/v1/users/alice/",
+        "/v1//users/alice",
+        "/v1/./users/alice",
+        "/v1/users/../users/alice",
+        "/v1/users/%61lice/",
+        "/v1/users/ALICE",
+        "/v1/users/alice%00",
+        "/v1/users/alice%20",
+        "/v1/users/alice%2F",
+        "/v1/users/alice;x",
+        "/V1/users/alice",
+        "/v1/users/0",
+    ] {
+        let found: Result<serde_json::Value, _> = admin.get(path).await;
+        assert!(found.is_err(), "{path}: {found:?}");
+    }
+    for number in ["01", "+1", "-0", "1.0", "1e0", "0x1", "\"1\"", "-1", "4294967297", "null"] {
+        let body = format!("{{\"version\":{number}}}");
+        let Ok(body) = serde_json::from_str::<serde_json::Value>(&body) else { continue };
+        let before: serde_json::Value = admin.get("/v1/policy").await.expect("policy");
+        let rolled: Result<serde_json::Value, _> = admin.post("/v1/policy/rollback", &body).await;
+        assert!(rolled.is_err(), "{number}: {rolled:?}");
+        assert_eq!(admin.get::<serde_json::Value>("/v1/policy").await.expect("policy"), before, "{number}");
+    }
+    // At the network's door the same holds, before anything is asked for.
+    for path in ["/v1/users//alice", "//v1/users/alice", "/v1/users/%2e%2e/users/alice", "/v1/users/alice;x"] {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+            lab.host("api"),
+            lab.laptop.token
+        );
+        let answer = super::probe::h1(&lab.world, "api", Some(&lab.laptop), request.as_bytes()).await;
+        assert!([400, 401, 403, 404].contains(&answer.status), "{path}: {answer:?}");
+    }
+}
