@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use parking_lot::Mutex;
 use vouchsafe_model::decision::Reason;
+use vouchsafe_model::id::SessionId;
 use vouchsafe_policy::Engine;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::ProvenDevice;
@@ -95,7 +96,32 @@ pub(crate) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)>
 pub(crate) struct Authenticator {
     issuer: String,
     keys: HashMap<String, DecodingKey>,
-    verified: Mutex<HashMap<[u8; 32], AccessClaims>>,
+    verified: Mutex<HashMap<[u8; 32], Arc<Verified>>>,
+}
+
+/// What a token says whose signature is good, in the form in which it is compared at every use.
+#[derive(Debug)]
+struct Verified {
+    issuer: String,
+    audience: String,
+    expires_unix_seconds: u64,
+    session: SessionId,
+    /// SHA-256 of the certificate that it is bound to.
+    certificate_sha256: [u8; 32],
+}
+
+impl Verified {
+    /// `None` when a claim does not have its form.
+    fn new(claims: AccessClaims) -> Option<Self> {
+        let certificate = URL_SAFE_NO_PAD.decode(&claims.cnf.x5t_s256).ok()?;
+        Some(Self {
+            issuer: claims.iss,
+            audience: claims.aud,
+            expires_unix_seconds: claims.exp,
+            session: claims.sid.parse().ok()?,
+            certificate_sha256: certificate.try_into().ok()?,
+        })
+    }
 }
 
 impl Authenticator {
@@ -129,10 +155,7 @@ impl Authenticator {
             Presented::Ambiguous => return Err(Reason::CredentialInvalid),
             Presented::Cookie(value) if value.len() > 256 => return Err(Reason::CredentialInvalid),
             Presented::Cookie(value) => CredentialKey::AppCookie(sha256(value.as_bytes())),
-            Presented::Token(token) => {
-                let claims = self.verify(token, audience, device)?;
-                CredentialKey::Session(claims.sid.parse().map_err(|_| Reason::CredentialInvalid)?)
-            }
+            Presented::Token(token) => CredentialKey::Session(self.verify(token, audience, device)?),
         };
         let ready = match facts.subject(key, engine, Asking::Request).await {
             Ok(Ok(ready)) => ready,
@@ -148,37 +171,37 @@ impl Authenticator {
     }
 
     /// Verifies an access token: our signature and type, issuer, audience, time, and the binding
-    /// to the certificate of this connection (RFC 9068 §4, RFC 8705 §3).
+    /// to the certificate of this connection (RFC 9068 §4, RFC 8705 §3). Gives its session.
     pub(crate) fn verify(
         &self,
         token: &str,
         audience: &str,
         device: Option<&ProvenDevice>,
-    ) -> Result<AccessClaims, Reason> {
+    ) -> Result<SessionId, Reason> {
         let invalid = Reason::CredentialInvalid;
         if token.len() > MAX_TOKEN_BYTES {
             return Err(invalid);
         }
         let digest = sha256(token.as_bytes());
-        let known = self.verified.lock().get(&digest).cloned();
-        let claims = match known {
-            Some(claims) => claims,
+        let known = self.verified.lock().get(&digest).map(Arc::clone);
+        let verified = match known {
+            Some(verified) => verified,
             None => self.verify_signature(token, digest)?,
         };
-        if claims.exp <= clock::unix_seconds(clock::now()) {
+        if verified.expires_unix_seconds <= clock::unix_seconds(clock::now()) {
             return Err(Reason::SessionEnded);
         }
-        if claims.aud != audience || claims.iss != self.issuer {
+        if verified.audience != audience || verified.issuer != self.issuer {
             return Err(invalid);
         }
         let device = device.ok_or(Reason::DeviceMismatch)?;
-        if claims.cnf.x5t_s256 != URL_SAFE_NO_PAD.encode(device.certificate_sha256) {
+        if verified.certificate_sha256 != device.certificate_sha256 {
             return Err(Reason::DeviceMismatch);
         }
-        Ok(claims)
+        Ok(verified.session)
     }
 
-    fn verify_signature(&self, token: &str, digest: [u8; 32]) -> Result<AccessClaims, Reason> {
+    fn verify_signature(&self, token: &str, digest: [u8; 32]) -> Result<Arc<Verified>, Reason> {
         let invalid = |_| Reason::CredentialInvalid;
         let header = jsonwebtoken::decode_header(token).map_err(invalid)?;
         if header.alg != Algorithm::ES256 || header.typ.as_deref() != Some(ACCESS_TYP) {
@@ -190,12 +213,13 @@ impl Authenticator {
         validation.validate_exp = false;
         validation.validate_aud = false;
         let claims = jsonwebtoken::decode::<AccessClaims>(token, key, &validation).map_err(invalid)?.claims;
-        let mut verified = self.verified.lock();
-        if verified.len() >= MAX_TOKENS {
-            verified.clear();
+        let verified = Arc::new(Verified::new(claims).ok_or(Reason::CredentialInvalid)?);
+        let mut remembered = self.verified.lock();
+        if remembered.len() >= MAX_TOKENS {
+            remembered.clear();
         }
-        verified.insert(digest, claims.clone());
-        Ok(claims)
+        remembered.insert(digest, Arc::clone(&verified));
+        Ok(verified)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod cut;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -39,18 +40,17 @@ const SIDE_BY_SIDE: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What it takes to decide a flow again.
-#[derive(Clone)]
 pub(crate) struct Basis {
     pub(crate) question: Question,
     pub(crate) credential: CredentialKey,
     /// Host label or token audience that the credential was accepted for.
-    pub(crate) audience: String,
+    pub(crate) audience: Cow<'static, str>,
     /// Device proven on the connection.
     pub(crate) device: Option<ProvenDevice>,
 }
 
 struct Open {
-    basis: Basis,
+    basis: Arc<Basis>,
     live: Arc<Live>,
     /// What had passed, and how long silence could last, when something last moved.
     seen: (u64, Option<Duration>, Instant),
@@ -130,7 +130,7 @@ impl Flow {
         shared: &Shared,
         id: FlowId,
         session: SessionId,
-        basis: Basis,
+        basis: Arc<Basis>,
         who: Arc<Who>,
         decided: &Decided,
         observed: &Observed,
@@ -271,8 +271,8 @@ impl Flows {
         }
     }
 
-    fn all(&self) -> Vec<(FlowId, Basis)> {
-        self.0.lock().open.iter().map(|(id, open)| (*id, open.basis.clone())).collect()
+    fn all(&self) -> Vec<(FlowId, Arc<Basis>)> {
+        self.0.lock().open.iter().map(|(id, open)| (*id, Arc::clone(&open.basis))).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! A request for a web app.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{ORIGIN, UPGRADE};
@@ -57,14 +58,14 @@ pub(super) async fn serve(
         return case.refuse(Reason::CredentialInvalid, Some(words)).await;
     }
     let (presented, audience) = match proxied {
-        true => (Presented::proxy_token(request.headers()), AUDIENCE_GATEWAY),
-        false => (Presented::cookie(request.headers()), site.label()),
+        true => (Presented::proxy_token(request.headers()), Cow::Borrowed(AUDIENCE_GATEWAY)),
+        false => (Presented::cookie(request.headers()), Cow::Owned(site.label().to_owned())),
     };
     let seen = shared.facts.changes_seen();
     let engine = shared.current.engine();
     let device = connection.device();
-    let asker = match shared.authenticator.subject(presented, audience, device, &shared.facts, &engine).await {
-        Ok((credential, ready)) => Asker { credential, ready, audience: audience.to_owned(), seen },
+    let asker = match shared.authenticator.subject(presented, &audience, device, &shared.facts, &engine).await {
+        Ok((credential, ready)) => Asker { credential, ready, audience, seen },
         Err(reason) => return demand_sign_in(&case, reason, site.label(), &target).await,
     };
     // How its paths are read would tell whoever may not know of it that a resource exists, so to her
@@ -89,7 +90,9 @@ pub(super) async fn serve(
             return case.deny(&Decided::denied(reason, &engine), Some(&asker), why).await;
         }
     };
-    case.observed.path = Some(target.path().to_owned());
+    if case.observed.path.as_deref() != Some(target.path()) {
+        case.observed.path = Some(target.path().to_owned());
+    }
     let permitted = match case.permit(question(target), asker, record_until).await {
         Ok(permitted) => permitted,
         Err(response) => return response,

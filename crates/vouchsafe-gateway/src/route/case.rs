@@ -1,5 +1,6 @@
 //! One request before the policy engine: denied and recorded, or permitted, recorded and watched.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ pub(super) struct Asker {
     pub(super) credential: CredentialKey,
     pub(super) ready: Ready,
     /// Host label or token audience that the credential was accepted for.
-    pub(super) audience: String,
+    pub(super) audience: Cow<'static, str>,
     /// Changes that had been seen before the facts were looked up.
     pub(super) seen: u64,
 }
@@ -144,18 +145,18 @@ impl Case<'_> {
             Ok(permit) => permit,
             Err(denial) => return Err(self.deny(&Decided::new(denial), Some(&asker), None).await),
         };
-        let decided = Decided::new(permit.decision().clone());
-        let id = FlowId::from_random(clock::random());
+        let (decision_id, id) = ids();
+        let decided = Decided { id: decision_id, decision: permit.decision().clone() };
         let until = until(&permit);
         let (recorder, who) = (&self.shared.recorder, Arc::clone(&asker.ready.who));
         let draft = decide::record(recorder.source(), &decided, &self.observed, Some(&who), Some(id));
         let device = self.connection.device().cloned();
         let target = question.target().map(Arc::clone);
         let audience = asker.audience.clone();
-        let basis = Basis { question, credential: asker.credential, audience, device };
+        let basis = Arc::new(Basis { question, credential: asker.credential, audience, device });
         self.connection.place.prove(owner(permit.subject()));
         let session = permit.subject().session;
-        let Some(flow) = Flow::open(self.shared, id, session, basis.clone(), who, &decided, &self.observed) else {
+        let Some(flow) = Flow::open(self.shared, id, session, Arc::clone(&basis), who, &decided, &self.observed) else {
             let denied = Decided::denied(Reason::TooManyFlows, &self.shared.current.engine());
             return Err(self.deny(&denied, Some(&asker), None).await);
         };
@@ -216,6 +217,16 @@ impl Case<'_> {
         permitted.flow.set_status(response.status().as_u16());
         response
     }
+}
+
+/// Ids of a decision and its flow, of one draw.
+fn ids() -> (DecisionId, FlowId) {
+    let (mut decision, mut flow) = ([0; 16], [0; 16]);
+    let drawn = clock::random::<32>();
+    let (one, other) = drawn.split_at(16);
+    decision.copy_from_slice(one);
+    flow.copy_from_slice(other);
+    (DecisionId::from_random(decision), FlowId::from_random(flow))
 }
 
 /// Whose connection it is that this subject was proven on.

@@ -64,7 +64,7 @@ pub(super) async fn serve(
     let presented = Presented::proxy_token(request.headers());
     let found = shared.authenticator.subject(presented, AUDIENCE_GATEWAY, Some(&device), &shared.facts, &engine).await;
     let asker = match found {
-        Ok((credential, ready)) => Asker { credential, ready, audience: AUDIENCE_GATEWAY.to_owned(), seen },
+        Ok((credential, ready)) => Asker { credential, ready, audience: AUDIENCE_GATEWAY.into(), seen },
         Err(reason) => return case.refuse(reason, None).await,
     };
     let (Some(resource), true) = (resource, is_tcp) else {

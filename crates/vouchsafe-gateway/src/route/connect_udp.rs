@@ -53,7 +53,7 @@ pub(super) async fn serve(
     let presented = Presented::proxy_token(request.headers());
     let found = shared.authenticator.subject(presented, AUDIENCE_GATEWAY, Some(&device), &shared.facts, &engine).await;
     let asker = match found {
-        Ok((credential, ready)) => Asker { credential, ready, audience: AUDIENCE_GATEWAY.to_owned(), seen },
+        Ok((credential, ready)) => Asker { credential, ready, audience: AUDIENCE_GATEWAY.into(), seen },
         Err(reason) => return case.refuse(reason, None).await,
     };
     let any_port = request.headers().get(ANY_PORT_HEADER).is_some_and(|value| value == ANY_PORT);

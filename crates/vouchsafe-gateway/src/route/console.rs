@@ -49,7 +49,7 @@ pub(super) async fn serve(
     let engine = shared.current.engine();
     let device = connection.device();
     let asker = match shared.authenticator.subject(presented, audience, device, &shared.facts, &engine).await {
-        Ok((credential, ready)) => Asker { credential, ready, audience: audience.to_owned(), seen },
+        Ok((credential, ready)) => Asker { credential, ready, audience: audience.to_owned().into(), seen },
         Err(reason) => return demand_sign_in(&case, reason, label, &target).await,
     };
     let question = Question::console(action, connection.ip, target);
