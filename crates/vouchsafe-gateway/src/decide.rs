@@ -11,6 +11,7 @@ use vouchsafe_model::name::{GroupName, PolicyName, ResourceName};
 use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::{Detail, Engine, Permit, PolicyFile, PolicySource, Request};
 use vouchsafe_runtime::clock;
+use vouchsafe_runtime::cores::side_by_side;
 use vouchsafe_runtime::link::Snapshot;
 use vouchsafe_runtime::tls::Negotiated;
 use vouchsafe_wire::audit::{Draft, Kind, Member, Members, Ready};
@@ -47,11 +48,7 @@ pub(crate) fn compile(snapshot: &Snapshot, former: Option<&Engine>) -> Option<Ar
         resources: snapshot.resources.clone(),
     };
     let source_of_all = source(&snapshot.policy_files);
-    let compiled = match former {
-        Some(former) => Engine::compile_after(source_of_all, former),
-        None => Engine::compile(source_of_all),
-    };
-    match compiled {
+    match Engine::compile_spread(source_of_all, former, &side_by_side) {
         Ok(engine) => Some(engine),
         Err(diagnostics) => {
             tracing::error!(

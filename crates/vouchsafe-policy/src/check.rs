@@ -1,26 +1,32 @@
 //! Finds the mistakes of policy files, all at once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use cedar_policy::{Policy, PolicyId, PolicySet, ValidationMode};
+use cedar_policy::{ParseErrors, Policy, PolicyId, PolicySet};
 use vouchsafe_model::name::PolicyName;
 
-use crate::annotation::{self, Notes};
+use crate::annotation::{self, Effect, Notes};
 use crate::diagnostic::Diagnostic;
-use crate::engine::Entry;
-use crate::index::Number;
+use crate::engine::{Engine, Entry};
+use crate::evaluator::Expression;
+use crate::index::{Number, Scope};
 use crate::scan::{self, Piece};
 use crate::schema::Words;
 use crate::source::PolicyFile;
+use crate::spread::{self, Spread};
 
 mod hint;
+mod validate;
 
 /// Most policies of all files together.
 const MAX_POLICIES: usize = 20_000;
 /// Most mistakes that are shown. That there are more is an error itself.
 const MAX_MISTAKES: usize = 1_000;
+/// Policies that Cedar reads at once: it makes the tables of its lexer anew for each text, which takes
+/// several times as long as to read a policy.
+const READ_AT_ONCE: usize = 64;
 
 /// Checks policy files: syntax, strict validation against the schema, and annotations.
 ///
@@ -28,8 +34,15 @@ const MAX_MISTAKES: usize = 1_000;
 /// [error](crate::Severity::Error) can be compiled.
 #[must_use]
 pub fn check(files: &[PolicyFile]) -> Vec<Diagnostic> {
+    check_spread(files, None, &spread::in_turn)
+}
+
+/// [`check`], with the work on many policies spread over the cores that the caller has. What stands
+/// in an engine already is not read again; that changes nothing in what is told.
+#[must_use]
+pub fn check_spread(files: &[PolicyFile], former: Option<&Engine>, spread: Spread<'_>) -> Vec<Diagnostic> {
     match Words::get() {
-        Ok(words) => inspect(words, files, &[]).1,
+        Ok(words) => inspect(words, files, former.map_or(&[], Engine::files), spread).1,
         Err(broken) => vec![*broken],
     }
 }
@@ -47,8 +60,15 @@ pub(crate) struct Parsed {
 pub(crate) enum Source {
     /// It stands as it stood, in a file of the same name, and there was nothing to say of it.
     Kept(Number),
-    /// Under the id that is its name.
-    Fresh(Box<Policy>, Notes),
+    Fresh(Box<Meaning>),
+}
+
+/// What was read of a policy.
+pub(crate) struct Meaning {
+    pub(crate) effect: Effect,
+    pub(crate) scope: Scope,
+    pub(crate) notes: Notes,
+    pub(crate) expression: Option<Expression>,
 }
 
 /// A file as it was read before, whose policies needn't be read again where they stand unchanged.
@@ -69,25 +89,39 @@ struct Read {
 
 enum ReadBody {
     Kept(Number, Arc<Entry>),
-    Fresh(Box<Policy>, Piece),
+    Fresh(Box<Fresh>),
+}
+
+/// A policy as Cedar parsed it, under its place among all as its id. The places that Cedar tells of it
+/// are those in a text that was read at once with others.
+struct Fresh {
+    policy: Policy,
+    piece: Piece,
+    scope: Scope,
+    expression: Option<Expression>,
 }
 
 impl Read {
-    fn fresh(&self) -> Option<(&Policy, &Piece)> {
+    fn fresh(&self) -> Option<&Fresh> {
         match &self.body {
             ReadBody::Kept(..) => None,
-            ReadBody::Fresh(policy, piece) => Some((policy, piece)),
+            ReadBody::Fresh(fresh) => Some(fresh),
         }
     }
 }
 
 /// Reads all files; the policies are of use only when no diagnostic is an error.
-pub(crate) fn inspect(words: &Words, files: &[PolicyFile], former: &[Former]) -> (Vec<Parsed>, Vec<Diagnostic>) {
+pub(crate) fn inspect(
+    words: &Words,
+    files: &[PolicyFile],
+    former: &[Former],
+    spread: Spread<'_>,
+) -> (Vec<Parsed>, Vec<Diagnostic>) {
     let mut wrong = Wrong::new(files);
     wrong.same_file_names();
-    let read = parse(files, former, &mut wrong);
-    validate(words, &read, &mut wrong);
-    let parsed = name(read, &mut wrong);
+    let read = parse(words, files, former, spread, &mut wrong);
+    validate::validate(words, &read, spread, &mut wrong);
+    let parsed = name(read, spread, &mut wrong);
     (parsed, wrong.in_order())
 }
 
@@ -150,7 +184,13 @@ impl<'f> Wrong<'f> {
     }
 }
 
-fn parse(files: &[PolicyFile], former: &[Former], wrong: &mut Wrong<'_>) -> Vec<Read> {
+fn parse(
+    words: &Words,
+    files: &[PolicyFile],
+    former: &[Former],
+    spread: Spread<'_>,
+    wrong: &mut Wrong<'_>,
+) -> Vec<Read> {
     let mut cut: Vec<(usize, Cut<'_>)> = Vec::new();
     for (index, file) in files.iter().enumerate() {
         let known = former.iter().find(|known| known.file.name == file.name);
@@ -162,13 +202,38 @@ fn parse(files: &[PolicyFile], former: &[Former], wrong: &mut Wrong<'_>) -> Vec<
         wrong.push(*index, found.hint("give rights to groups, and use grants for single people"));
         return Vec::new();
     }
-    let mut read = Vec::with_capacity(cut.len());
-    for (index, each) in cut {
-        let (at, body) = match each {
-            Cut::Kept(at, number, entry) => (at, Some(ReadBody::Kept(number, Arc::clone(entry)))),
-            Cut::Piece(piece) => (piece.at.clone(), parse_piece(index, piece, read.len(), wrong)),
-        };
-        read.extend(body.map(|body| Read { file: index, at, body }));
+    let mut kept: Vec<Option<Read>> = Vec::with_capacity(cut.len());
+    let mut pieces: Vec<(usize, usize, Piece)> = Vec::new();
+    for (number, (file, each)) in cut.into_iter().enumerate() {
+        kept.push(match each {
+            Cut::Kept(at, number, entry) => Some(Read { file, at, body: ReadBody::Kept(number, Arc::clone(entry)) }),
+            Cut::Piece(piece) => {
+                pieces.push((number, file, piece));
+                None
+            }
+        });
+    }
+    let mut pieces = pieces.into_iter();
+    let mut some = Vec::new();
+    while pieces.len() > 0 {
+        some.push(pieces.by_ref().take(READ_AT_ONCE).collect());
+    }
+    let parsed = spread::map(spread, some, |some| parse_some(words, files, some));
+    let Some(parsed) = parsed else {
+        wrong.push(0, Diagnostic::general("internal", "not every policy was read".to_owned()));
+        return Vec::new();
+    };
+    let mut parsed = parsed.into_iter().flatten();
+    let mut read = Vec::with_capacity(kept.len());
+    for each in kept {
+        match each.map(Ok).or_else(|| parsed.next().map(Err)) {
+            Some(Ok(kept)) => read.push(kept),
+            Some(Err((file, Ok(fresh)))) => {
+                read.push(Read { file, at: fresh.piece.at.clone(), body: ReadBody::Fresh(fresh) });
+            }
+            Some(Err((file, Err(unread)))) => tell_syntax(file, *unread, wrong),
+            None => {}
+        }
     }
     read
 }
@@ -213,23 +278,63 @@ fn cut_file<'f>(
     }
 }
 
-fn parse_piece(index: usize, piece: Piece, number: usize, wrong: &mut Wrong<'_>) -> Option<ReadBody> {
+/// A policy that Cedar refuses to read.
+struct Unread {
+    piece: Piece,
+    errors: ParseErrors,
+}
+
+/// What became of one policy, with the index of its file.
+type Outcome = (usize, Result<Box<Fresh>, Box<Unread>>);
+
+fn parse_some(words: &Words, files: &[PolicyFile], some: Vec<(usize, usize, Piece)>) -> Vec<Outcome> {
+    let text = |file: usize, piece: &Piece| files.get(file).map_or("", |file| piece.text(&file.text));
+    let texts: Vec<&str> = some.iter().map(|(_, file, piece)| text(*file, piece)).collect();
+    let mut together = read_together(&texts).unwrap_or_default().into_iter();
+    let each = |((number, file, piece), text): ((usize, usize, Piece), &str)| {
+        let id = PolicyId::new(number.to_string());
+        let policy = match together.next() {
+            Some(policy) => Ok(policy.new_id(id)),
+            None => Policy::parse(Some(id), text),
+        };
+        let read = match policy {
+            Ok(policy) => {
+                let (scope, expression) = (Scope::of(&policy, words), Expression::of(&policy));
+                Ok(Box::new(Fresh { policy, piece, scope, expression }))
+            }
+            Err(errors) => Err(Box::new(Unread { piece, errors })),
+        };
+        (file, read)
+    };
+    some.into_iter().zip(texts).map(each).collect()
+}
+
+/// The policies of these texts, read as one text. `None` unless they are the policies that Cedar finds
+/// in it, to the letter.
+fn read_together(texts: &[&str]) -> Option<Vec<Policy>> {
+    let set: PolicySet = texts.join("\n").parse().ok()?;
+    let read = |(at, text): (usize, &&str)| {
+        let policy = set.policy(&PolicyId::new(format!("policy{at}")))?;
+        (policy.to_string() == **text).then(|| policy.clone())
+    };
+    let all: Vec<Policy> = texts.iter().enumerate().map(read).collect::<Option<_>>()?;
+    (set.policies().count() == all.len() && set.templates().next().is_none()).then_some(all)
+}
+
+fn tell_syntax(index: usize, Unread { piece, errors }: Unread, wrong: &mut Wrong<'_>) {
+    if wrong.is_full() {
+        wrong.hidden += 1;
+        return;
+    }
     let files = wrong.files;
     let text = files.get(index).map_or("", |file| piece.text(&file.text));
-    match Policy::parse(Some(PolicyId::new(number.to_string())), text) {
-        Ok(policy) => return Some(ReadBody::Fresh(Box::new(policy), piece)),
-        Err(_) if wrong.is_full() => wrong.hidden += 1,
-        Err(errors) => {
-            for error in errors.iter() {
-                let at = label(error, &piece);
-                let inside = at.start.saturating_sub(piece.at.start)..at.end.saturating_sub(piece.at.start);
-                let (message, hint) = hint::of_syntax(error, inside, text);
-                let found = wrong.at(index, "syntax", message, at);
-                wrong.push(index, Diagnostic { hint, ..found });
-            }
-        }
+    for error in errors.iter() {
+        let at = label(error, &piece);
+        let inside = at.start.saturating_sub(piece.at.start)..at.end.saturating_sub(piece.at.start);
+        let (message, hint) = hint::of_syntax(error, inside, text);
+        let found = wrong.at(index, "syntax", message, at);
+        wrong.push(index, Diagnostic { hint, ..found });
     }
-    None
 }
 
 /// Where in the file the first label of a Cedar diagnostic is; the policy when it has none.
@@ -240,66 +345,10 @@ fn label(error: &dyn miette::Diagnostic, piece: &Piece) -> Range<usize> {
     start..(start + first.len()).min(piece.at.end.max(start))
 }
 
-fn validate(words: &Words, read: &[Read], wrong: &mut Wrong<'_>) {
-    let fresh = || read.iter().filter_map(|each| Some((each.file, each.fresh()?)));
-    let mut set = PolicySet::new();
-    for (file, (policy, piece)) in fresh() {
-        if let Err(error) = set.add(policy.clone()) {
-            let found = wrong.at(file, "internal", error.to_string(), piece.at.clone());
-            wrong.push(file, found);
-        }
-    }
-    let result = words.validator.validate(&set, ValidationMode::Strict);
-    let by_id: HashMap<&PolicyId, (usize, &Piece)> =
-        fresh().map(|(file, (policy, piece))| (policy.id(), (file, piece))).collect();
-    let mut failed: HashSet<&PolicyId> = HashSet::new();
-    // Cedar tells of an attribute that the context lacks once for each action.
-    let mut lacking: BTreeMap<(usize, usize, usize), (String, Vec<String>)> = BTreeMap::new();
-    for error in result.validation_errors() {
-        let Some((file, piece)) = by_id.get(error.policy_id()).copied() else {
-            wrong.push(0, Diagnostic::general("internal", error.to_string()));
-            continue;
-        };
-        failed.insert(error.policy_id());
-        let at = label(error, piece);
-        if let Some((attribute, action)) = hint::lacking(error) {
-            let place = (file, at.start, at.end);
-            lacking.entry(place).or_insert_with(|| (attribute, Vec::new())).1.push(action);
-            continue;
-        }
-        let spot = wrong.files.get(file).and_then(|file| file.text.get(at.clone())).unwrap_or_default();
-        let told = hint::of_error(error, spot, words);
-        let found = wrong.at(file, told.code, told.message, at);
-        wrong.push(file, Diagnostic { hint: told.hint, ..found });
-    }
-    for ((file, start, end), (attribute, actions)) in lacking {
-        let told = hint::of_lacking(&attribute, actions);
-        let found = wrong.at(file, told.code, told.message, start..end);
-        wrong.push(file, Diagnostic { hint: told.hint, ..found });
-    }
-    for warning in result.validation_warnings() {
-        let Some((file, piece)) = by_id.get(warning.policy_id()).copied() else { continue };
-        let told = hint::of_warning(warning);
-        // What a policy with errors would do is not worth a doubt, nor is one doubt worth two.
-        if told.code == "never_applies" && !failed.insert(warning.policy_id()) {
-            continue;
-        }
-        let found = wrong.at(file, told.code, told.message, label(warning, piece)).warning();
-        wrong.push(file, Diagnostic { hint: told.hint, ..found });
-    }
-    for (file, (policy, piece)) in fresh() {
-        let text = wrong.files.get(file).map_or("", |file| piece.text(&file.text));
-        if hint::asks_for_groups_of_an_owner(policy, text) {
-            let message = "the groups of a device's owner are not known here".to_owned();
-            let found = wrong.at(file, "owner_groups", message, piece.at.clone());
-            wrong.push(file, found.hint("compare the owner with the principal: `context.device has owner && context.device.owner == principal`"));
-        }
-    }
-}
-
-fn name(read: Vec<Read>, wrong: &mut Wrong<'_>) -> Vec<Parsed> {
+fn name(read: Vec<Read>, spread: Spread<'_>, wrong: &mut Wrong<'_>) -> Vec<Parsed> {
     let mut seen: HashMap<PolicyName, (usize, usize)> = HashMap::with_capacity(read.len());
     let mut parsed = Vec::with_capacity(read.len());
+    let mut trees: Vec<Policy> = Vec::new();
     for each in read {
         if wrong.is_full() {
             wrong.hidden += 1;
@@ -308,12 +357,14 @@ fn name(read: Vec<Read>, wrong: &mut Wrong<'_>) -> Vec<Parsed> {
         let Some(file) = wrong.files.get(each.file) else { continue };
         let (name, id_at, source) = match each.body {
             ReadBody::Kept(number, entry) => (entry.name.clone(), each.at.clone(), Source::Kept(number)),
-            ReadBody::Fresh(policy, piece) => {
+            ReadBody::Fresh(fresh) => {
+                let Fresh { policy, piece, scope, expression } = *fresh;
                 let (name, notes, mistakes) = annotation::read(&policy, &piece, file);
                 mistakes.into_iter().for_each(|diagnostic| wrong.push(each.file, diagnostic));
                 let Some(name) = name else { continue };
-                let policy = Box::new(policy.new_id(PolicyId::new(name.as_str())));
-                (name, piece.annotation("id"), Source::Fresh(policy, notes))
+                let meaning = Meaning { effect: policy.effect().into(), scope, notes, expression };
+                trees.push(policy);
+                (name, piece.annotation("id"), Source::Fresh(Box::new(meaning)))
             }
         };
         if let Some((first_file, first_at)) = seen.get(&name) {
@@ -328,5 +379,7 @@ fn name(read: Vec<Read>, wrong: &mut Wrong<'_>) -> Vec<Parsed> {
         seen.insert(name.clone(), (each.file, id_at.start));
         parsed.push(Parsed { name, source, file: each.file, at: each.at });
     }
+    // To free thousands of trees takes as long as to make some.
+    let _freed = spread::map(spread, trees, drop);
     parsed
 }

@@ -3,6 +3,7 @@
 //! Cedar alone skips a policy that fails, lets a permit count on any device, and says nothing about
 //! why nothing applied. The rules here are on top of its answer.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,10 +12,11 @@ use vouchsafe_model::subject::SubjectFacts;
 
 use crate::annotation::Effect;
 use crate::engine::{Engine, Entry};
-use crate::evaluator::{Circumstances, Judge, Key, Verdict};
+use crate::evaluator::{Circumstances, Inputs, Judge, Key, Verdict};
 use crate::facts::Who;
 use crate::request::Request;
-use crate::subject::{Reach, Slice};
+use crate::slice::Slice;
+use crate::subject::Reach;
 
 /// A decision, and whether a permit may be made of it.
 #[derive(Debug, Clone)]
@@ -64,7 +66,7 @@ impl<'a> Asked<'a> {
 
     /// What the answer depends on, within one prepared subject.
     pub(crate) fn key(&self) -> Option<Key> {
-        self.slice.inputs.key(self.slice.number, &self.circumstances)
+        self.slice.key(&self.circumstances)
     }
 }
 
@@ -78,22 +80,12 @@ pub(crate) fn rule(
     who: &Who,
     reach: &Reach,
     asked: &Asked<'_>,
-) -> Result<Ruling, Reason> {
+) -> Result<Arc<Ruling>, Reason> {
     let Asked { slice, circumstances } = asked;
     let verb = engine.words.verb(slice.action).ok_or(Reason::FactsUnavailable)?;
-    let judge = Judge::new(&who.principal, verb, &reach.world, &slice.inputs, circumstances);
-    let judge = judge.ok_or(Reason::FactsUnavailable)?;
-    let mut found = Found::default();
-    for entry in &slice.policies {
-        let verdict = entry.condition.as_ref().map_or(Verdict::Holds, |condition| judge.judge(condition));
-        match (verdict, entry.effect) {
-            (Verdict::Holds, Effect::Permit) => found.permits.push(entry),
-            (Verdict::Holds, Effect::Forbid) => found.forbids.push(entry),
-            (Verdict::Fails, Effect::Permit | Effect::Forbid) => {}
-            (Verdict::Error, Effect::Permit | Effect::Forbid) => found.failed.push(entry),
-        }
-    }
-    Ok(judged(engine, facts, slice, &found))
+    let judge = |reads: &Inputs| Judge::new(&who.principal, verb, &reach.world, reads, circumstances);
+    let verdicts = slice.verdicts(circumstances, judge).ok_or(Reason::FactsUnavailable)?;
+    Ok(slice.ruling(verdicts, |verdicts| judged(engine, facts, slice, &Found::of(slice, verdicts))))
 }
 
 /// A denial that no policy was asked for.
@@ -107,6 +99,22 @@ struct Found<'e> {
     permits: Vec<&'e Entry>,
     forbids: Vec<&'e Entry>,
     failed: Vec<&'e Entry>,
+}
+
+impl<'e> Found<'e> {
+    fn of(slice: &'e Slice, verdicts: &[Verdict]) -> Self {
+        let mut found = Self::default();
+        // There is a verdict on each, and a denial should there not be.
+        for (entry, verdict) in slice.policies.iter().zip(verdicts.iter().chain(iter::repeat(&Verdict::Error))) {
+            match (verdict, entry.effect) {
+                (Verdict::Holds, Effect::Permit) => found.permits.push(entry),
+                (Verdict::Holds, Effect::Forbid) => found.forbids.push(entry),
+                (Verdict::Fails, Effect::Permit | Effect::Forbid) => {}
+                (Verdict::Error, Effect::Permit | Effect::Forbid) => found.failed.push(entry),
+            }
+        }
+        found
+    }
 }
 
 fn judged(engine: &Engine, facts: &SubjectFacts, slice: &Slice, found: &Found<'_>) -> Ruling {

@@ -6,21 +6,22 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use cedar_policy::{EntityUid, Policy};
+use cedar_policy::EntityUid;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::name::{PolicyName, ResourceName};
 use vouchsafe_model::resource::{Resource, ResourceKind, ResourceSpec, Sensitivity};
 
 use crate::annotation::{DeviceNeed, Effect, Notes};
-use crate::check::{self, Former, Parsed, Source};
+use crate::check::{self, Former, Meaning, Parsed, Source};
 use crate::diagnostic::{Diagnostic, nearest};
-use crate::evaluator::{Condition, Object};
+use crate::evaluator::{Condition, Expression, Object};
 use crate::facts;
 use crate::index::{Index, Lineage, Number, Scope, Side};
 use crate::moment;
 use crate::schema::{Words, uid};
 use crate::source::{PolicyFile, PolicySource};
+use crate::spread::{self, Spread};
 
 /// One version of all policies, grants and resources, ready to decide. Cheap to share in an `Arc`.
 pub struct Engine {
@@ -48,12 +49,13 @@ pub(crate) struct Entry {
     pub(crate) text: Arc<str>,
     pub(crate) body: Body,
     /// What decides besides the scope; `None` when nothing does.
-    pub(crate) condition: Option<Condition>,
+    pub(crate) condition: Option<Arc<Condition>>,
 }
 
 /// Where an entry comes from.
 pub(crate) enum Body {
-    Policy(Box<Policy>),
+    /// Of a file; its text is what it was read from.
+    Policy,
     /// A right of one user to one resource is its scope, and no text that a name could break out of.
     Grant(Grant),
 }
@@ -121,7 +123,7 @@ impl Engine {
     /// # Errors
     /// All diagnostics, warnings too, when at least one of them is an error.
     pub fn compile(source: PolicySource) -> Result<Arc<Self>, Vec<Diagnostic>> {
-        Self::build(source, None)
+        Self::build(source, None, &spread::in_turn)
     }
 
     /// Makes a source ready to decide that differs little from another, which was made ready before.
@@ -130,13 +132,27 @@ impl Engine {
     /// # Errors
     /// All diagnostics, warnings too, when at least one of them is an error.
     pub fn compile_after(source: PolicySource, former: &Self) -> Result<Arc<Self>, Vec<Diagnostic>> {
-        Self::build(source, Some(former))
+        Self::build(source, Some(former), &spread::in_turn)
     }
 
-    fn build(source: PolicySource, former: Option<&Self>) -> Result<Arc<Self>, Vec<Diagnostic>> {
+    /// [`Engine::compile_after`], or [`Engine::compile`] when there was none before, with the work on
+    /// many policies spread over the cores that the caller has.
+    ///
+    /// # Errors
+    /// All diagnostics, warnings too, when at least one of them is an error.
+    pub fn compile_spread(
+        source: PolicySource,
+        former: Option<&Self>,
+        spread: Spread<'_>,
+    ) -> Result<Arc<Self>, Vec<Diagnostic>> {
+        Self::build(source, former, spread)
+    }
+
+    fn build(source: PolicySource, former: Option<&Self>, spread: Spread<'_>) -> Result<Arc<Self>, Vec<Diagnostic>> {
         let words = Words::get().map_err(|broken| vec![*broken])?;
         let PolicySource { version, files, grants, resources } = source;
-        let (parsed, diagnostics) = check::inspect(words, &files, former.map_or(&[], |former| former.files.as_slice()));
+        let known = former.map_or(&[] as &[Former], Self::files);
+        let (parsed, diagnostics) = check::inspect(words, &files, known, spread);
         let mut building = Building::new(words, diagnostics, former);
         building.resources(resources);
         let grants = building.known_grants(grants);
@@ -161,6 +177,11 @@ impl Engine {
     #[must_use]
     pub fn resource(&self, name: &ResourceName) -> Option<&Arc<Resource>> {
         self.target(name).map(|target| &target.resource)
+    }
+
+    /// The files as they were read.
+    pub(crate) fn files(&self) -> &[Former] {
+        &self.files
     }
 
     pub(crate) fn target(&self, name: &ResourceName) -> Option<&Target> {
@@ -240,6 +261,8 @@ struct Building<'e> {
     listed: Vec<Number>,
     files: Vec<Former>,
     resources: BTreeMap<ResourceName, Arc<Target>>,
+    /// Each condition once, however many policies have it.
+    conditions: HashMap<Expression, Arc<Condition>>,
 }
 
 impl<'e> Building<'e> {
@@ -255,6 +278,7 @@ impl<'e> Building<'e> {
             listed: Vec::new(),
             files: Vec::new(),
             resources: BTreeMap::new(),
+            conditions: HashMap::new(),
         }
     }
 
@@ -348,7 +372,10 @@ impl<'e> Building<'e> {
             let (Some(file), Some(placed)) = (files.get(index), placed.get_mut(index)) else { continue };
             let (number, stood) = match source {
                 Source::Kept(number) => (Some(number), true),
-                Source::Fresh(policy, notes) => (self.place(self.read(name, policy, notes, file, &at)), false),
+                Source::Fresh(meaning) => {
+                    let entry = self.read(name, *meaning, file, &at);
+                    (self.place(entry), false)
+                }
             };
             let Some(number) = number else { continue };
             if !(stood && same_names)
@@ -372,16 +399,21 @@ impl<'e> Building<'e> {
         self.resources = resources;
     }
 
-    fn read(&self, name: PolicyName, policy: Box<Policy>, notes: Notes, file: &PolicyFile, at: &Range<usize>) -> Entry {
+    fn read(&mut self, name: PolicyName, meaning: Meaning, file: &PolicyFile, at: &Range<usize>) -> Entry {
+        let Meaning { effect, scope, notes, expression } = meaning;
+        let condition = expression.map(|expression| {
+            let made = || Arc::new(Condition::new(expression.clone()));
+            Arc::clone(self.conditions.entry(expression.clone()).or_insert_with(made))
+        });
         Entry {
             name,
-            effect: policy.effect().into(),
-            scope: Scope::of(&policy, self.words),
+            effect,
+            scope,
             notes,
             file: file.name.as_str().into(),
             text: file.text.get(at.clone()).unwrap_or_default().into(),
-            condition: Condition::of(&policy),
-            body: Body::Policy(policy),
+            condition,
+            body: Body::Policy,
         }
     }
 

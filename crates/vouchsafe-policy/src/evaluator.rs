@@ -33,17 +33,28 @@ pub(crate) use inputs::{Inputs, Key};
 /// 9999-12-31T23:59:59Z, the last second that Cedar's `datetime` is given.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// The `when` and `unless` of one policy, as Cedar parsed them.
+/// The `when` and `unless` of a policy, as Cedar parsed them. Two are equal when they are the same
+/// expression, wherever each of them stands.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Expression(Arc<Expr>);
+
+impl Expression {
+    /// `None` for a policy without any: it applies wherever its scope matches.
+    pub(crate) fn of(policy: &Policy) -> Option<Self> {
+        let expression = AsRef::<cedar_policy_core::ast::Policy>::as_ref(policy).non_scope_constraints_arc()?;
+        Some(Self(Arc::clone(expression)))
+    }
+}
+
+/// What decides about a policy whose scope matches. Policies with equal expressions share it.
 pub(crate) struct Condition {
-    expression: Arc<Expr>,
+    expression: Expression,
     inputs: Inputs,
 }
 
 impl Condition {
-    /// `None` for a policy without any: it applies wherever its scope matches.
-    pub(crate) fn of(policy: &Policy) -> Option<Self> {
-        let expression = AsRef::<cedar_policy_core::ast::Policy>::as_ref(policy).non_scope_constraints_arc()?;
-        Some(Self { inputs: Inputs::of(expression), expression: Arc::clone(expression) })
+    pub(crate) fn new(expression: Expression) -> Self {
+        Self { inputs: Inputs::of(&expression.0), expression }
     }
 
     /// What it reads of a request.
@@ -92,9 +103,11 @@ pub(crate) struct Principal {
     said: Mutex<Said>,
 }
 
-/// Values that the next request most likely needs again: Cedar makes them by parsing text.
+/// Values that the next request most likely needs again: Cedar makes them by parsing text, or of parts.
 #[derive(Default)]
 struct Said {
+    /// By the age of the sign-in.
+    auth: Option<(i64, Value)>,
     ip: Option<(IpAddr, Value)>,
     /// By unix seconds.
     time: Option<(u64, Value)>,
@@ -143,12 +156,7 @@ impl Principal {
         let Context::Value(standing) = &self.standing else { return None };
         let mut context = BTreeMap::clone(standing);
         if reads.age() {
-            let auth = record([
-                ("age", Value::from(circumstances.age)),
-                ("methods", self.methods.clone()),
-                ("phishing_resistant", self.phishing_resistant.clone()),
-            ]);
-            context.insert("auth".into(), auth);
+            context.insert("auth".into(), self.auth(circumstances.age));
         }
         if reads.ip() {
             context.insert("network".into(), record([("ip", self.ip(circumstances.ip)?)]));
@@ -170,6 +178,22 @@ impl Principal {
             context.insert("time".into(), self.time(circumstances.second)?);
         }
         Some(Context::Value(Arc::new(context)))
+    }
+
+    fn auth(&self, age: i64) -> Value {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        match &said.auth {
+            Some((known, value)) if *known == age => value.clone(),
+            _ => {
+                let value = record([
+                    ("age", Value::from(age)),
+                    ("methods", self.methods.clone()),
+                    ("phishing_resistant", self.phishing_resistant.clone()),
+                ]);
+                said.auth = Some((age, value.clone()));
+                value
+            }
+        }
     }
 
     fn ip(&self, ip: IpAddr) -> Option<Value> {
@@ -259,7 +283,7 @@ impl<'w> Judge<'w> {
     /// What Cedar says of a condition: exactly what it would say of the policy, whose scope matches.
     pub(crate) fn judge(&self, condition: &Condition) -> Verdict {
         static NO_SLOTS: LazyLock<SlotEnv> = LazyLock::new(HashMap::new);
-        let value = self.0.interpret(&condition.expression, &NO_SLOTS);
+        let value = self.0.interpret(&condition.expression.0, &NO_SLOTS);
         match value.as_ref().map(Value::value_kind) {
             Ok(ValueKind::Lit(Literal::Bool(true))) => Verdict::Holds,
             Ok(ValueKind::Lit(Literal::Bool(false))) => Verdict::Fails,

@@ -178,7 +178,7 @@ pub fn explain(engine: &Engine, question: &Question, now: SystemTime) -> Explana
         decide::rule(engine, facts, &who, &reach, &asked)
     });
     let decision = match ruling {
-        Ok(ruling) => ruling.decision,
+        Ok(ruling) => ruling.decision.clone(),
         Err(reason) => decide::denial(engine, facts, reason),
     };
     let asked = who.ask(engine, facts, lineage, &request, now);

@@ -8,9 +8,10 @@
 //! - `source`: policy files, grants and resources as they are stored
 //! - `schema`: the words that policies can use
 //! - `scan`, `check`, `annotation`, `diagnostic`: mistakes, with their place and the next step
+//! - `spread`: work on many policies, over the cores that a caller lends
 //! - `engine`, `index`: one version made ready, and policies found by resource and principal
 //! - `facts`, `request`: subject, resource and request in Cedar's terms
-//! - `subject`: a subject made ready once per epoch, with its slices of policies
+//! - `subject`, `slice`: a subject made ready once per epoch, with its slices of policies
 //! - `evaluator`: Cedar's evaluator, and what conditions read of a request
 //! - `decide`, `permit`: the decision, and the proof of it
 //! - `memo`: decisions remembered by what they were made on
@@ -31,11 +32,13 @@ mod permit;
 mod request;
 mod scan;
 mod schema;
+mod slice;
 mod source;
+mod spread;
 mod subject;
 
 pub use annotation::Effect;
-pub use check::check;
+pub use check::{check, check_spread};
 pub use diagnostic::{Diagnostic, Severity};
 pub use engine::{Engine, PolicyListing};
 pub use explain::{Condition, Considered, Explained, Explanation, Holds, Part, Question, ScopeMatch, explain};
@@ -43,4 +46,5 @@ pub use permit::Permit;
 pub use request::{Detail, OwnedDetail, Request};
 pub use schema::schema_text;
 pub use source::{PolicyFile, PolicySource, default_policy};
+pub use spread::{Spread, Work};
 pub use subject::PreparedSubject;

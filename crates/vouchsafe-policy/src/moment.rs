@@ -149,6 +149,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn text_ends_with_the_year_9999_and_begins_with_1970() {
+        let last = UNIX_EPOCH + Duration::from_millis(253_402_300_799_999);
+        assert_eq!(to_text(last).as_deref(), Some("9999-12-31T23:59:59.999Z"));
+        assert_eq!(to_text(last + Duration::from_millis(1)), None);
+        assert_eq!(to_text(UNIX_EPOCH).as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        assert_eq!(to_text(UNIX_EPOCH - Duration::from_millis(1)), None);
+    }
+
+    #[test]
+    fn figures_beyond_a_nanosecond_are_cut_off() {
+        let read = |text: &str| parse_rfc3339(text).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        assert_eq!(read("1970-01-01T00:00:00.1234567899Z"), Some(Duration::from_nanos(123_456_789)));
+        assert_eq!(read("1970-01-01T00:00:00.000000001+00:00"), Some(Duration::from_nanos(1)));
+        assert_eq!(read("1970-01-01T23:59:00+23:59"), Some(Duration::ZERO));
+        assert_eq!(read("1970-01-01T00:00:00-23:59"), Some(Duration::from_secs(86_340)));
+        assert_eq!(read("1970-01-01T00:00:00-00:60"), None);
+    }
+
     proptest! {
         #[test]
         fn text_is_read_back_and_cedar_reads_it_too(millis in 0_u64..253_402_300_800_000) {

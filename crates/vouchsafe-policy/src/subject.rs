@@ -15,12 +15,13 @@ use vouchsafe_model::subject::SubjectFacts;
 
 use crate::decide::{self, Allowed, Asked, Ruling};
 use crate::engine::{Engine, Entry, Target};
-use crate::evaluator::{Inputs, World};
+use crate::evaluator::World;
 use crate::facts::Who;
 use crate::index::Lineage;
 use crate::memo::Memo;
 use crate::permit::Permit;
 use crate::request::{Detail, Request};
+use crate::slice::Slice;
 
 /// Most resources that one subject's slices are remembered of; past that, all are forgotten.
 const MAX_REACHES: usize = 1_024;
@@ -79,25 +80,28 @@ impl PreparedSubject {
     /// The decision, when it is a denial.
     pub fn decide(&self, request: &Request<'_>, now: SystemTime) -> Result<Permit, Decision> {
         match self.rule(request, now) {
-            Ok((Ruling { decision, allowed: Allowed::Yes }, resource)) => {
-                Ok(Permit::new(decision, resource, request, self.facts.clone()))
+            Ok((ruling, resource)) => {
+                let Ruling { decision, allowed } = ruling.as_ref();
+                match allowed {
+                    Allowed::Yes => Ok(Permit::new(decision.clone(), resource, request, self.facts.clone())),
+                    Allowed::No => Err(decision.clone()),
+                }
             }
-            Ok((Ruling { decision, allowed: Allowed::No }, _)) => Err(decision),
             Err(reason) => Err(decide::denial(&self.engine, &self.facts, reason)),
         }
     }
 
-    fn rule(&self, request: &Request<'_>, now: SystemTime) -> Result<(Ruling, Arc<Resource>), Reason> {
+    fn rule(&self, request: &Request<'_>, now: SystemTime) -> Result<(Arc<Ruling>, Arc<Resource>), Reason> {
         let who = self.who.as_ref().ok_or(Reason::FactsUnavailable)?;
         let reach = self.reach(who, request.resource, now)?;
         let asked = Asked::new(&self.facts, &reach, request, now)?;
         let key = asked.key();
         if let Some(ruling) = key.as_ref().and_then(|key| self.memo.find(key)) {
-            return Ok((Ruling::clone(&ruling), reach.resource.clone()));
+            return Ok((ruling, reach.resource.clone()));
         }
         let ruling = decide::rule(&self.engine, &self.facts, who, &reach, &asked)?;
         if let Some(key) = key.filter(|_| ruling.may_be_remembered()) {
-            self.memo.keep(&key, Arc::new(ruling.clone()));
+            self.memo.keep(&key, Arc::clone(&ruling));
         }
         Ok((ruling, reach.resource.clone()))
     }
@@ -153,17 +157,6 @@ pub(crate) struct Reach {
     until: Option<SystemTime>,
 }
 
-/// The policies whose scope matches subject, action and resource, without expired permits.
-pub(crate) struct Slice {
-    pub(crate) action: Action,
-    /// No other slice of the subject has it, or ever had.
-    pub(crate) number: u64,
-    /// Sorted by id.
-    pub(crate) policies: Vec<Arc<Entry>>,
-    /// What they read together.
-    pub(crate) inputs: Inputs,
-}
-
 impl Reach {
     /// `None` when Cedar refuses an entity that it took before.
     pub(crate) fn new(
@@ -187,9 +180,7 @@ impl Reach {
         let slice = |action: &Action| {
             let here = |entry: &&&Arc<Entry>| entry.scope.action.actions.contains(action) && !entry.is_expired(now);
             let policies: Vec<Arc<Entry>> = matching.iter().filter(here).map(|entry| Arc::clone(entry)).collect();
-            let mut inputs = Inputs::default();
-            policies.iter().filter_map(|entry| entry.condition.as_ref()).for_each(|each| inputs.add(each.inputs()));
-            Slice { action: *action, number: number(), policies, inputs }
+            Slice::new(*action, number(), policies)
         };
         let slices = resource.spec.kind().actions().iter().map(slice).collect();
         Some(Self { resource: resource.clone(), world: who.principal.at(object)?, slices, from, until })

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use sqlx::SqliteConnection;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::id::{DeviceId, SessionId};
@@ -12,6 +13,7 @@ use vouchsafe_model::name::{DeviceName, UserName};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
 use vouchsafe_policy::{Engine, PolicyFile, PolicySource, PreparedSubject};
 use vouchsafe_runtime::clock;
+use vouchsafe_runtime::cores::side_by_side;
 use vouchsafe_wire::api::Diagnostic;
 
 use super::AdministratorError;
@@ -65,14 +67,36 @@ pub(crate) async fn compile(
         resources: resources::all(connection).await?,
     };
     // Thousands of policies take a while to compile, which must not hold up other tasks.
-    let compiled = tokio::task::spawn_blocking(move || Engine::compile(source)).await;
+    let compiled =
+        tokio::task::spawn_blocking(move || Engine::compile_spread(source, last().as_deref(), &side_by_side)).await;
     match compiled {
-        Ok(Ok(engine)) => Ok(engine),
+        Ok(Ok(engine)) => {
+            *LAST.lock() = Some(Arc::clone(&engine));
+            Ok(engine)
+        }
         Ok(Err(diagnostics)) => {
             Err(AdministratorError::PolicyInvalid { diagnostics: diagnostics.into_iter().map(diagnostic).collect() })
         }
         Err(_) => Err(AdministratorError::BrokenOff),
     }
+}
+
+/// The engine that was compiled last. What stands in it isn't read again, and it is good for nothing
+/// else: with it or without, the result is the same.
+static LAST: Mutex<Option<Arc<Engine>>> = Mutex::new(None);
+
+fn last() -> Option<Arc<Engine>> {
+    LAST.lock().clone()
+}
+
+/// Checks policy files by themselves, without what the store holds.
+pub(crate) async fn check(files: Vec<PolicyFile>) -> Result<(), AdministratorError> {
+    let check = move || vouchsafe_policy::check_spread(&files, last().as_deref(), &side_by_side);
+    let found = tokio::task::spawn_blocking(check).await.map_err(|_| AdministratorError::BrokenOff)?;
+    if found.iter().any(vouchsafe_policy::Diagnostic::is_error) {
+        return Err(AdministratorError::PolicyInvalid { diagnostics: found.into_iter().map(diagnostic).collect() });
+    }
+    Ok(())
 }
 
 /// A diagnostic as the API shows it.

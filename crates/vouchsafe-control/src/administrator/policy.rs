@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use sqlx::SqliteConnection;
-use vouchsafe_policy::check;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{Checked, PolicyFileDoc, PolicyVersion, Publish};
 
@@ -45,14 +44,7 @@ pub(crate) async fn publish(
         return Err(AdministratorError::Value { member: "note", given: shortened(note), expected });
     }
     // Mistakes are found before the writer is taken: a broken file holds nobody up.
-    let for_check = policy::to_engine(files);
-    let found =
-        tokio::task::spawn_blocking(move || check(&for_check)).await.map_err(|_| AdministratorError::BrokenOff)?;
-    if found.iter().any(vouchsafe_policy::Diagnostic::is_error) {
-        return Err(AdministratorError::PolicyInvalid {
-            diagnostics: found.into_iter().map(gate::diagnostic).collect(),
-        });
-    }
+    gate::check(policy::to_engine(files)).await?;
     let mut write = context.store.write().await?;
     let current = policy::highest(write.connection()).await?;
     if let Some(expected) = expected_version.filter(|expected| *expected != current) {

@@ -111,6 +111,11 @@ impl Inputs {
         self.reads(OPERATION)
     }
 
+    /// Whether there is something among it that differs with nearly every request.
+    pub(crate) fn passing(&self) -> bool {
+        self.reads(PATH | OPERATION)
+    }
+
     fn reads(&self, any: u16) -> bool {
         self.read & any != 0
     }
@@ -267,6 +272,15 @@ pub(crate) struct Key {
 impl Key {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// Bytes of that length which are a key.
+    #[cfg(test)]
+    pub(crate) fn of_test(number: u64, length: usize) -> Self {
+        let mut key = Self { bytes: [0; MAX_KEY], length: 0 };
+        key.push(&number.to_le_bytes()).expect("short");
+        key.push(&vec![7; length - 8]).expect("short");
+        key
     }
 
     fn push(&mut self, more: &[u8]) -> Option<()> {

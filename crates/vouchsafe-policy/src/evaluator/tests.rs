@@ -67,9 +67,11 @@ fn what_was_said_of_another_request_is_not_said_of_this_one() {
     let engine = Engine::compile(PolicySource::default()).expect("an empty engine");
     let who = Who::new(engine.words, &facts()).expect("a subject").principal;
     for (ip, second) in [("10.0.0.1", 5), ("10.0.0.1", 6), ("10.0.0.2", 6), ("10.0.0.1", 5)] {
+        let age = i64::try_from(second).expect("small");
         let fresh = Who::new(engine.words, &facts()).expect("a subject").principal;
         let ip: IpAddr = ip.parse().expect("address");
         assert_eq!((who.ip(ip), who.time(second)), (fresh.ip(ip), fresh.time(second)));
+        assert_eq!(who.auth(age), fresh.auth(age));
         assert!(who.ip(ip).is_some() && who.time(second).is_some());
     }
 }

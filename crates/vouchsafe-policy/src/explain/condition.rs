@@ -9,12 +9,13 @@ use crate::engine::{Body, Entry};
 /// The conditions of an entry in their order, cut at top-level `&&` (in `unless`, at `||`).
 pub(super) fn evaluate(entry: &Entry, request: &Request, entities: &Entities) -> Vec<Condition> {
     let policy = match &entry.body {
-        Body::Policy(policy) => policy,
+        Body::Policy => Policy::parse(None, entry.text.as_ref()),
         Body::Grant(_) => return Vec::new(),
     };
+    let Ok(policy) = policy else { return Vec::new() };
     let mut conditions = Vec::new();
     let mut stopped = false;
-    for body in bodies(policy) {
+    for body in bodies(&policy) {
         let (text, mut holds) = match alone(body) {
             Some(policy) => (text(&policy), holds(&policy, request, entities)),
             None => ("…".to_owned(), Holds::Error("the condition can't be taken out of the policy".to_owned())),

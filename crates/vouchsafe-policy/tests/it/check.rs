@@ -247,3 +247,104 @@ fn the_examples_of_the_reference_have_nothing_to_complain_about() {
     let found = check(&[file(&text)]);
     assert_eq!((text.matches("@id").count(), found.len()), (6, 0), "{}", crate::world::printed(&found));
 }
+
+/// Policies are validated together where the validator can't tell them apart; what it says has to be
+/// what it says of each alone.
+#[test]
+fn what_is_told_of_many_policies_is_what_is_told_of_each_alone() {
+    let principals = [
+        "principal",
+        "principal is User",
+        "principal == User::\"ann\"",
+        "principal == User::\"bob\"",
+        "principal == User::\"~ !#[{|}'\"",
+        // Latin letters with a Cyrillic one among them, and one that turns text around.
+        "principal == User::\"\u{430}nn\"",
+        "principal == User::\"\\u{430}nn\"",
+        "principal == User::\"tab\\tular\"",
+        "principal in Group::\"a\"",
+        "principal in Group::\"b\"",
+        "principal in Grup::\"a\"",
+        "principal is User in Group::\"a\"",
+        "principal is User in Group::\"b\"",
+        "principal is Workload in Group::\"b\"",
+        "principal == Action::\"http:read\"",
+        "principal == Action::\"http:raed\"",
+        "principal == Console::\"console\"",
+    ];
+    let actions =
+        ["action", "action == Action::\"http:read\"", "action in [Action::\"http:read\", Action::\"net:connect\"]"];
+    let resources = [
+        "resource",
+        "resource == Http::\"wiki\"",
+        "resource == Http::\"other\"",
+        "resource == Tcp::\"wiki\"",
+        "resource == Console::\"console\"",
+        "resource in ResourceGroup::\"a\"",
+        "resource is Http in ResourceGroup::\"b\"",
+    ];
+    let conditions = [
+        "",
+        " when { context.auth.age < 5 }",
+        " unless { context.auth.age < 5 }",
+        " when { context.request.path like \"/a*\" }",
+        " when { context.auth.age < \"5\" }",
+        " when { principal == User::\"ann\" && resource in ResourceGroup::\"a\" }",
+        " when { principal.nam == \"p\u{430}th\" }",
+        " when { false }",
+    ];
+    let mut policies = Vec::new();
+    for principal in principals {
+        for (nth, action) in actions.into_iter().enumerate() {
+            for (of, resource) in resources.into_iter().enumerate() {
+                let effect = if of % 2 == 0 { "permit" } else { "forbid" };
+                // Not all combinations, but each with all the principals that it can be confused with.
+                for condition in conditions.into_iter().skip((nth + of) % 4).step_by(4) {
+                    policies.push(format!("{effect}({principal}, {action}, {resource}){condition};"));
+                }
+            }
+        }
+    }
+    // Where a mistake is one for both kinds of principal, Cedar tells of either.
+    let told_of = |each: Diagnostic| {
+        let message = each.message.replace("`Workload`", "`User`");
+        (each.code.into_owned(), message, each.column, each.hint)
+    };
+    let with_id = |at: usize, policy: &str| format!("@id(\"p{at}\") {policy}\n");
+    let mut together: std::collections::BTreeMap<u32, Vec<(String, String, u32, Option<String>)>> = Default::default();
+    let mut told = 0;
+    for (from, some) in policies.chunks(150).enumerate() {
+        let text: String = some.iter().enumerate().map(|(at, policy)| with_id(at, policy)).collect();
+        together.clear();
+        for each in check(&[file(&text)]) {
+            together.entry(each.line).or_default().push(told_of(each));
+        }
+        for (at, policy) in some.iter().enumerate() {
+            let alone: Vec<_> = check(&[file(&with_id(at, policy))]).into_iter().map(told_of).collect();
+            let line = u32::try_from(at + 1).expect("few");
+            told += usize::from(!alone.is_empty());
+            assert_eq!(together.remove(&line).unwrap_or_default(), alone, "{policy} of chunk {from}");
+        }
+        assert!(together.is_empty(), "{together:?}");
+    }
+    assert!(told * 10 > policies.len() && told * 10 < policies.len() * 9, "{told} of {}", policies.len());
+}
+
+#[test]
+fn thousands_of_policies_are_read_alike_however_the_work_is_spread() {
+    let policy = |at: usize| {
+        let condition = if at % 97 == 5 { "context.auth.agee < 3" } else { "context.auth.age < 3" };
+        let end = if at % 101 == 7 { "" } else { ")" };
+        format!("@id(\"p{at}\") permit(principal in Group::\"g{at}\", action, resource{end} when {{ {condition} }};\n")
+    };
+    let files = [file(&(0..700).map(policy).collect::<String>())];
+    let backwards: vouchsafe_policy::Spread<'_> = &|work: Vec<vouchsafe_policy::Work<'_>>| {
+        work.into_iter().rev().for_each(|each| each());
+    };
+    let told = check(&files);
+    assert_eq!(told.len(), 7 + 8, "{told:#?}");
+    assert_eq!(vouchsafe_policy::check_spread(&files, None, backwards), told);
+    let lazy: vouchsafe_policy::Spread<'_> = &|_| {};
+    let told = vouchsafe_policy::check_spread(&files, None, lazy);
+    assert!(told.iter().any(|each| each.severity == Severity::Error && each.code == "internal"), "{told:#?}");
+}

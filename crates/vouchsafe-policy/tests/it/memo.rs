@@ -107,3 +107,52 @@ fn what_is_forgotten_is_decided_anew() {
         }
     }
 }
+
+#[test]
+fn i6_a_condition_is_asked_again_when_what_it_reads_changed_though_another_reads_the_path() {
+    let policies = "@id(\"open\") permit(principal, action == Action::\"http:read\", resource == Http::\"wiki\") \
+                    when { context.request.path like \"/a*\" };\n\
+                    @id(\"late\") forbid(principal, action == Action::\"http:read\", resource == Http::\"wiki\") \
+                    when { context.auth.age >= 62 };\n\
+                    @id(\"any\") forbid(principal, action == Action::\"http:read\", resource == Http::\"wiki\") \
+                    when { context.request.path == \"/never\" && context.auth.age >= 0 };";
+    let ann = subject(policies, facts("ann", &["staff"]));
+    let (early, late) = (now(), now() + Duration::from_secs(2));
+    // Each path is new, so nothing but the second policy's own answer can be remembered.
+    for (path, at, reason) in [
+        ("/a1", early, Reason::Permitted),
+        ("/b1", early, Reason::ConditionFailed),
+        ("/a2", early, Reason::Permitted),
+        ("/a3", late, Reason::Forbidden),
+        ("/a4", late, Reason::Forbidden),
+        ("/b2", late, Reason::Forbidden),
+        ("/a5", early, Reason::Permitted),
+        ("/never", early, Reason::Forbidden),
+        ("/a6", early, Reason::Permitted),
+    ] {
+        assert_eq!(read(&ann, path, at), reason, "{path}");
+    }
+}
+
+#[test]
+fn an_error_that_may_pass_is_not_remembered() {
+    for condition in ["context.auth.age >= 0", "context.request.path like \"/*\"", "principal in Group::\"staff\""] {
+        let policy = format!(
+            "@id(\"a\") permit(principal, action == Action::\"http:read\", resource == Http::\"wiki\") when {{ {condition} }};"
+        );
+        let ann = Arc::new(subject(&policy, facts("ann", &["staff"])));
+        // Less stack than Cedar wants before it evaluates anything.
+        let short = std::thread::Builder::new().stack_size(96 << 10).spawn({
+            let ann = Arc::clone(&ann);
+            move || read(&ann, "/", now())
+        });
+        assert_eq!(short.expect("a thread").join().expect("a reason"), Reason::PolicyError, "{condition}");
+        assert_eq!(read(&ann, "/", now()), Reason::Permitted, "{condition}");
+    }
+}
+
+#[test]
+fn a_subject_is_told_without_its_memory() {
+    let told = format!("{:?}", subject(OPEN, facts("ann", &["staff"])));
+    assert!(told.starts_with("PreparedSubject") && told.contains("ann") && told.ends_with(", .. }"), "{told}");
+}

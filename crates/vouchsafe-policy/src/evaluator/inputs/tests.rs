@@ -5,7 +5,7 @@ use super::*;
 fn of(condition: &str) -> Inputs {
     let text = format!("permit(principal, action, resource) when {{ {condition} }};");
     let policy = cedar_policy::Policy::parse(None, text).expect(condition);
-    super::super::Condition::of(&policy).expect("a condition").inputs
+    super::super::Condition::new(super::super::Expression::of(&policy).expect("a condition")).inputs
 }
 
 #[test]
