@@ -14,7 +14,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vouchsafe_model::action::Action;
@@ -22,7 +22,7 @@ use vouchsafe_model::id::{DeviceId, SessionId, UserId};
 use vouchsafe_model::name::{DeviceName, GroupName, ResourceName, UserName};
 use vouchsafe_model::resource::{Endpoint, HttpSpec, Resource, ResourceSpec, Sensitivity, UpstreamScheme};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
-use vouchsafe_policy::{Detail, Engine, PolicyFile, PolicySource, PreparedSubject, Request};
+use vouchsafe_policy::{Detail, Engine, PolicyFile, PolicySource, PreparedSubject, Request, Spread, Work};
 
 const GROUPS: usize = 500;
 const MEMBER_OF: usize = 20;
@@ -30,8 +30,9 @@ const POLICIES_PER_RESOURCE: usize = 10;
 const POLICIES_PER_FILE: usize = 1_000;
 const ROUNDS: usize = 20_000;
 const CHANGES: usize = 15;
-/// What the instruction counts are of.
-const COUNTED: u64 = 1_000;
+/// What the instruction counts are of, and how many policies there are meanwhile.
+const COUNTED: usize = 100;
+const COUNTED_POLICIES: usize = 1_000;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -41,10 +42,11 @@ fn main() -> Result<()> {
         (Some("count"), Some(what)) => count(&what),
         _ => {
             println!(
-                "{ROUNDS} requests over all resources in turn; load and change in ms, medians of {CHANGES} changes"
+                "{ROUNDS} requests over all resources in turn; load (on all cores, on one, and on all with no two \
+                 conditions alike) and change (on one core) in ms, medians of {CHANGES} changes"
             );
             println!(
-                "{:>8} | {:>9} {:>9} | {:>9} {:>9} | {:>9} {:>9} | {:>8} | {:>9} {:>10} {:>7}",
+                "{:>8} | {:>9} {:>9} | {:>9} {:>9} | {:>9} {:>9} | {:>8} | {:>9} {:>9} {:>9} | {:>10} {:>7}",
                 "policies",
                 "visit p50",
                 "p99 µs",
@@ -54,6 +56,8 @@ fn main() -> Result<()> {
                 "p99 µs",
                 "allowed",
                 "load ms",
+                "one core",
+                "unlike",
                 "change ms",
                 "ratio"
             );
@@ -63,15 +67,11 @@ fn main() -> Result<()> {
 }
 
 fn measure(policies: usize) -> Result<()> {
-    let world = World::new(policies)?;
-    let mut loads: Vec<Duration> = Vec::new();
-    for _ in 0..(if policies > 1_000 { 3 } else { 7 }) {
-        let source = world.source.clone();
-        let begun = Instant::now();
-        let engine = Engine::compile(source).map_err(|mistakes| format!("{mistakes:?}"))?;
-        loads.push(begun.elapsed());
-        drop(engine);
-    }
+    let world = World::new(policies, Alike::Many)?;
+    let rounds = if policies > 1_000 { 3 } else { 7 };
+    let load = loads(&world.source, rounds, &side_by_side)?;
+    let alone = loads(&world.source, rounds, &in_turn)?;
+    let unlike = loads(&World::new(policies, Alike::None)?.source, rounds, &side_by_side)?;
     let mut engine = world.engine()?;
     let mut changes: Vec<Duration> = Vec::new();
     for change in 0..CHANGES {
@@ -104,9 +104,9 @@ fn measure(policies: usize) -> Result<()> {
     for name in world.names.iter().cycle().take(ROUNDS) {
         again.push(timed(|| subject.decide(&request(name, "/api/v1/figures"), now)));
     }
-    let (load, change) = (percentile(&mut loads, 50), percentile(&mut changes, 50));
+    let change = percentile(&mut changes, 50);
     println!(
-        "{policies:>8} | {:>9.2} {:>9.2} | {:>9.2} {:>9.2} | {:>9.3} {:>9.3} | {:>7}% | {:>9.2} {:>10.3} {:>7.0}",
+        "{policies:>8} | {:>9.2} {:>9.2} | {:>9.2} {:>9.2} | {:>9.3} {:>9.3} | {:>7}% | {:>9.2} {:>9.2} {:>9.2} | {:>10.3} {:>7.0}",
         micros(percentile(&mut visits, 50)),
         micros(percentile(&mut visits, 99)),
         micros(percentile(&mut first, 50)),
@@ -115,15 +115,55 @@ fn measure(policies: usize) -> Result<()> {
         micros(percentile(&mut again, 99)),
         allowed * 100 / world.names.len(),
         load.as_secs_f64() * 1e3,
+        alone.as_secs_f64() * 1e3,
+        unlike.as_secs_f64() * 1e3,
         change.as_secs_f64() * 1e3,
         load.as_secs_f64() / change.as_secs_f64(),
     );
     Ok(())
 }
 
-/// Does one thing [`COUNTED`] times inside [`counted`], whose instructions callgrind collects.
+/// How long it takes to load a source, from the beginning.
+fn loads(source: &PolicySource, rounds: usize, spread: Spread<'_>) -> Result<Duration> {
+    let mut loads: Vec<Duration> = Vec::new();
+    for _ in 0..rounds {
+        let source = source.clone();
+        let begun = Instant::now();
+        let engine = Engine::compile_spread(source, None, spread).map_err(|mistakes| format!("{mistakes:?}"))?;
+        loads.push(begun.elapsed());
+        drop(engine);
+    }
+    Ok(percentile(&mut loads, 50))
+}
+
+fn in_turn(work: Vec<Work<'_>>) {
+    work.into_iter().for_each(|each| each());
+}
+
+/// As the gateway does it.
+fn side_by_side(work: Vec<Work<'_>>) {
+    let work = Mutex::new(work.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let next = work.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(next) = next else { break };
+                    next();
+                }
+            });
+        }
+    });
+}
+
+/// Does one thing [`COUNTED`] times inside [`counted`], whose instructions callgrind collects. A load
+/// and a change are done once.
 fn count(what: &str) -> Result<()> {
-    let world = World::new(10_000)?;
+    let world = World::new(COUNTED_POLICIES, Alike::Many)?;
+    if what == "load" {
+        counted(&mut || drop(black_box(Engine::compile(world.source.clone()))));
+        return Ok(());
+    }
     let engine = world.engine()?;
     let subject = PreparedSubject::new(engine.clone(), Arc::new(facts()?));
     let now = SystemTime::UNIX_EPOCH + SIGNED_IN + Duration::from_secs(600);
@@ -144,7 +184,7 @@ fn count(what: &str) -> Result<()> {
             let source = world.changed(1);
             counted(&mut || drop(black_box(Engine::compile_after(source.clone(), &engine))));
         }
-        _ => return Err("count what? visit, first, repeated or change".into()),
+        _ => return Err("count what? visit, first, repeated, load or change".into()),
     }
     Ok(())
 }
@@ -186,13 +226,13 @@ struct World {
 }
 
 impl World {
-    fn new(policies: usize) -> Result<Self> {
+    fn new(policies: usize, alike: Alike) -> Result<Self> {
         let resources = policies.div_ceil(POLICIES_PER_RESOURCE);
         // A file may hold 1 MiB; a thousand of these are a third of that.
         let mut texts = vec![String::new(); policies.div_ceil(POLICIES_PER_FILE)];
         for at in 0..policies {
             let Some(text) = texts.get_mut(at / POLICIES_PER_FILE) else { break };
-            text.push_str(&policy(at)?);
+            text.push_str(&policy(at, alike)?);
         }
         texts.push(GLOBAL.to_owned());
         let files = texts.into_iter().enumerate();
@@ -220,7 +260,15 @@ impl World {
     }
 }
 
-fn policy(at: usize) -> Result<String> {
+/// Which conditions are the same, as those are that follow a rule of the house.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alike {
+    Many,
+    /// Each policy also names a path that no other does.
+    None,
+}
+
+fn policy(at: usize, alike: Alike) -> Result<String> {
     let (resource, nth) = (at / POLICIES_PER_RESOURCE, at % POLICIES_PER_RESOURCE);
     // The user is in the groups g0 to g19: of the first two of a resource, and by chance of others.
     let group = if nth < 2 { (resource + nth * 7) % MEMBER_OF } else { (at * 7_919) % GROUPS };
@@ -230,11 +278,15 @@ fn policy(at: usize) -> Result<String> {
         2 => "context.device.grade == \"hardware\" && [\"GET\", \"HEAD\"].contains(context.request.method)",
         _ => "context.auth.phishing_resistant && context.request.path like \"/api/v1/*\"",
     };
+    let unlike = match alike {
+        Alike::Many => String::new(),
+        Alike::None => format!(" && context.request.path != \"/closed/{at}\""),
+    };
     let mut text = String::new();
     write!(
         text,
         "@id(\"p{at}\")\n@reason(\"group {group} may read\")\npermit (principal in Group::\"g{group}\", action in \
-         [Action::\"http:read\", Action::\"http:write\"], resource == Http::\"app-{resource}\")\nwhen {{ {condition} }};\n"
+         [Action::\"http:read\", Action::\"http:write\"], resource == Http::\"app-{resource}\")\nwhen {{ {condition}{unlike} }};\n"
     )?;
     Ok(text)
 }
