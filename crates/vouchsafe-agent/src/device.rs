@@ -25,6 +25,7 @@ use vouchsafe_model::name::{BaseDomain, DeviceName};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::OwnHost;
 use vouchsafe_runtime::limits::HANDSHAKE_TIMEOUT;
+use vouchsafe_runtime::read_ahead::ReadAhead;
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::tls::TlsError;
 use vouchsafe_wire::device::{DeviceStatus, Enrolled, RenewRequest};
@@ -381,7 +382,7 @@ impl Device {
     ///
     /// # Errors
     /// [`DeviceError`].
-    pub async fn connect(&self, host: OwnHost) -> Result<TlsStream<TcpStream>, DeviceError> {
+    pub async fn connect(&self, host: OwnHost) -> Result<TlsStream<ReadAhead<TcpStream>>, DeviceError> {
         let certified = self.current().await?;
         self.handshake(host, certified.http1.clone()).await
     }
@@ -414,12 +415,12 @@ impl Device {
         &self,
         host: OwnHost,
         config: Arc<ClientConfig>,
-    ) -> Result<TlsStream<TcpStream>, DeviceError> {
+    ) -> Result<TlsStream<ReadAhead<TcpStream>>, DeviceError> {
         let host = self.domain.host(host.label());
         let server = ServerName::try_from(host.clone())
             .map_err(|_| DeviceError::Unexpected { what: "the base domain makes no host name" })?;
         let stream = dial(&host, self.port).await?;
-        let handshake = TlsConnector::from(config).connect(server, stream);
+        let handshake = TlsConnector::from(config).connect(server, ReadAhead::new(stream));
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(source)) => Err(DeviceError::Handshake { host, source }),

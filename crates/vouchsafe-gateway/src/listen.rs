@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use vouchsafe_runtime::internal::{BoxFuture, ProvenDevice};
 use vouchsafe_runtime::limits::HANDSHAKE_TIMEOUT;
+use vouchsafe_runtime::read_ahead::ReadAhead;
 use vouchsafe_runtime::tls::Negotiated;
 
 use crate::gateway::Shared;
@@ -61,7 +62,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let serving = Arc::clone(&shared);
         shared.tasks.spawn("connection", async move {
-            serve(serving, stream, ip, None, Via::Network, place).await;
+            serve(serving, ReadAhead::new(stream), ip, None, Via::Network, place).await;
         });
     }
 }

@@ -7,6 +7,7 @@
 //! - [`internal`]: the services behind our own host names, and who calls them
 //! - [`limits`]: every number that bounds foreign input, with its reason
 //! - [`link`]: what a gateway and its controller say to each other
+//! - [`read_ahead`]: larger reads while more keeps coming
 //! - [`relay`]: bytes both ways between two streams, with half-close
 //! - [`task`]: named tasks with an owner, and shutdown in two steps
 //! - [`tls`]: TLS set-up for every role: one provider, one set of versions and groups
@@ -18,6 +19,7 @@ pub mod http_client;
 pub mod internal;
 pub mod limits;
 pub mod link;
+pub mod read_ahead;
 pub mod relay;
 pub mod task;
 pub mod tls;

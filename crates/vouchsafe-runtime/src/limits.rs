@@ -68,8 +68,12 @@ pub const MAX_RESOLVING_PER_NAME: usize = 4;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest body of our own sign-in, device and API endpoints, bytes.
 pub const MAX_OWN_BODY_BYTES: usize = 4 * 1024 * 1024;
-/// Copy buffer of a tunnel, bytes for each direction: 64 KiB halves the CPU of 8 KiB.
-pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
+/// What a tunnel reads at most before it writes, bytes for each direction …
+pub const RELAY_BUFFER_BYTES: usize = 128 * 1024;
+/// … and what it begins with. While nothing comes it holds nothing.
+pub const RELAY_FIRST_BYTES: usize = 8 * 1024;
+/// What is read at once from a connection that keeps sending, bytes.
+pub const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// How long open work may go on after SIGTERM.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Subjects whose facts a gateway remembers; the oldest go first.

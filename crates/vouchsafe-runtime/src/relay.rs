@@ -1,13 +1,21 @@
 //! Bytes both ways between two streams, with half-close and backpressure.
+//!
+//! A direction has no buffer while nothing comes, so a silent tunnel costs next to nothing. When
+//! something comes it takes all that is there before it writes, since a record of TLS or a frame of
+//! HTTP/2 at a time would cost a system call each; what it takes at most grows while it is used up.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep};
+use tokio_util::io::poll_read_buf;
 
-use tokio_util::sync::CancellationToken;
-
-use crate::limits::{HALF_OPEN_IDLE, RELAY_BUFFER_BYTES};
+use crate::limits::{HALF_OPEN_IDLE, RELAY_BUFFER_BYTES, RELAY_FIRST_BYTES};
 
 /// Bytes that went each way so far. Kept outside the relay, so that they are known also when it
 /// is cut.
@@ -24,55 +32,132 @@ pub struct Traffic {
 ///
 /// # Errors
 /// The first failure of either stream, or that silence; the other direction is then given up.
-pub async fn relay<C, U>(client: C, upstream: U, traffic: &Traffic) -> io::Result<()>
+pub async fn relay<C, U>(mut client: C, mut upstream: U, traffic: &Traffic) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut client_read, mut client_write) = tokio::io::split(client);
-    let (mut upstream_read, mut upstream_write) = tokio::io::split(upstream);
-    let half_open = CancellationToken::new();
-    let inward = copy(&mut client_read, &mut upstream_write, &traffic.inward, &half_open);
-    let outward = copy(&mut upstream_read, &mut client_write, &traffic.outward, &half_open);
-    tokio::try_join!(inward, outward).map(|((), ())| ())
+    let (mut inward, mut outward) = (Direction::default(), Direction::default());
+    let mut silence: Option<(u64, Pin<Box<Sleep>>)> = None;
+    poll_fn(|cx| {
+        let first = inward.poll(cx, &mut client, &mut upstream, &traffic.inward)?;
+        let second = outward.poll(cx, &mut upstream, &mut client, &traffic.outward)?;
+        if first.is_ready() && second.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if first.is_pending() && second.is_pending() {
+            return Poll::Pending;
+        }
+        let passed = traffic.inward.load(Ordering::Relaxed) + traffic.outward.load(Ordering::Relaxed);
+        let (before, over) = silence.get_or_insert_with(|| (passed, Box::pin(tokio::time::sleep(HALF_OPEN_IDLE))));
+        if *before != passed {
+            *before = passed;
+            over.as_mut().reset(Instant::now() + HALF_OPEN_IDLE);
+        }
+        ready!(over.as_mut().poll(cx));
+        let words = "one direction ended and the other was silent";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, words)))
+    })
+    .await
 }
 
-/// Reads, but not for longer than [`HALF_OPEN_IDLE`] once the other direction has ended.
-async fn read<R: AsyncRead + Unpin>(
-    from: &mut R,
-    buffer: &mut [u8],
-    half_open: &CancellationToken,
-) -> io::Result<usize> {
-    let silence = async {
-        half_open.cancelled().await;
-        tokio::time::sleep(HALF_OPEN_IDLE).await;
-    };
-    tokio::select! {
-        biased;
-        length = from.read(buffer) => length,
-        () = silence => Err(io::Error::new(io::ErrorKind::TimedOut, "one direction ended and the other was silent")),
+/// One way of a relay.
+#[derive(Debug)]
+struct Direction {
+    stage: Stage,
+    /// What was read and not written yet.
+    lot: BytesMut,
+    /// Most that is read before it is written.
+    most: usize,
+    /// What was written may not have left yet.
+    unflushed: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Copying,
+    /// The source has ended or failed; what came before that is still written.
+    Ending(io::Result<()>),
+    Ended,
+}
+
+impl Default for Direction {
+    fn default() -> Self {
+        Self { stage: Stage::Copying, lot: BytesMut::new(), most: RELAY_FIRST_BYTES, unflushed: false }
     }
 }
 
-async fn copy<R, W>(from: &mut R, to: &mut W, count: &AtomicU64, half_open: &CancellationToken) -> io::Result<()>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let mut buffer = vec![0; RELAY_BUFFER_BYTES];
-    loop {
-        let length = read(from, &mut buffer, half_open).await?;
-        if length == 0 {
-            half_open.cancel();
-            return match to.shutdown().await {
-                // The other side is gone already: nothing left to tell it.
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-                other => other,
-            };
+impl Direction {
+    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W, count: &AtomicU64) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            while !self.lot.is_empty() {
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.lot))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.lot.advance(written);
+                self.unflushed = true;
+                count.fetch_add(written as u64, Ordering::Relaxed);
+            }
+            match &mut self.stage {
+                Stage::Copying => {
+                    if self.fill(cx, from).is_pending() {
+                        // Nobody waits for more while what was written stands still.
+                        if self.unflushed {
+                            ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                            self.unflushed = false;
+                        }
+                        return Poll::Pending;
+                    }
+                }
+                Stage::Ending(Err(error)) => {
+                    let error = std::mem::replace(error, io::ErrorKind::Other.into());
+                    return Poll::Ready(Err(error));
+                }
+                Stage::Ending(Ok(())) => {
+                    match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
+                        // The other side is gone already: nothing left to tell it.
+                        Err(error) if error.kind() != io::ErrorKind::NotConnected => return Poll::Ready(Err(error)),
+                        Ok(()) | Err(_) => self.stage = Stage::Ended,
+                    }
+                }
+                Stage::Ended => return Poll::Ready(Ok(())),
+            }
         }
-        to.write_all(buffer.get(..length).unwrap_or_default()).await?;
-        to.flush().await?;
-        count.fetch_add(length as u64, Ordering::Relaxed);
+    }
+
+    /// Takes what there is, as far as there is room. Pending when there is nothing.
+    fn fill<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, from: &mut R) -> Poll<()> {
+        // All of the last lot was written; this gives its room back, or makes some.
+        self.lot = BytesMut::with_capacity(self.most);
+        while self.lot.len() < self.most {
+            match poll_read_buf(Pin::new(&mut *from), cx, &mut self.lot) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => {
+                    self.stage = Stage::Ending(Ok(()));
+                    return Poll::Ready(());
+                }
+                Poll::Ready(Err(error)) => {
+                    self.stage = Stage::Ending(Err(error));
+                    return Poll::Ready(());
+                }
+                Poll::Pending if self.lot.is_empty() => {
+                    self.lot = BytesMut::new();
+                    return Poll::Pending;
+                }
+                Poll::Pending => break,
+            }
+        }
+        self.most = match self.lot.len() {
+            length if length >= self.most => (self.most * 4).min(RELAY_BUFFER_BYTES),
+            length if length < self.most / 8 => (self.most / 2).max(RELAY_FIRST_BYTES),
+            _ => self.most,
+        };
+        Poll::Ready(())
     }
 }
 
