@@ -164,6 +164,7 @@ impl Direction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test(start_paused = true)]
     async fn a_half_open_tunnel_that_is_silent_ends() {
@@ -199,5 +200,63 @@ mod tests {
         result.unwrap();
         assert_eq!(traffic.inward.load(Ordering::Relaxed), 100_000);
         assert_eq!(traffic.outward.load(Ordering::Relaxed), 100_000);
+    }
+
+    /// Gives pieces, and then fails.
+    struct Failing(u8);
+
+    impl AsyncRead for Failing {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.0 == 0 {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            self.0 -= 1;
+            buf.put_slice(b"piece");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Failing {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_failure_passes_and_then_it_fails() {
+        let (mut upstream, upstream_far) = tokio::io::duplex(64);
+        let traffic = Traffic::default();
+        let error = relay(Failing(3), upstream_far, &traffic).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        let mut passed = Vec::new();
+        upstream.read_to_end(&mut passed).await.unwrap();
+        assert_eq!(passed, b"piecepiecepiece");
+        assert_eq!(traffic.inward.load(Ordering::Relaxed), 15);
+    }
+
+    #[tokio::test]
+    async fn a_silent_direction_holds_no_buffer_and_a_busy_one_grows() {
+        let (mut far, mut near) = tokio::io::duplex(1 << 20);
+        let mut direction = Direction::default();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(direction.fill(&mut cx, &mut near).is_pending());
+        assert_eq!(direction.lot.capacity(), 0);
+        far.write_all(&vec![1; 1 << 20]).await.unwrap();
+        for expected in [RELAY_FIRST_BYTES, 4 * RELAY_FIRST_BYTES, RELAY_BUFFER_BYTES, RELAY_BUFFER_BYTES] {
+            assert!(direction.fill(&mut cx, &mut near).is_ready());
+            assert_eq!(direction.lot.len(), expected);
+        }
     }
 }
