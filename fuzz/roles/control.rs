@@ -2,19 +2,24 @@
 //! devices ask to have signed, and what people type. `cargo test -p vouchsafe-control --lib fuzzed`
 //! replays the seeds.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a broken expectation is what is looked for")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a broken expectation is what is looked for; the drivers and the tests include this file"
+)]
 
 #[path = "../../crates/vouchsafe-control/src/log/block.rs"]
-#[allow(dead_code, unused_imports, unreachable_pub, reason = "the log uses the rest")]
+#[allow(clippy::duplicate_mod, dead_code, unused_imports, reason = "the log uses the rest")]
 mod block;
 #[path = "../../crates/vouchsafe-control/src/ca/csr.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the authority uses the rest")]
+#[allow(clippy::duplicate_mod, dead_code, reason = "the authority uses the rest")]
 mod csr;
 #[path = "../../crates/vouchsafe-control/src/identity/secret.rs"]
-#[allow(dead_code, unreachable_pub, reason = "sign-in uses the rest")]
+#[allow(clippy::duplicate_mod, dead_code, reason = "sign-in uses the rest")]
 mod secret;
 #[path = "../../crates/vouchsafe-control/src/log/segment.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the log uses the rest")]
+#[allow(clippy::duplicate_mod, dead_code, reason = "the log uses the rest")]
 mod segment;
 
 use base64::Engine as _;

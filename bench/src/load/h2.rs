@@ -15,23 +15,29 @@ pub(crate) struct Connections {
     request: Request<()>,
     body_bytes: usize,
     senders: Vec<SendRequest<Bytes>>,
+    /// Drives the connections; ends them when it goes.
+    _connections: JoinSet<()>,
 }
 
 impl Connections {
     /// Opens that many. `request` is what is asked.
     pub(crate) async fn open(target: &Target, request: &Request<()>, count: usize) -> Result<Self, Failure> {
         let mut senders = Vec::with_capacity(count);
+        let mut connections = JoinSet::new();
         for _ in 0..count {
             let tls = secure(target, &[b"h2"]).await?;
             if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
                 return Err("the server has no HTTP/2".into());
             }
             let (mut sender, connection) = h2::client::handshake(tls).await?;
-            tokio::spawn(connection);
+            connections.spawn(async move {
+                // How it ended shows in the answers that are missing.
+                let _ = connection.await;
+            });
             ask(&mut sender, request, target.body_bytes).await?;
             senders.push(sender);
         }
-        Ok(Self { request: request.clone(), body_bytes: target.body_bytes, senders })
+        Ok(Self { request: request.clone(), body_bytes: target.body_bytes, senders, _connections: connections })
     }
 
     /// Asks on so many streams of each connection, at that pace for that long.
