@@ -1,6 +1,8 @@
 //! What recording costs: the pure parts, the gateway's recorder and the controller's log, beside a
 //! bare loop that writes the same bytes into a preallocated file and syncs it.
 
+mod before;
+
 use std::error::Error;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -43,7 +45,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     requests(&link, dir.path(), &tasks).await?;
     drop(controller);
     tasks.shut_down(Duration::from_secs(10)).await;
-    Ok(())
+    before::run().await
 }
 
 /// A record as that of an allowed HTTP request, about 700 bytes.

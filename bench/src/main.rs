@@ -6,19 +6,37 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are what the program is for")]
 
+mod asking;
 mod audit;
+mod bulk;
 mod contenders;
 mod cpu;
+mod fixed;
+mod floods;
+mod handshake;
 mod http;
 mod idle;
 mod load;
+mod memory;
+mod ours;
+mod pki;
+mod spread;
 mod statistics;
+mod tunnel;
 
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let only = arguments.next();
+    // Started by ourselves, as a process of its own.
+    match only.as_deref() {
+        Some(name) if name.starts_with("tunnel-") => return tunnel::ends::run(name, &arguments.collect::<Vec<_>>()),
+        Some(name) if name.starts_with("fixed-") => return fixed::run(name, &arguments.collect::<Vec<_>>()),
+        Some("bulk-upstream") => return bulk::upstream(),
+        Some("attack") => return floods::attack::run(&arguments.collect::<Vec<_>>()),
+        Some(_) | None => {}
+    }
     let wants = |part: &str| only.as_deref().is_none_or(|only| only == part);
     if wants("audit") {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -29,10 +47,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(http::run(&mut arguments))?;
     }
-    if only.as_deref() == Some("idle") {
-        let connections = arguments.next().map_or(Ok(10_000), |number| number.parse())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        runtime.block_on(idle::run(connections))?;
+    let alone = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    if wants("tunnel") {
+        alone()?.block_on(tunnel::run())?;
+    }
+    if wants("floods") {
+        alone()?.block_on(floods::run(arguments.next()))?;
+    }
+    if wants("bulk") {
+        alone()?.block_on(bulk::run(arguments.next().map(|number| number.parse()).transpose()?))?;
+    }
+    if wants("handshake") {
+        alone()?.block_on(handshake::run())?;
+    }
+    if wants("idle") {
+        alone()?.block_on(idle::run())?;
     }
     Ok(())
+}
+
+/// Prints one line at once, for whoever started this process.
+fn say(what: &serde_json::Value) -> Result<(), Box<dyn Error>> {
+    use std::io::Write;
+    println!("{what}");
+    Ok(std::io::stdout().flush()?)
 }
