@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use vouchsafe_runtime::task::TaskGroup;
 
-use crate::ours::{MEASURED, OTHERS, Ours, Process, Shows, listening};
+use crate::ours::{MEASURED, OTHERS, Ours, Process, listening};
 use crate::tunnel::ends::{PATTERN, pattern};
 use crate::{cpu, memory, say};
 
@@ -145,7 +145,7 @@ pub(crate) async fn run(bytes: Option<u64>) -> Result<(), Box<dyn Error>> {
 /// One large request on a connection of its own.
 async fn once(ours: &Ours, version: Version, method: Method, bytes: u64, pattern: &Bytes) -> Result<(), Failure> {
     let alpn: &[u8] = if version == Version::Http1 { b"http/1.1" } else { b"h2" };
-    let tls = ours.tls(Shows::Device(&ours.device_dir), &[alpn]).map_err(|error| error.to_string())?;
+    let tls = ours.tls(&ours.device_dir, &[alpn]).map_err(|error| error.to_string())?;
     let tcp = TcpStream::connect(ours.address()).await?;
     tcp.set_nodelay(true)?;
     let stream = TlsConnector::from(Arc::new(tls)).connect(ours.gateway_name().try_into()?, tcp).await?;

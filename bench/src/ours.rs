@@ -178,11 +178,10 @@ impl Ours {
         format!("Bearer {}", self.token)
     }
 
-    /// TLS that trusts the installation, and shows a device's certificate if it should.
-    pub(crate) fn tls(&self, shows: Shows<'_>, alpn: &[&[u8]]) -> Result<ClientConfig> {
+    /// TLS that trusts the installation, and shows the certificate of the device whose state lies there.
+    pub(crate) fn tls(&self, device: &Path, alpn: &[&[u8]]) -> Result<ClientConfig> {
         let trust = ServerTrust::Roots(tls::roots(&self.root_pem, "bench")?);
-        let Shows::Device(dir) = shows else { return Ok(tls::client(trust, None, alpn)?) };
-        let read = |name: &str| fs::read_to_string(dir.join("device").join(name));
+        let read = |name: &str| fs::read_to_string(device.join("device").join(name));
         let (chain, key) = (read("device.pem")?, read("device.key")?);
         let identity = Credentials { chain_pem: &chain, key_pem: &key };
         Ok(tls::client(trust, Some(&identity), alpn)?)
@@ -208,20 +207,11 @@ impl Ours {
         Ok(Target {
             address: self.address(),
             server_name: self.gateway_name(),
-            tls: Arc::new(self.tls(Shows::Device(device), &[b"http/1.1"])?),
+            tls: Arc::new(self.tls(device, &[b"http/1.1"])?),
             request: request.into_bytes().into(),
             body_bytes,
         })
     }
-}
-
-/// What a client shows in the handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shows<'d> {
-    /// The certificate of the device whose state lies there.
-    Device(&'d Path),
-    /// None.
-    Nothing,
 }
 
 /// The address that a process of ours announced.
