@@ -12,7 +12,7 @@ use vouchsafe_model::id::{DeviceId, GatewayId};
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::{
-    BoxFuture, Change, ControlLink, Credential, GatewayCertificates, KnownSubject, LinkError, NoSubject, RecordBatch,
+    BoxFuture, ControlLink, Credential, Delta, GatewayCertificates, KnownSubject, LinkError, NoSubject, RecordBatch,
     RedeemedCode, Snapshot,
 };
 use vouchsafe_wire::ticket::hex;
@@ -108,7 +108,7 @@ impl ControlLink for Link {
         self.context.ca.certificates()
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
+    fn changes(&self) -> broadcast::Receiver<Delta> {
         self.context.store.changes()
     }
 

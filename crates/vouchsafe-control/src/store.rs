@@ -13,6 +13,7 @@ pub(crate) mod ceremonies;
 pub(crate) mod devices;
 pub(crate) mod enrolment;
 pub(crate) mod facts;
+pub(crate) mod feed;
 pub(crate) mod grants;
 pub(crate) mod groups;
 pub(crate) mod invites;
@@ -37,12 +38,13 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
-use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, mpsc};
+use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, mpsc, watch};
 use vouchsafe_runtime::clock;
-use vouchsafe_runtime::link::Change;
+use vouchsafe_runtime::link::{Change, Delta};
 use vouchsafe_wire::audit::{Record, RecordError};
 use vouchsafe_wire::spool::push_frame;
 
+use self::feed::{Entry, FeedReader};
 use crate::log::{Log, LogError, TakeError};
 
 /// Name under which the controller's own records stand in the log.
@@ -97,7 +99,9 @@ enum Outbox {
 }
 
 struct Signals {
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<Delta>,
+    /// Number of the newest row of the change feed that is committed.
+    newest: watch::Sender<u64>,
     snapshot: mpsc::UnboundedSender<()>,
     held: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -116,20 +120,15 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        let migration = |version, name: &'static str, text: &'static str| {
-            Migration::new(version, name.into(), MigrationType::Simple, sqlx::SqlStr::from_static(text), false)
-        };
-        let migrations = vec![
-            migration(1, "init", include_str!("../migrations/0001_init.sql")),
-            migration(2, "outbox", include_str!("../migrations/0002_outbox.sql")),
-        ];
-        Migrator::with_migrations(migrations).run(&writer).await?;
+        migrator(usize::MAX).run(&writer).await?;
         let reader = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
         let (snapshot, snapshot_signals) = mpsc::unbounded_channel();
         let known = outbox::state(&mut *reader.acquire().await?).await?.log_size;
         let dir = path.with_file_name(LOG_DIRECTORY);
         let log = blocking(move || Log::open(&dir, known)).await??;
-        let signals = Arc::new(Signals { changes: broadcast::channel(4096).0, snapshot, held: OnceLock::new() });
+        let newest = watch::Sender::new(feed::newest(&mut *reader.acquire().await?).await?);
+        let changes = broadcast::channel(4096).0;
+        let signals = Arc::new(Signals { changes, newest, snapshot, held: OnceLock::new() });
         let store = Self { writer, reader, signals, log, outbox: Arc::new(Mutex::new(Outbox::Behind)) };
         // What a crash left in the outbox is moved before anything else happens.
         drop(store.write().await?);
@@ -166,14 +165,20 @@ impl Store {
             log: self.log.clone(),
             signals: Arc::clone(&self.signals),
             records: Vec::new(),
-            changes: Vec::new(),
+            entries: Vec::new(),
             snapshot: Snapshot::Unchanged,
         })
     }
 
     /// Changes of facts from now on.
-    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Delta> {
         self.signals.changes.subscribe()
+    }
+
+    /// The change feed from behind a number on.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the control channel, which comes next, is what reads it back"))]
+    pub(crate) fn follow(&self, after: u64) -> FeedReader {
+        FeedReader::new(self.clone(), self.signals.newest.subscribe(), after)
     }
 
     /// Begins reading: all that is read through one of these is of one moment.
@@ -195,7 +200,7 @@ pub(crate) struct Write {
     log: Log,
     signals: Arc<Signals>,
     records: Vec<Record>,
-    changes: Vec<Change>,
+    entries: Vec<Entry>,
     snapshot: Snapshot,
 }
 
@@ -212,7 +217,7 @@ impl Write {
 
     /// Notes facts that cease to be true with this commit.
     pub(crate) fn change(&mut self, change: Change) {
-        self.changes.push(change);
+        self.entries.push(Entry::Facts(change));
     }
 
     /// Notes that resources, policy or grants change with this commit.
@@ -232,25 +237,27 @@ impl Write {
 
     async fn finish(mut self) -> Result<(), StoreError> {
         let rows = self.write_outbox().await?;
-        let now = to_db(clock::unix_micros(clock::now()));
-        for change in &self.changes {
-            sqlx::query("INSERT INTO feed (change, time_us) VALUES ($1, $2)")
-                .bind(format!("{change:?}"))
-                .bind(now)
-                .execute(&mut *self.transaction)
-                .await?;
+        let now = clock::unix_micros(clock::now());
+        let mut newest = None;
+        let mut deltas = Vec::with_capacity(self.entries.len());
+        for entry in std::mem::take(&mut self.entries) {
+            let sequence = feed::append(&mut self.transaction, &entry, now).await?;
+            newest = Some(sequence);
+            if let Entry::Facts(change) = entry {
+                deltas.push(Delta { sequence, change });
+            }
         }
         if self.snapshot == Snapshot::Changed {
-            sqlx::query("INSERT INTO feed (change, time_us) VALUES ('Snapshot', $1)")
-                .bind(now)
-                .execute(&mut *self.transaction)
-                .await?;
+            newest = Some(feed::append(&mut self.transaction, &Entry::Snapshot, now).await?);
         }
         *self.outbox = Outbox::Behind;
         self.transaction.commit().await?;
         // Nobody listening is fine: a gateway that comes later reads the facts afresh.
-        for change in self.changes {
-            let _ = self.signals.changes.send(change);
+        if let Some(newest) = newest {
+            self.signals.newest.send_replace(newest);
+        }
+        for delta in deltas {
+            let _ = self.signals.changes.send(delta);
         }
         if self.snapshot == Snapshot::Changed {
             let _ = self.signals.snapshot.send(());
@@ -289,6 +296,20 @@ impl Write {
         outbox::set_state(&mut self.transaction, &state).await?;
         Ok(rows)
     }
+}
+
+/// Brings a database up to date, with the first `count` of our migrations.
+fn migrator(count: usize) -> Migrator {
+    let migration = |version, name: &'static str, text: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sqlx::SqlStr::from_static(text), false)
+    };
+    let mut migrations = vec![
+        migration(1, "init", include_str!("../migrations/0001_init.sql")),
+        migration(2, "outbox", include_str!("../migrations/0002_outbox.sql")),
+        migration(3, "feed", include_str!("../migrations/0003_feed.sql")),
+    ];
+    migrations.truncate(count);
+    Migrator::with_migrations(migrations)
 }
 
 /// Moves records of the controller to the log; those that are there already are skipped.

@@ -19,7 +19,7 @@ use vouchsafe_model::id::{DecisionId, FlowId, SessionId};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::ProvenDevice;
 use vouchsafe_runtime::limits::MAX_FLOWS_PER_SESSION;
-use vouchsafe_runtime::link::Change;
+use vouchsafe_runtime::link::{Change, Delta};
 use vouchsafe_runtime::relay::Traffic;
 use vouchsafe_wire::audit::{Draft, Kind, Member, Members};
 
@@ -298,13 +298,13 @@ pub(crate) async fn follow_silence(shared: Arc<Shared>) {
 }
 
 /// Follows changes of facts: forgets what is no longer true, then decides every open flow again.
-pub(crate) async fn follow_changes(shared: Arc<Shared>, mut changes: broadcast::Receiver<Change>) {
+pub(crate) async fn follow_changes(shared: Arc<Shared>, mut changes: broadcast::Receiver<Delta>) {
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             change = changes.recv() => match change {
-                Ok(change) => shared.facts.forget(&change),
+                Ok(Delta { change, .. }) => shared.facts.forget(&change),
                 Err(RecvError::Lagged(_)) => shared.facts.forget(&Change::Everything),
                 Err(RecvError::Closed) => return,
             },
@@ -314,7 +314,7 @@ pub(crate) async fn follow_changes(shared: Arc<Shared>, mut changes: broadcast::
         // Changes come in rows; one look at all flows answers for all that are here.
         loop {
             match changes.try_recv() {
-                Ok(change) => shared.facts.forget(&change),
+                Ok(Delta { change, .. }) => shared.facts.forget(&change),
                 Err(TryRecvError::Lagged(_)) => shared.facts.forget(&Change::Everything),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }

@@ -112,6 +112,16 @@ pub enum Change {
     Everything,
 }
 
+/// A change with its number in the controller's change feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta {
+    /// Rises by one with each row of the feed; rows of other kinds, such as new snapshots, have numbers of
+    /// their own in between.
+    pub sequence: u64,
+    /// What ceased to be true.
+    pub change: Change,
+}
+
 /// What was presented in place of a subject.
 #[derive(Clone)]
 pub enum Credential {
@@ -167,7 +177,7 @@ pub trait ControlLink: Send + Sync + 'static {
     fn certificates(&self) -> watch::Receiver<Arc<GatewayCertificates>>;
 
     /// Changes of facts from now on. A receiver that lags must treat it as [`Change::Everything`].
-    fn changes(&self) -> broadcast::Receiver<Change>;
+    fn changes(&self) -> broadcast::Receiver<Delta>;
 
     /// Facts of the subject that a credential stands for.
     fn subject(&self, credential: Credential) -> BoxFuture<'_, Result<Result<KnownSubject, NoSubject>, LinkError>>;

@@ -35,7 +35,7 @@ async fn a_cookie_and_a_token_stand_for_the_same_subject() {
     assert_eq!((by_token.audience, &by_token.facts), (None, &known.facts));
     let mut changes = link.changes();
     bench.done("DELETE", "/v1/groups/mkt/members/alice", Value::Null).await;
-    assert_eq!(changes.recv().await.unwrap(), Change::User(known.facts.user.name.clone()));
+    assert_eq!(changes.recv().await.unwrap().change, Change::User(known.facts.user.name.clone()));
     let later = link.subject(Credential::Session(session)).await.unwrap().unwrap();
     assert!(later.facts.user.groups.is_empty());
     assert!(later.facts.epoch > known.facts.epoch);
@@ -59,8 +59,8 @@ async fn what_ended_is_told_apart_from_what_never_was() {
     bench.done("DELETE", "/v1/devices/alice-laptop", Value::Null).await;
     assert_eq!(ask().await, Some(NoSubject::DeviceRemoved));
     assert_eq!(link.device(device).await.unwrap(), None);
-    assert_eq!(changes.recv().await.unwrap(), Change::Session(session));
-    assert_eq!(changes.recv().await.unwrap(), Change::Device(device));
+    assert_eq!(changes.recv().await.unwrap().change, Change::Session(session));
+    assert_eq!(changes.recv().await.unwrap().change, Change::Device(device));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade,
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::NoSubject;
 
-use super::{StoreError, from_db, list_from_db, parsed, sessions};
+use super::{StoreError, feed, from_db, list_from_db, parsed, sessions};
 
 /// Why a session ended, where its device was removed (column `why` of `ended_sessions`).
 pub(crate) const DEVICE_REMOVED: &str = "device removed";
@@ -18,8 +18,7 @@ pub(crate) const DEVICE_REMOVED: &str = "device removed";
 /// The number that rises with every change of facts: the highest of the change feed. Facts read in
 /// the same transaction carry it as their epoch, so newer facts never have a lower one.
 pub(crate) async fn epoch(connection: &mut SqliteConnection) -> Result<Epoch, StoreError> {
-    let highest: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(sequence), 0) FROM feed").fetch_one(connection).await?;
-    Ok(Epoch(from_db(highest)))
+    Ok(Epoch(feed::newest(connection).await?))
 }
 
 /// The facts of a live session; `now` in unix seconds.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_runtime::link::{
-    Change, Credential, GatewayCertificates, KnownSubject, LinkError, NoSubject, RedeemedCode, Snapshot,
+    Credential, Delta, GatewayCertificates, KnownSubject, LinkError, NoSubject, RedeemedCode, Snapshot,
 };
 use vouchsafe_runtime::task::Drained;
 use vouchsafe_wire::audit::{Kind, Record};
@@ -234,7 +234,7 @@ impl ControlLink for Taker {
         panic!("only records come here")
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
+    fn changes(&self) -> broadcast::Receiver<Delta> {
         panic!("only records come here")
     }
 
