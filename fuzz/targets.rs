@@ -4,12 +4,16 @@
 //! replays the seeds and every input that once was a finding.
 
 use bytes::BytesMut;
+use vouchsafe_model::grant::Grant;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_model::resource::{Leeway, PathCase, PathRules};
+use vouchsafe_model::subject::{DeviceFacts, SubjectFacts};
 use vouchsafe_wire::audit::Record;
 use vouchsafe_wire::authority::Authority;
 use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::capsule::{CapsuleError, CapsuleReader, MAX_UDP_PAYLOAD, udp_payload, write_capsule};
+use vouchsafe_wire::control::message::{AnswerKind, Device, Down, DownKind, Snapshot, Up};
+use vouchsafe_wire::control::{self as channel, convert, decode};
 use vouchsafe_wire::framing::{Answered, Guard, Limits, Next};
 use vouchsafe_wire::hello::{Hello, HelloError, MAX_HELLO};
 use vouchsafe_wire::http3::{self, FrameError, FrameReader, frame, head as http3_head};
@@ -30,6 +34,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("authority", authority),
     ("canonical", canonical),
     ("capsule", capsule),
+    ("control", control),
     ("framing", framing),
     ("hello", hello),
     ("http3", http3),
@@ -78,6 +83,45 @@ pub fn canonical(bytes: &[u8]) {
             }
             assert!(!path.iter().any(|byte| *byte < 0x20 || *byte == 0x7f), "{reading}");
             path = percent_decoded(&path);
+        }
+    }
+}
+
+/// `direction · gRPC stream`: what is read is sent on as the same, and what it says is a fact or refused.
+pub fn control(bytes: &[u8]) {
+    let (steer, rest) = steered(bytes);
+    let mut frames = channel::Frames::new(4_096);
+    for piece in rest.chunks(usize::from(steer >> 1).max(1)) {
+        frames.push(piece);
+        if steer & 1 == 0 {
+            while let Ok(Some(up)) = frames.take::<Up>() {
+                let mut again = channel::Frames::new(8_192);
+                again.push(&channel::frame(&up));
+                assert_eq!(again.take(), Ok(Some(up)));
+            }
+            continue;
+        }
+        while let Ok(Some(down)) = frames.take::<Down>() {
+            match down.kind {
+                Some(DownKind::Answer(answer)) => match answer.kind {
+                    Some(AnswerKind::Subject(subject)) => {
+                        let Ok(facts) = SubjectFacts::try_from(&*subject) else { continue };
+                        let again = convert::subject(&facts, None);
+                        assert_eq!(SubjectFacts::try_from(&again), Ok(facts));
+                    }
+                    Some(AnswerKind::Device(device)) => {
+                        let Ok(facts) = DeviceFacts::try_from(&device) else { continue };
+                        assert_eq!(DeviceFacts::try_from(&Device::from(&facts)), Ok(facts));
+                    }
+                    _ => {}
+                },
+                Some(DownKind::Snapshot(signed)) => {
+                    let Ok(snapshot) = decode::<Snapshot>(&signed.payload) else { continue };
+                    snapshot.grants.iter().for_each(|grant| drop(Grant::try_from(grant)));
+                    snapshot.resources.iter().for_each(|text| drop(convert::resource(text)));
+                }
+                _ => {}
+            }
         }
     }
 }

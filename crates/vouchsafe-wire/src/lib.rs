@@ -5,6 +5,7 @@
 //! - [`authority`]: `host:port` of CONNECT, Host and `:authority`
 //! - [`canonical`]: one reading of an HTTP request, or none (`docs/spec/canonical-request.md`)
 //! - [`capsule`]: capsules and UDP payloads of CONNECT-UDP (RFC 9297, RFC 9298)
+//! - [`control`]: what gateways and controllers say to each other (`docs/spec/control-channel.md`)
 //! - [`device`]: bodies of the device endpoints (`docs/spec/device.md`)
 //! - [`framing`]: where an HTTP/1.1 request ends and the next begins, strictly
 //! - [`hello`]: a ClientHello out of pieces of QUIC's CRYPTO frames
@@ -23,6 +24,7 @@ pub mod audit;
 pub mod authority;
 pub mod canonical;
 pub mod capsule;
+pub mod control;
 pub mod device;
 pub mod framing;
 pub mod hello;
