@@ -286,19 +286,14 @@ pub(crate) struct Company {
     pub(crate) publisher: Publisher,
     browser: Browser,
     authenticator: Authenticator,
-    server: Server,
+    /// Ends with it.
+    _server: Server,
 }
 
 /// Publishes policies.
 pub(crate) struct Publisher {
     admin: Admin,
     manifest: Value,
-}
-
-/// The short form for those who need no more than somebody to ask.
-pub(crate) async fn vouchsafe(dir: &Path, upstream: SocketAddr) -> Result<(Contender, Server)> {
-    let Company { contender, server, .. } = Company::found(dir, upstream).await?;
-    Ok((contender, server))
 }
 
 impl Company {
@@ -368,7 +363,7 @@ impl Company {
                 .body(())?,
         };
         let publisher = Publisher { admin, manifest };
-        Ok(Self { contender, port, domain, publisher, browser, authenticator, server })
+        Ok(Self { contender, port, domain, publisher, browser, authenticator, _server: server })
     }
 
     /// The cookie of the person's browser at the app, which has no device.

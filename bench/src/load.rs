@@ -149,23 +149,6 @@ async fn secure(target: &Target, alpn: &[&[u8]]) -> Result<TlsStream<TcpStream>,
     Ok(TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?)
 }
 
-/// One request, its answer checked and read whole.
-pub(crate) async fn ask(stream: &mut TlsStream<TcpStream>, target: &Target) -> Result<(), Failure> {
-    stream.write_all(&target.request).await?;
-    let mut buffer = vec![0; 16 * 1024];
-    let mut filled = 0;
-    loop {
-        let length = stream.read(buffer.get_mut(filled..).unwrap_or_default()).await?;
-        if length == 0 {
-            return Err("the server closed the connection".into());
-        }
-        filled += length;
-        if is_whole(buffer.get(..filled).unwrap_or_default(), target)? {
-            return Ok(());
-        }
-    }
-}
-
 /// How long ago an instant was that may lie a little ahead.
 fn since(due: Instant) -> Duration {
     Instant::now().saturating_duration_since(due)
