@@ -63,7 +63,7 @@ async fn h2spec_finds_nothing() {
     let mut arguments = vec!["-h", &host, "-p", &port, "-t", "-k", "-o", "5", "-P", "/sign-in", "--strict"];
     arguments.extend(long);
     // Some cases expect the refusal to be the next frame, and an answer of ours that was on its way already
-    // comes before it. So a case may be repeated; it fails when it fails each time.
+    // comes before it. So a run may be repeated; one of three has to be without a fault.
     let mut failures = String::new();
     for _ in 0..3 {
         let ran = office.run(&h2spec(), &arguments).await;
