@@ -29,6 +29,7 @@ use crate::take_up::Stream;
 
 pub use census::ConnectionLimits;
 pub(crate) use census::{Census, Owner, Place, Refused};
+pub(crate) use frames::{Metered, Requests};
 pub(crate) use guarded::Framing;
 pub(crate) use turnstile::Turnstile;
 

@@ -66,6 +66,17 @@ pub const MAX_RESOLVING: usize = 32;
 pub const MAX_RESOLVING_PER_NAME: usize = 4;
 /// Longest time to connect to an upstream, all its addresses together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What an upstream may send before the end of its answer's head, interim answers included, bytes on a
+/// connection of HTTP/1.1. The head itself is bounded by [`MAX_HEAD_BYTES`], and about as much of the
+/// content may come along with it.
+pub const MAX_BEFORE_ANSWER_BYTES: u64 = 256 * 1024;
+/// Heads that an upstream may send at once on a connection of HTTP/2, interim answers and trailers
+/// included …
+pub const UPSTREAM_HEADS: u32 = 1_000;
+/// … and then each second …
+pub const UPSTREAM_HEADS_PER_SECOND: u32 = 100;
+/// … and for each request.
+pub const UPSTREAM_HEADS_PER_REQUEST: u32 = 16;
 /// Longest body of our own sign-in, device and API endpoints, bytes.
 pub const MAX_OWN_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// What a tunnel reads at most before it writes, bytes for each direction …

@@ -15,7 +15,7 @@ mod shared;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response};
@@ -34,7 +34,7 @@ use vouchsafe_runtime::tls::{self, Oldest, ServerTrust, TlsError};
 
 use crate::forward::dial::{self, DialError};
 use crate::forward::http::ForwardError;
-use crate::forward::upstream::counted::Counted;
+use crate::forward::upstream::counted::{Counted, Received};
 use crate::forward::upstream::shared::{Multiplexed, Stream};
 use crate::gateway::Shared;
 
@@ -134,7 +134,7 @@ enum Sharing {
 
 struct Waiting {
     sender: SendRequest<Body>,
-    received: Arc<AtomicU64>,
+    received: Arc<Received>,
     since: Instant,
 }
 
@@ -157,9 +157,7 @@ pub(crate) struct Alone {
     upstream: Arc<Upstream>,
     sender: SendRequest<Body>,
     /// Bytes that ever came on this connection.
-    received: Arc<AtomicU64>,
-    /// How many that were when this exchange began.
-    received_before: u64,
+    received: Arc<Received>,
     reused: bool,
     last: bool,
 }
@@ -204,9 +202,11 @@ impl Lease {
         match self {
             Lease::Stream(stream) => stream.send(request).await,
             Lease::Alone(alone) => {
-                alone.received_before = alone.received.load(Ordering::Relaxed);
-                alone.sender.try_send_request(request).await.map_err(|mut failed| {
-                    let silent = alone.received.load(Ordering::Relaxed) == alone.received_before;
+                let before = alone.received.expect_answer();
+                let answer = alone.sender.try_send_request(request).await;
+                alone.received.answered();
+                answer.map_err(|mut failed| {
+                    let silent = alone.received.ever() == before;
                     let unsent = failed.take_message();
                     let again = if alone.reused && silent { Again::IfIdempotent } else { Again::Never };
                     Failed { error: failed.into_error(), unsent, again }
@@ -294,14 +294,7 @@ impl Upstream {
             let Waiting { mut sender, received, since } = self.idle.lock().pop()?;
             // A connection whose exchange was whole is ready at once, or has been closed.
             if since.elapsed() < IDLE && (sender.is_ready() || (!sender.is_closed() && sender.ready().await.is_ok())) {
-                return Some(Alone {
-                    upstream: Arc::clone(self),
-                    sender,
-                    received,
-                    received_before: 0,
-                    reused: true,
-                    last: false,
-                });
+                return Some(Alone { upstream: Arc::clone(self), sender, received, reused: true, last: false });
             }
         }
     }
@@ -352,7 +345,7 @@ impl Upstream {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let received = Arc::<AtomicU64>::default();
+        let received = Arc::<Received>::default();
         let stream = Counted::new(stream, Arc::clone(&received));
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
@@ -364,14 +357,7 @@ impl Upstream {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        Ok(Lease::Alone(Alone {
-            upstream: Arc::clone(self),
-            sender,
-            received,
-            received_before: 0,
-            reused: false,
-            last: false,
-        }))
+        Ok(Lease::Alone(Alone { upstream: Arc::clone(self), sender, received, reused: false, last: false }))
     }
 
     async fn multiplexed<S>(&self, shared: &Arc<Shared>, stream: S, sharing: Sharing) -> Result<Lease, ForwardError>

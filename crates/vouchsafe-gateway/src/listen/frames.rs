@@ -5,14 +5,21 @@
 //! those after it). The library bounds the memory of each; this bounds their number, for all of them
 //! and for kinds that don't exist yet: barren frames must be earned by time, by requests, or by bytes
 //! that move. A connection that overdraws is closed.
+//!
+//! Of an upstream's frames only HEADERS are counted: any number of interim answers (1xx) may come
+//! before an answer, and each is something to decode and to keep until it is dropped (A271).
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use vouchsafe_runtime::limits::{BARREN_FRAMES, BARREN_FRAMES_PER_SECOND};
+use vouchsafe_runtime::limits::{
+    BARREN_FRAMES, BARREN_FRAMES_PER_SECOND, UPSTREAM_HEADS, UPSTREAM_HEADS_PER_REQUEST, UPSTREAM_HEADS_PER_SECOND,
+};
 
 use crate::listen::bucket::Bucket;
 
@@ -28,14 +35,37 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const END_STREAM: u8 = 1;
 
-/// More frames that carry nothing than a client has a use for.
+/// More frames than there is a use for.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a flood of HTTP/2 frames that carry nothing")]
-pub(super) struct Flood;
+enum Flood {
+    #[error("a flood of HTTP/2 frames that carry nothing")]
+    Barren,
+    #[error("a flood of HTTP/2 heads that are no answer")]
+    Heads,
+}
+
+/// Requests sent to an upstream on one connection that have earned nothing yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Requests(Arc<AtomicU32>);
+
+impl Requests {
+    /// One more is sent.
+    pub(crate) fn sent(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Whose frames are followed.
+#[derive(Debug)]
+enum Sender {
+    Client,
+    Upstream(Requests),
+}
 
 /// Follows the frames of one direction and counts. It reads heads only, and checks nothing else.
 #[derive(Debug)]
 struct Meter {
+    sender: Sender,
     /// Bytes of the preface or of a payload that are still to come.
     skip: usize,
     head: [u8; HEAD_BYTES],
@@ -46,12 +76,16 @@ struct Meter {
 }
 
 impl Meter {
-    fn new(now: Instant) -> Self {
-        let budget = Bucket::full(BARREN_FRAMES, BARREN_FRAMES_PER_SECOND, now);
-        Self { skip: PREFACE_BYTES, head: [0; HEAD_BYTES], filled: 0, budget, moved: 0 }
+    fn new(sender: Sender, now: Instant) -> Self {
+        let (skip, budget) = match sender {
+            Sender::Client => (PREFACE_BYTES, Bucket::full(BARREN_FRAMES, BARREN_FRAMES_PER_SECOND, now)),
+            // A server begins with a frame.
+            Sender::Upstream(_) => (0, Bucket::full(UPSTREAM_HEADS, UPSTREAM_HEADS_PER_SECOND, now)),
+        };
+        Self { sender, skip, head: [0; HEAD_BYTES], filled: 0, budget, moved: 0 }
     }
 
-    /// Bytes that the client sent.
+    /// Bytes that came.
     fn received(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
         while !bytes.is_empty() {
             if self.skip > 0 {
@@ -78,7 +112,25 @@ impl Meter {
         let [high, middle, low, kind, flags, ..] = self.head;
         let length = u32::from_be_bytes([0, high, middle, low]);
         self.skip = usize::try_from(length).unwrap_or(usize::MAX);
-        let barren = match kind {
+        let (cost, flood) = match &self.sender {
+            Sender::Client => (self.cost(kind, flags, length), Flood::Barren),
+            Sender::Upstream(requests) => {
+                let sent = requests.0.swap(0, Ordering::Relaxed);
+                self.budget.give(sent.saturating_mul(UPSTREAM_HEADS_PER_REQUEST));
+                (u32::from(kind == HEADERS), Flood::Heads)
+            }
+        };
+        for _ in 0..cost {
+            if !self.budget.take(now()) {
+                return Err(flood);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a client's frame costs; what it earns is given at once.
+    fn cost(&mut self, kind: u8, flags: u8, length: u32) -> u32 {
+        match kind {
             DATA if length > 0 => {
                 self.moved(u64::from(length));
                 0
@@ -91,17 +143,14 @@ impl Meter {
             // A request that is taken back at once has earned nothing either.
             RST_STREAM => 2,
             _ => 1,
-        };
-        for _ in 0..barren {
-            if !self.budget.take(now()) {
-                return Err(Flood);
-            }
         }
-        Ok(())
     }
 
-    /// Bytes that moved, in either direction.
+    /// Bytes that moved, in either direction; an upstream earns nothing by them.
     fn moved(&mut self, bytes: u64) {
+        if let Sender::Upstream(_) = self.sender {
+            return;
+        }
         self.moved += bytes;
         let earned = self.moved / EARNING_BYTES;
         if earned > 0 {
@@ -113,14 +162,20 @@ impl Meter {
 
 /// A stream whose HTTP/2 frames are counted as they are read.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
+pub(crate) struct Metered<S> {
     stream: S,
     meter: Meter,
 }
 
 impl<S> Metered<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, meter: Meter::new(Instant::now()) }
+    /// A client's frames.
+    pub(super) fn client(stream: S) -> Self {
+        Self { stream, meter: Meter::new(Sender::Client, Instant::now()) }
+    }
+
+    /// An upstream's, which is sent these requests.
+    pub(crate) fn upstream(stream: S, requests: Requests) -> Self {
+        Self { stream, meter: Meter::new(Sender::Upstream(requests), Instant::now()) }
     }
 }
 
@@ -187,7 +242,7 @@ mod tests {
     }
 
     fn opened(now: Instant) -> Meter {
-        let mut meter = Meter::new(now);
+        let mut meter = Meter::new(Sender::Client, now);
         meter.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", || now).unwrap();
         meter
     }
@@ -240,6 +295,29 @@ mod tests {
             }
             assert_eq!((meter.skip, meter.filled), (0, 0), "in pieces of {size}");
             assert!(!meter.budget.is_untouched());
+        }
+    }
+
+    #[test]
+    fn a271_an_upstreams_heads_are_earned_by_requests_and_time() {
+        let now = Instant::now();
+        let requests = Requests::default();
+        let mut meter = Meter::new(Sender::Upstream(requests.clone()), now);
+        let (head, ping) = (frame(HEADERS, 4, 20), frame(6, 0, 8));
+        for _ in 0..UPSTREAM_HEADS {
+            meter.received(&head, || now).unwrap();
+        }
+        // Other frames are the library's affair, and bytes earn nothing.
+        meter.received(&ping, || now).unwrap();
+        meter.moved(1 << 30);
+        meter.received(&frame(DATA, 0, 1 << 20), || now).unwrap();
+        assert_eq!(meter.received(&head, || now), Err(Flood::Heads));
+        let mut meter = Meter::new(Sender::Upstream(requests.clone()), now);
+        for _ in 0..100_000 {
+            requests.sent();
+            meter
+                .received(&[frame(HEADERS, 4, 20), frame(DATA, 0, 1), frame(HEADERS, 5, 20)].concat(), || now)
+                .unwrap();
         }
     }
 

@@ -8,6 +8,7 @@ mod grpc;
 mod h2;
 mod h3;
 mod hostile;
+mod interim;
 mod large;
 mod nginx;
 mod raw;

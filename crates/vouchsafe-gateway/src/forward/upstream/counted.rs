@@ -1,4 +1,5 @@
-//! A stream that counts what it receives, so that "not one byte of an answer came" can be known.
+//! A stream that counts what it receives, so that "not one byte of an answer came" can be known, and
+//! that nothing but an answer's beginning comes before the answer (A271).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,14 +8,57 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use vouchsafe_runtime::limits::MAX_BEFORE_ANSWER_BYTES;
+
+/// An upstream goes on with interim answers (1xx) instead of giving one.
+#[derive(Debug, thiserror::Error)]
+#[error("over {MAX_BEFORE_ANSWER_BYTES} bytes came before the answer")]
+struct Flood;
+
+/// Bytes that came on one connection.
+#[derive(Debug)]
+pub(super) struct Received {
+    ever: AtomicU64,
+    /// How many that may be before the connection fails.
+    most: AtomicU64,
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self { ever: AtomicU64::new(0), most: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Received {
+    /// An exchange begins. Gives how many bytes ever came.
+    pub(super) fn expect_answer(&self) -> u64 {
+        let before = self.ever();
+        self.most.store(before.saturating_add(MAX_BEFORE_ANSWER_BYTES), Ordering::Relaxed);
+        before
+    }
+
+    /// The head of its answer is here; what follows is content, which has no limit.
+    pub(super) fn answered(&self) {
+        self.most.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    pub(super) fn ever(&self) -> u64 {
+        self.ever.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: u64) -> Result<(), Flood> {
+        let ever = self.ever.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if ever > self.most.load(Ordering::Relaxed) { Err(Flood) } else { Ok(()) }
+    }
+}
 
 pub(super) struct Counted<S> {
     inner: S,
-    received: Arc<AtomicU64>,
+    received: Arc<Received>,
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(inner: S, received: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(inner: S, received: Arc<Received>) -> Self {
         Self { inner, received }
     }
 }
@@ -23,8 +67,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        self.received.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
+        let fresh = (buffer.filled().len() - before) as u64;
+        Poll::Ready(self.received.add(fresh).map_err(io::Error::other))
     }
 }
 

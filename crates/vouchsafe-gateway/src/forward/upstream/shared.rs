@@ -19,6 +19,7 @@ use vouchsafe_runtime::limits::MAX_HEAD_BYTES;
 use vouchsafe_runtime::task::TaskGroup;
 
 use crate::forward::upstream::{Again, Failed, IDLE};
+use crate::listen::{Metered, Requests};
 
 /// Most exchanges on one connection at a time.
 const MAX_STREAMS: usize = 100;
@@ -50,6 +51,7 @@ struct Peer {
 pub(super) struct Multiplexed {
     sender: SendRequest<Body>,
     peer: Arc<Peer>,
+    requests: Requests,
     streams: Arc<AtomicUsize>,
     used: Mutex<Instant>,
 }
@@ -59,6 +61,8 @@ impl Multiplexed {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let requests = Requests::default();
+        let stream = Metered::upstream(stream, requests.clone());
         let (sender, connection) = http2::Builder::new(InGroup(tasks.clone()))
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -89,14 +93,19 @@ impl Multiplexed {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        Ok(Self { sender, peer, streams: Arc::default(), used: Mutex::new(Instant::now()) })
+        Ok(Self { sender, peer, requests, streams: Arc::default(), used: Mutex::new(Instant::now()) })
     }
 
     /// A place for one more exchange.
     pub(super) fn stream(&self) -> Stream {
         self.streams.fetch_add(1, Ordering::Relaxed);
         *self.used.lock() = Instant::now();
-        Stream { sender: self.sender.clone(), peer: Arc::clone(&self.peer), streams: Arc::clone(&self.streams) }
+        Stream {
+            sender: self.sender.clone(),
+            peer: Arc::clone(&self.peer),
+            requests: self.requests.clone(),
+            streams: Arc::clone(&self.streams),
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -129,11 +138,13 @@ pub(super) fn take(connections: &Mutex<Vec<Multiplexed>>) -> Option<Stream> {
 pub(crate) struct Stream {
     sender: SendRequest<Body>,
     peer: Arc<Peer>,
+    requests: Requests,
     streams: Arc<AtomicUsize>,
 }
 
 impl Stream {
     pub(super) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Failed> {
+        self.requests.sent();
         self.sender.try_send_request(request).await.map_err(|mut failed| {
             let unsent = failed.take_message();
             let error = failed.into_error();

@@ -51,7 +51,7 @@ where
         .max_frame_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    let mut serving = Box::pin(builder.serve_connection(TokioIo::new(Metered::new(stream)), service));
+    let mut serving = Box::pin(builder.serve_connection(TokioIo::new(Metered::client(stream)), service));
     let result = tokio::select! {
         result = serving.as_mut() => result,
         () = tasks.draining() => {
