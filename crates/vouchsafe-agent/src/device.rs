@@ -280,14 +280,18 @@ impl Device {
     /// [`DeviceError`]; the present certificate stays in use.
     pub async fn renew(&self) -> Result<(), DeviceError> {
         let _lock = self.state.lock().await?;
-        let mine = self.certified();
         let file = DeviceFile::read(&self.state)?
             .filter(|file| file.id == self.id)
             .ok_or_else(|| DeviceError::NotEnrolled { dir: self.state.path().to_owned() })?;
-        if file.not_after > mine.not_after && file.renew_at > clock::unix_seconds(clock::now()) {
+        // Only the newest certificate is renewed, whoever got it.
+        if file.not_after > self.not_after() {
             let chain = self.state.read(CERTIFICATE)?.unwrap_or_default();
-            return self.take(&chain, file.not_after, file.renew_at);
+            self.take(self.ready(&chain, file.not_after, file.renew_at)?);
+            if file.renew_at > clock::unix_seconds(clock::now()) {
+                return Ok(());
+            }
         }
+        let mine = self.certified();
         let key = KeyPair::from_pem(&self.key_pem).map_err(DeviceError::Key)?;
         let request = RenewRequest { csr: enrol::signing_request(&key)? };
         let answer = self.send_with(&mine, Method::POST, "/device/renew", Content::json(&request)?).await?;
@@ -296,13 +300,20 @@ impl Device {
             return Err(DeviceError::Unexpected { what: "the gateway renewed another device" });
         }
         let next = DeviceFile::of(&enrolled, self.port, self.id, &self.domain);
-        // Checked before it is kept, so that a wrong answer never replaces a good certificate.
-        self.take(&enrolled.certificate, next.not_after, next.renew_at)?;
+        // Checked before it is kept, so that a wrong answer never replaces a good certificate; and kept
+        // before it is used, since after that the one before is not renewed any more.
+        let certified = self.ready(&enrolled.certificate, next.not_after, next.renew_at)?;
         self.state.write(CERTIFICATE, &enrolled.certificate)?;
-        next.write(&self.state)
+        next.write(&self.state)?;
+        self.take(certified);
+        Ok(())
     }
 
-    fn take(&self, chain_pem: &str, not_after: u64, renew_at: u64) -> Result<(), DeviceError> {
+    fn take(&self, certified: Certified) {
+        *self.certified.write() = Arc::new(certified);
+    }
+
+    fn ready(&self, chain_pem: &str, not_after: u64, renew_at: u64) -> Result<Certified, DeviceError> {
         let root = self.state.read(ROOT)?.unwrap_or_default();
         let parts = Parts {
             id: self.id,
@@ -313,8 +324,7 @@ impl Device {
             not_after,
             renew_at,
         };
-        *self.certified.write() = Arc::new(Certified::new(&parts)?);
-        Ok(())
+        Ok(Certified::new(&parts)?)
     }
 
     /// The certificate to use now, renewed first when that is due.

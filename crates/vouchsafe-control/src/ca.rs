@@ -31,6 +31,7 @@ use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::{GatewayCertificates, GatewayIdentity};
 use vouchsafe_wire::audit::{Kind, Record};
 use vouchsafe_wire::device::DEVICE_CERT_LIFE_SECONDS;
+use vouchsafe_wire::ticket::hex;
 use vouchsafe_wire::token::AccessClaims;
 use zeroize::Zeroizing;
 
@@ -121,6 +122,8 @@ pub(crate) struct Ca {
 pub(crate) struct DeviceCertificate {
     /// PEM: the certificate, then its issuer.
     pub(crate) chain_pem: String,
+    /// SHA-256 of its DER, in hexadecimal.
+    pub(crate) sha256: String,
     /// End, unix seconds.
     pub(crate) not_after: u64,
     /// When to renew, unix seconds.
@@ -223,6 +226,7 @@ impl Ca {
         write.audit(record);
         Ok(DeviceCertificate {
             chain_pem: format!("{pem}{}", self.devices_pem),
+            sha256: hex(&sha256(&read.der)),
             not_after: read.not_after,
             renew_at: now.saturating_add(DEVICE_CERT_LIFE_SECONDS / 3 * 2),
         })

@@ -24,6 +24,7 @@ mod register;
 mod relying;
 pub(crate) mod secret;
 mod session;
+mod succession;
 
 use std::net::IpAddr;
 use std::sync::Arc;

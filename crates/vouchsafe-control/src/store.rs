@@ -307,6 +307,7 @@ fn migrator(count: usize) -> Migrator {
         migration(1, "init", include_str!("../migrations/0001_init.sql")),
         migration(2, "outbox", include_str!("../migrations/0002_outbox.sql")),
         migration(3, "feed", include_str!("../migrations/0003_feed.sql")),
+        migration(4, "certificates", include_str!("../migrations/0004_certificates.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

@@ -10,12 +10,13 @@ use vouchsafe_model::subject::{DeviceFacts, Grade};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::Change;
 use vouchsafe_wire::audit::{Kind, Record};
-use vouchsafe_wire::device::{DEVICE_CERT_LIFE_SECONDS, DeviceStatus, EnrolRequest, Enrolled, RenewRequest};
+use vouchsafe_wire::device::{DeviceStatus, EnrolRequest, Enrolled, RenewRequest};
 
 use super::Service;
 use super::guard::{Peer, json as read_json};
 use super::refusal::Refusal;
 use super::secret::hash;
+use super::succession::{self, Standing};
 use crate::ca::{CsrError, DeviceCertificate, ProvenKey};
 use crate::store::enrolment::{self, NewDevice};
 use crate::store::{StoreError, Write, facts, policy};
@@ -61,21 +62,15 @@ pub(super) async fn enroll(
     let id = DeviceId::from_random(clock::random());
     let name = free_name(&mut write, &name, id).await?;
     let grade = Grade::Software;
-    let device = NewDevice {
-        id,
-        name: &name,
-        invite: &invite,
-        grade,
-        key_sha256: key.sha256(),
-        certificate_expires: now.saturating_add(DEVICE_CERT_LIFE_SECONDS),
-    };
-    enrolment::insert_device(write.connection(), &device, now).await?;
     let mut record = peer.nobody().record(Kind::Device, clock::now());
     record.action = Some("device.enrol".to_owned());
     record.grade = Some(grade.as_str().to_owned());
     record.user = invite.owner.as_ref().map(UserName::to_string);
     record.detail = Some(format!("{name}, key {}", key.sha256()));
     let certificate = service.context.ca.issue_device(&mut write, record, id, &key, now)?;
+    let key_sha256 = key.sha256();
+    let device = NewDevice { id, name: &name, invite: &invite, grade, key_sha256, certificate: &certificate };
+    enrolment::insert_device(write.connection(), &device, now).await?;
     write.change(Change::Device(id));
     write.commit().await?;
     let facts = DeviceFacts { id, name, grade, owner: invite.owner, tags: Default::default() };
@@ -90,7 +85,8 @@ pub(super) async fn renew(
     body: Bytes,
 ) -> Result<Json<Enrolled>, Refusal> {
     service.limit(|limits| &limits.attempts, peer.ip())?;
-    let id = peer.device()?.id;
+    let proven = peer.device()?;
+    let id = proven.id;
     let RenewRequest { csr } = read_json(&headers, &body)?;
     let key = ProvenKey::parse(&csr)?;
     let now = clock::unix_seconds(clock::now());
@@ -99,20 +95,39 @@ pub(super) async fn renew(
         refuse(write, &peer, "device.renew", "the device is not, or no longer, enrolled").await?;
         return Err(Refusal::DeviceUnknown);
     };
+    let words = match succession::seen(&mut write, proven).await? {
+        Some(Standing::Newest) => "",
+        Some(Standing::Replaced) => "; the one issued before was never seen",
+        Some(Standing::Outdated) => {
+            tracing::warn!(device = %id, "an outdated certificate asks for renewal: there may be a copy of this device");
+            let why = "the certificate was replaced by one that has been used since; there may be a copy of the device";
+            refuse(write, &peer, "device.renew", why).await?;
+            return Err(Refusal::CertificateReplaced);
+        }
+        None => return Err(Refusal::DeviceUnknown),
+    };
     let mut record: Record = peer.nobody().record(Kind::Device, clock::now());
     record.action = Some("device.renew".to_owned());
-    record.detail = Some(format!("{}, key {}", facts.name, key.sha256()));
+    record.detail = Some(format!("{}, key {}{words}", facts.name, key.sha256()));
     let certificate = service.context.ca.issue_device(&mut write, record, id, &key, now)?;
-    enrolment::renewed(write.connection(), &id, key.sha256(), certificate.not_after, now).await?;
+    enrolment::renewed(write.connection(), &id, key.sha256(), &certificate, &succession::digest(proven), now).await?;
     write.commit().await?;
     Ok(Json(answer(&service, facts, certificate)))
 }
 
 /// `GET /device/status`.
 pub(super) async fn status(State(service): State<Service>, peer: Peer) -> Result<Json<DeviceStatus>, Refusal> {
-    let id = peer.device()?.id;
+    let proven = peer.device()?;
+    let id = proven.id;
     let mut read = service.context.store.read().await?;
     let facts = facts::device(&mut read, &id).await?.ok_or(Refusal::DeviceUnknown)?;
+    if let Some(known) = enrolment::certificates(&mut read, &id).await?
+        && known.replaced.is_some()
+    {
+        let mut write = service.context.store.write().await?;
+        succession::seen(&mut write, proven).await?;
+        write.commit().await?;
+    }
     Ok(Json(DeviceStatus {
         device: id.to_string(),
         name: facts.name.to_string(),
@@ -123,7 +138,7 @@ pub(super) async fn status(State(service): State<Service>, peer: Peer) -> Result
 }
 
 fn answer(service: &Service, facts: DeviceFacts, certificate: DeviceCertificate) -> Enrolled {
-    let DeviceCertificate { chain_pem, not_after, renew_at } = certificate;
+    let DeviceCertificate { chain_pem, sha256: _, not_after, renew_at } = certificate;
     Enrolled {
         device: facts.id.to_string(),
         name: facts.name.to_string(),

@@ -28,6 +28,12 @@ pub(super) enum Refusal {
     /// The device was removed.
     #[error("This device is not, or no longer, enrolled. Ask an administrator for a new ticket.")]
     DeviceUnknown,
+    /// The connection's certificate is not the device's newest.
+    #[error(
+        "This certificate was replaced by a newer one, which has been used. If you know of no copy of this device, tell \
+         an administrator; then ask for a new ticket."
+    )]
+    CertificateReplaced,
     /// A one-time thing is used up, expired or was never ours.
     #[error("{0}")]
     NotGood(&'static str),
@@ -64,6 +70,7 @@ impl Refusal {
             Refusal::StepUp => (StatusCode::FORBIDDEN, "step_up"),
             Refusal::DeviceRequired => (StatusCode::UNAUTHORIZED, "device_required"),
             Refusal::DeviceUnknown => (StatusCode::FORBIDDEN, "device_unknown"),
+            Refusal::CertificateReplaced => (StatusCode::FORBIDDEN, "certificate_replaced"),
             Refusal::NotGood(_) => (StatusCode::FORBIDDEN, "not_good"),
             Refusal::Passkey => (StatusCode::FORBIDDEN, "passkey_refused"),
             Refusal::TooFast => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
@@ -87,6 +94,7 @@ impl Refusal {
             | Refusal::StepUp
             | Refusal::DeviceRequired
             | Refusal::DeviceUnknown
+            | Refusal::CertificateReplaced
             | Refusal::NotGood(_)
             | Refusal::Passkey
             | Refusal::TooFast

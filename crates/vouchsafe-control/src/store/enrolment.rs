@@ -6,6 +6,8 @@ use vouchsafe_model::name::{DeviceName, UserName};
 use vouchsafe_model::subject::Grade;
 use vouchsafe_wire::api;
 
+use crate::ca::DeviceCertificate;
+
 use super::{StoreError, from_db, list_from_db, list_to_db, parsed, to_db};
 
 /// What an invitation says about the device that will use it.
@@ -64,7 +66,7 @@ pub(crate) struct NewDevice<'n> {
     pub(crate) invite: &'n DeviceInvite,
     pub(crate) grade: Grade,
     pub(crate) key_sha256: &'n str,
-    pub(crate) certificate_expires: u64,
+    pub(crate) certificate: &'n DeviceCertificate,
 }
 
 /// Whether a device of that name exists.
@@ -82,10 +84,11 @@ pub(crate) async fn insert_device(
     device: &NewDevice<'_>,
     now: u64,
 ) -> Result<(), StoreError> {
-    let NewDevice { id, name, invite: DeviceInvite { owner, tags }, grade, key_sha256, certificate_expires } = device;
+    let NewDevice { id, name, invite: DeviceInvite { owner, tags }, grade, key_sha256, certificate } = device;
     sqlx::query(
-        "INSERT INTO devices (id, name, owner, grade, tags, key_sha256, certificate_expires, created, last_seen)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)",
+        "INSERT INTO devices
+         (id, name, owner, grade, tags, key_sha256, certificate_expires, created, last_seen, certificate_sha256)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)",
     )
     .bind(id.to_string())
     .bind(name.as_str())
@@ -93,25 +96,64 @@ pub(crate) async fn insert_device(
     .bind(grade.as_str())
     .bind(list_to_db(tags))
     .bind(key_sha256)
-    .bind(to_db(*certificate_expires))
+    .bind(to_db(certificate.not_after))
     .bind(to_db(now))
+    .bind(&certificate.sha256)
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Notes the next certificate of a device.
+/// Certificates of a device, by the SHA-256 of their DER in hexadecimal.
+pub(crate) struct Certificates {
+    /// The newest; `None` when it was issued before anybody noted it.
+    pub(crate) newest: Option<String>,
+    /// The one that the newest was issued for, while the newest was not seen in use.
+    pub(crate) replaced: Option<String>,
+    /// End of the newest, unix seconds.
+    pub(crate) newest_expires: u64,
+}
+
+/// What is known of a device's certificates.
+pub(crate) async fn certificates(
+    connection: &mut SqliteConnection,
+    id: &DeviceId,
+) -> Result<Option<Certificates>, StoreError> {
+    let row: Option<(Option<String>, Option<String>, i64)> =
+        sqlx::query_as("SELECT certificate_sha256, replaced_sha256, certificate_expires FROM devices WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(connection)
+            .await?;
+    Ok(row.map(|(newest, replaced, expires)| Certificates { newest, replaced, newest_expires: from_db(expires) }))
+}
+
+/// Notes the next certificate of a device, issued for the one of that digest.
 pub(crate) async fn renewed(
     connection: &mut SqliteConnection,
     id: &DeviceId,
     key_sha256: &str,
-    certificate_expires: u64,
+    certificate: &DeviceCertificate,
+    issued_for: &str,
     now: u64,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE devices SET key_sha256 = $1, certificate_expires = $2, last_seen = $3 WHERE id = $4")
-        .bind(key_sha256)
-        .bind(to_db(certificate_expires))
-        .bind(to_db(now))
+    sqlx::query(
+        "UPDATE devices SET key_sha256 = $1, certificate_expires = $2, certificate_sha256 = $3, replaced_sha256 = $4,
+         last_seen = $5 WHERE id = $6",
+    )
+    .bind(key_sha256)
+    .bind(to_db(certificate.not_after))
+    .bind(&certificate.sha256)
+    .bind(issued_for)
+    .bind(to_db(now))
+    .bind(id.to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that the newest certificate of a device was seen in use: the one before it is of no use any more.
+pub(crate) async fn newest_seen(connection: &mut SqliteConnection, id: &DeviceId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE devices SET replaced_sha256 = NULL WHERE id = $1")
         .bind(id.to_string())
         .execute(connection)
         .await?;

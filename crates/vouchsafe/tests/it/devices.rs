@@ -5,8 +5,10 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
+use vouchsafe_agent::device::Device;
 use vouchsafe_agent::session::Session;
 use vouchsafe_wire::api::{AuditQuery, DeviceInvited};
+use vouchsafe_wire::audit::Record;
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
 use crate::http::Company;
@@ -123,6 +125,28 @@ async fn a_certificate_is_renewed_without_a_person_and_the_old_token_dies_with_t
         renewed.iter().any(|record| record.action.as_deref().is_some_and(|action| action.contains("renew"))),
         "{renewed:?}"
     );
+}
+
+/// Who took a copy of a device's files has its key for as long as the certificate in them lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a283_a_copy_of_a_device_is_found_out_and_not_renewed() {
+    let company = Company::start().await;
+    let world = &company.world;
+    let copy = world.dir.path().join("copy");
+    let copied = std::process::Command::new("cp").arg("-a").arg(&company.laptop.dir).arg(&copy).status();
+    assert!(copied.expect("cp runs").success());
+    let copy = Device::load(&copy).expect("a device like the other");
+    company.laptop.device.renew().await.expect("renewed");
+    // Nothing says yet that the answer arrived; the copy can't be told from a device that lost it.
+    let session = Session::on(std::sync::Arc::clone(&company.laptop.device));
+    session.token(AUDIENCE_GATEWAY).await.expect("refreshed").expect("still signed in");
+    let refused = copy.renew().await.expect_err("outdated");
+    assert!(refused.to_string().contains("replaced"), "{refused}");
+    company.laptop.device.renew().await.expect("the device goes on");
+    let records = world.audit(AuditQuery { kind: Some("device".into()), ..AuditQuery::default() }).await;
+    let told =
+        |record: &&Record| record.detail.as_deref().is_some_and(|detail| detail.contains("a copy of the device"));
+    assert_eq!(records.iter().filter(told).count(), 1, "{records:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,22 @@ use vouchsafe_wire::token::AccessClaims;
 use super::*;
 use crate::store::{facts, sessions};
 
+impl Client {
+    /// The same with the certificate that was just issued.
+    fn with(&self, enrolled: &Value) -> Client {
+        let pem = enrolled["certificate"].as_str().unwrap();
+        let leaf = vouchsafe_runtime::tls::certificates(pem, "issued").unwrap().remove(0);
+        Client {
+            device: Some(ProvenDevice {
+                id: enrolled["device"].as_str().unwrap().parse().unwrap(),
+                certificate_sha256: vouchsafe_runtime::tls::sha256(&leaf),
+                not_after: clock::from_unix_seconds(enrolled["not_after"].as_u64().unwrap()),
+            }),
+            ..self.clone()
+        }
+    }
+}
+
 fn csr() -> String {
     let key = KeyPair::generate().unwrap();
     CertificateParams::new(vec![]).unwrap().serialize_request(&key).unwrap().pem().unwrap()
@@ -37,7 +53,15 @@ impl World {
         let body = json!({ "code": ticket.code, "csr": csr(), "name": "laptop" });
         let answer = self.call(&Client::new(), "/device/enroll", &body).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-        Client::on(answer.json()["device"].as_str().unwrap().parse().unwrap())
+        Client::new().with(&answer.json())
+    }
+
+    async fn renew(&self, device: &Client) -> Answer {
+        self.call(device, "/device/renew", &json!({ "csr": csr() })).await
+    }
+
+    async fn status(&self, device: &Client) -> Answer {
+        self.send(device, OwnHost::Gateway, Request::get("/device/status"), String::new()).await
     }
 
     /// A code of the device, approved by that signed-in person.
@@ -123,6 +147,82 @@ async fn renewal_and_status_are_for_enrolled_devices() {
     assert_eq!(refused.json()["error"], "invalid_client");
 }
 
+/// A copy of a device has its key and its certificate of then. It must not live on beside the device.
+#[tokio::test]
+async fn a283_only_the_newest_certificate_is_renewed() {
+    let world = World::new().await;
+    let device = world.enrolled(None).await;
+    let copy = device.clone();
+    let first = world.renew(&device).await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.body);
+    let device = device.with(&first.json());
+    assert_eq!(world.status(&device).await.status, StatusCode::OK);
+    let refused = world.renew(&copy).await;
+    assert_eq!(
+        (refused.status, refused.json()["type"].as_str()),
+        (StatusCode::FORBIDDEN, Some("certificate_replaced"))
+    );
+    let records = world.records("device.renew").await;
+    let failed: Vec<_> = records.iter().filter(|record| record.outcome.as_deref() == Some("failed")).collect();
+    assert!(
+        matches!(failed[..], [record] if record.detail.as_deref().unwrap_or_default().contains("copy")),
+        "{failed:?}"
+    );
+    // The refusal changes nothing for the device, whose renewal is a use as well.
+    let second = world.renew(&device).await;
+    assert_eq!(second.status, StatusCode::OK, "{}", second.body);
+    let newest = device.with(&second.json());
+    assert_eq!(world.renew(&newest).await.status, StatusCode::OK);
+    assert_eq!(world.renew(&device).await.status, StatusCode::FORBIDDEN, "two behind");
+}
+
+/// An answer may be lost on its way: then the device has only what it had before.
+#[tokio::test]
+async fn a283_a_renewal_whose_answer_was_lost_is_repeated() {
+    let world = World::new().await;
+    let device = world.enrolled(None).await;
+    let lost = device.with(&world.renew(&device).await.json());
+    let again = world.renew(&device).await;
+    assert_eq!(again.status, StatusCode::OK, "{}", again.body);
+    let newest = device.with(&again.json());
+    // What was lost may have been caught: it leads nowhere, whether the device is quick or not.
+    assert_eq!(world.renew(&lost).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(world.renew(&device).await.status, StatusCode::OK, "the second answer was lost as well");
+    assert_eq!(world.renew(&newest).await.status, StatusCode::FORBIDDEN);
+    // A token asked for with the newest shows that it arrived.
+    let newest = device.with(&world.renew(&device).await.json());
+    world.oauth(&newest, "/oauth/device_authorization", &[]).await;
+    assert_eq!(world.renew(&device).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(world.renew(&newest).await.status, StatusCode::OK);
+}
+
+/// Of twenty at once with one certificate, the last one's answer is what counts.
+#[tokio::test]
+async fn a283_parallel_renewals_leave_one_line() {
+    let world = World::new().await;
+    let device = world.enrolled(None).await;
+    let answers = join_all((0..20).map(|_| world.renew(&device))).await;
+    let mut good = 0;
+    for answer in &answers {
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        good += u32::from(world.renew(&device.with(&answer.json())).await.status == StatusCode::OK);
+    }
+    assert_eq!(good, 1);
+}
+
+/// Devices of an installation from before certificates were noted.
+#[tokio::test]
+async fn a283_a_device_without_a_note_renews_what_it_was_issued_last() {
+    let world = World::new().await;
+    let device = world.enrolled(None).await;
+    world.run("UPDATE devices SET certificate_sha256 = NULL").await;
+    let mut older = device.clone();
+    older.device.as_mut().unwrap().not_after -= std::time::Duration::from_secs(1);
+    assert_eq!(world.renew(&older).await.status, StatusCode::FORBIDDEN);
+    let device = device.with(&world.renew(&device).await.json());
+    assert_eq!(world.renew(&device).await.status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn a_sign_in_on_a_device_yields_a_bound_token_of_that_device() {
     let world = World::new().await;
@@ -157,7 +257,9 @@ async fn a_sign_in_on_a_device_yields_a_bound_token_of_that_device() {
     assert_eq!(claims.iss, ORIGIN);
     assert_eq!(claims.client_id, device.device.as_ref().unwrap().id.to_string());
     assert_eq!(claims.exp, claims.iat + 600);
-    assert_eq!(claims.cnf.x5t_s256, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc");
+    use base64::Engine as _;
+    let certificate = device.device.as_ref().unwrap().certificate_sha256;
+    assert_eq!(claims.cnf.x5t_s256, base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(certificate));
     let jwks = world.get(&person, "/.well-known/jwks.json").await.json();
     assert!(jwks["keys"].as_array().unwrap().iter().any(|key| key["kid"] == decode(header)["kid"]));
     verify(&world, token["access_token"].as_str().unwrap());
