@@ -129,7 +129,7 @@ pub fn header_fields(bytes: &[u8]) {
         );
     }
     let mut answer = from.clone();
-    headers::from_upstream(&mut answer);
+    headers::from_upstream(&mut answer, "app.corp.example");
     for (name, value) in &answer {
         assert!(!bare(name.as_str()).starts_with("xvouchsafe") && name != "alt-svc", "{name}");
         assert!(*name != SET_COOKIE || !names_our_cookie(value), "{value:?}");

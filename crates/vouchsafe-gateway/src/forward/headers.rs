@@ -307,9 +307,34 @@ fn is_own_cookie(pair: &[u8]) -> bool {
     name.get(..OWN_COOKIE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_COOKIE_PREFIX.as_bytes()))
 }
 
+/// A line that sets a cookie, without a `Domain` that reaches further than the app's own host: every
+/// other app, and the sign-in host, would be sent the cookie as if it were theirs, in the place of one
+/// of theirs, or as one too many (A143).
+fn within_own_host(line: &HeaderValue, own_host: &str) -> Option<HeaderValue> {
+    let reaches_further = |attribute: &&[u8]| -> bool {
+        let (name, value) = match attribute.iter().position(|byte| *byte == b'=') {
+            Some(at) => attribute.split_at(at),
+            None => (*attribute, &b""[..]),
+        };
+        // As browsers read it (RFC 6265bis §5.6.3): a dot in front means nothing.
+        let value = value.strip_prefix(b"=").unwrap_or(value).trim_ascii();
+        let value = value.strip_prefix(b".").unwrap_or(value);
+        name.trim_ascii().eq_ignore_ascii_case(b"domain") && !value.eq_ignore_ascii_case(own_host.as_bytes())
+    };
+    let mut parts = line.as_bytes().split(|byte| *byte == b';');
+    let pair = parts.next().unwrap_or_default();
+    let attributes: Vec<&[u8]> = parts.collect();
+    if !attributes.iter().any(|attribute| reaches_further(&attribute)) {
+        return Some(line.clone());
+    }
+    let kept = attributes.into_iter().filter(|attribute| !reaches_further(attribute));
+    let kept: Vec<&[u8]> = std::iter::once(pair).chain(kept).collect();
+    HeaderValue::from_bytes(&kept.join(&b';')).ok()
+}
+
 /// Removes from an upstream's answer what belongs to its hop or speaks in our name: it can't set
-/// our cookies, move the browser to another port, or hand out decisions.
-pub(crate) fn from_upstream(headers: &mut HeaderMap) {
+/// our cookies or those of other apps, move the browser to another port, or hand out decisions.
+pub(crate) fn from_upstream(headers: &mut HeaderMap, own_host: &str) {
     if headers.contains_key(TRANSFER_ENCODING) {
         // The body was framed by that, so a length beside it says nothing (RFC 9112 §6.3).
         headers.remove(CONTENT_LENGTH);
@@ -321,14 +346,12 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap) {
     if let Some(trailers) = trailers {
         headers.insert(TRAILER, trailers);
     }
-    let own = |cookie: &HeaderValue| is_own_cookie(cookie.as_bytes());
-    if headers.get_all(SET_COOKIE).iter().any(own) {
+    if headers.contains_key(SET_COOKIE) {
         let cookies: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
         headers.remove(SET_COOKIE);
-        for cookie in cookies {
-            if !own(&cookie) {
-                headers.append(SET_COOKIE, cookie);
-            }
+        let theirs = cookies.iter().filter(|cookie| !is_own_cookie(cookie.as_bytes()));
+        for cookie in theirs.filter_map(|cookie| within_own_host(cookie, own_host)) {
+            headers.append(SET_COOKIE, cookie);
         }
     }
     let ours: Vec<HeaderName> = headers.keys().filter(|name| speaks_for_us(name)).cloned().collect();
@@ -534,8 +557,37 @@ mod tests {
         headers.append(SET_COOKIE, HeaderValue::from_static("theirs=1"));
         headers.insert("alt-svc", HeaderValue::from_static("h3=\":443\""));
         headers.insert("x-vouchsafe-decision", HeaderValue::from_static("x"));
-        from_upstream(&mut headers);
+        from_upstream(&mut headers, "app.corp.example");
         assert_eq!(headers.get_all(SET_COOKIE).iter().collect::<Vec<_>>(), ["theirs=1"]);
         assert!(headers.get("alt-svc").is_none() && headers.get("x-vouchsafe-decision").is_none());
+    }
+    #[test]
+    fn a143_an_upstreams_cookies_reach_no_other_host() {
+        let set = |line: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(SET_COOKIE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            from_upstream(&mut headers, "app.corp.example");
+            headers.get(SET_COOKIE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        for (line, passed) in [
+            ("a=1; Domain=corp.example; Path=/login", "a=1; Path=/login"),
+            ("a=1;domain=.corp.example", "a=1"),
+            ("a=1; DOMAIN = CORP.example ; Secure", "a=1; Secure"),
+            ("a=1; Domain=other.corp.example", "a=1"),
+            ("a=1; Domain=\"app.corp.example\"", "a=1"),
+            ("a=1; Domain=app.corp.example.", "a=1"),
+            ("a=1; Domain=; HttpOnly", "a=1; HttpOnly"),
+            ("a=1; Domain; HttpOnly", "a=1; HttpOnly"),
+            // Of several the last one counts, so none may reach further.
+            ("a=1; Domain=app.corp.example; Domain=corp.example", "a=1; Domain=app.corp.example"),
+            ("a=ü; Domain=corp.example; Max-Age=1", "a=ü; Max-Age=1"),
+            ("Domain=corp.example; Domain=example", "Domain=corp.example"),
+            // Its own host, and a value that only looks like an attribute.
+            ("a=1; Domain=app.corp.example; Path=/", "a=1; Domain=app.corp.example; Path=/"),
+            ("a=1; Domain=.APP.corp.example", "a=1; Domain=.APP.corp.example"),
+            ("a=Domain=corp.example; Path=/", "a=Domain=corp.example; Path=/"),
+        ] {
+            assert_eq!(set(line).as_deref(), Some(passed), "{line}");
+        }
     }
 }

@@ -90,6 +90,13 @@ pub(crate) struct Forward<'r> {
     pub(crate) place: Arc<Place>,
 }
 
+impl Forward<'_> {
+    /// The app's host, without a port.
+    pub(super) fn own_host(&self) -> &str {
+        self.public_host.split_once(':').map_or(self.public_host, |(host, _)| host)
+    }
+}
+
 /// Sends the permitted request and returns the answer, its body still streaming.
 pub(crate) async fn forward(
     shared: &Arc<Shared>,
@@ -197,7 +204,7 @@ async fn answer(
         // The final answer is here: a body that was not asked for until now never is.
         signal.shut();
     }
-    pass(flow, demand, lease, response)
+    pass(asked, demand, lease, response)
 }
 
 const CONTINUE: &str = "100-continue";
@@ -254,11 +261,12 @@ pub(super) fn request(
 
 /// Passes an answer on.
 pub(super) fn pass(
-    flow: &Arc<Flow>,
+    asked: &Asked<'_>,
     demand: Demand,
     lease: Lease,
     mut response: Response<Incoming>,
 ) -> Result<Response<Body>, ForwardError> {
+    let flow = asked.flow;
     match response.status() {
         // To a client that uses us as its proxy this would be us asking for credentials.
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => return Err(ForwardError::AsksAsProxy),
@@ -268,7 +276,7 @@ pub(super) fn pass(
     }
     // An upstream that signs the *connection* in (NTLM, Negotiate) would take the next user for this one.
     let keep = demand == Demand::Any && !authenticates_connection(response.headers(), &WWW_AUTHENTICATE);
-    headers::from_upstream(response.headers_mut());
+    headers::from_upstream(response.headers_mut(), asked.what.own_host());
     let (parts, body) = response.into_parts();
     let body = match (body.is_end_stream(), keep) {
         (true, true) => {

@@ -22,7 +22,7 @@ use vouchsafe_runtime::relay::relay;
 use vouchsafe_wire::websocket::{Frames, POLICY_VIOLATION, close_frame};
 
 use crate::forward::headers;
-use crate::forward::http::{Asked, ForwardError, Wanted, facing, pass, request};
+use crate::forward::http::{Asked, Forward, ForwardError, Wanted, facing, pass, request};
 use crate::forward::upstream::{Demand, Lease, Reuse};
 use crate::gateway::Shared;
 use crate::listen::Place;
@@ -77,29 +77,29 @@ pub(super) async fn open(
             // Passed on, it would say to the client that the WebSocket is open.
             return Err(ForwardError::Switch);
         }
-        return pass(flow, Demand::Alone, lease, response);
+        return pass(asked, Demand::Alone, lease, response);
     }
     if !lease.is_h2() && !accepts(response.headers(), &key) {
         return Err(ForwardError::Switch);
     }
     join(shared, flow, client, hyper::upgrade::on(&mut response), lease, Arc::clone(&what.place));
-    Ok(agree(what.wanted, &key, response))
+    Ok(agree(what, &key, response))
 }
 
 /// The answer that opens the client's side.
-fn agree(wanted: Wanted, key: &HeaderValue, response: Response<Incoming>) -> Response<Body> {
+fn agree(what: &Forward<'_>, key: &HeaderValue, response: Response<Incoming>) -> Response<Body> {
     let mut response = response.map(|_| empty());
-    headers::from_upstream(response.headers_mut());
+    headers::from_upstream(response.headers_mut(), what.own_host());
     let fields = response.headers_mut();
     fields.remove(SEC_WEBSOCKET_ACCEPT);
-    if wanted == Wanted::WebSocket {
+    if what.wanted == Wanted::WebSocket {
         fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
         if let Ok(accept) = HeaderValue::from_str(&accept(key)) {
             fields.insert(SEC_WEBSOCKET_ACCEPT, accept);
         }
     }
-    *response.status_mut() = match wanted {
+    *response.status_mut() = match what.wanted {
         Wanted::WebSocket => StatusCode::SWITCHING_PROTOCOLS,
         Wanted::WebSocketStream | Wanted::Answer => StatusCode::OK,
     };

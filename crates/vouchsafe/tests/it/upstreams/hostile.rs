@@ -16,7 +16,7 @@ async fn a143_an_upstream_cannot_speak_in_our_name() {
             Set-Cookie: __Host-vouchsafe=evil; Path=/; Secure\r\n\
             Set-Cookie: __host-Vouchsafe-pending=evil; Path=/; Secure\r\n\
             Set-Cookie:   __Host-vouchsafe =evil; Path=/; Secure\r\n\
-            Set-Cookie: theirs=1; Path=/\r\n\
+            Set-Cookie: theirs=1; Path=/; Domain=vouchsafe.localhost\r\n\
             X-Vouchsafe-Decision: evil\r\n\
             x_vouchsafe_user: evil\r\n\
             X-Vouchsafe-Anything: evil\r\n\
