@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use vouchsafe_model::address;
 use vouchsafe_runtime::internal::{BoxFuture, ProvenDevice};
 use vouchsafe_runtime::limits::HANDSHAKE_TIMEOUT;
 use vouchsafe_runtime::read_ahead::ReadAhead;
@@ -53,7 +54,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 continue;
             }
         };
-        let ip = peer.ip().to_canonical();
+        let ip = address::of_client(peer.ip());
         let Some(place) = shared.census.enter(ip, Instant::now()) else {
             tracing::debug!(%ip, "too many connections; one is closed");
             continue;

@@ -10,8 +10,10 @@
 //! - [`subject`]: facts about who asks, and on what device
 //! - [`decision`]: allow or deny, with reasons a person can act on
 //! - [`grant`]: one person's time-boxed right to one resource
+//! - [`address`]: the one form of a client's address
 
 pub mod action;
+pub mod address;
 pub mod decision;
 pub mod grant;
 pub mod id;

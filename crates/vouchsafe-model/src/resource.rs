@@ -522,8 +522,9 @@ const METADATA: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
 ];
 
-/// The IPv4 address inside an IPv4-mapped (`::ffff:0:0/96`), IPv4-compatible, NAT64
-/// (`64:ff9b::/96`) or 6to4 (`2002::/16`) one; any other address unchanged.
+/// The IPv4 address inside an IPv4-mapped (`::ffff:0:0/96`), IPv4-compatible, IPv4-translated
+/// (`::ffff:0:0:0/96`), NAT64 (`64:ff9b::/96`, and `64:ff9b:1::/48` with the address at its end), 6to4
+/// (`2002::/16`) or Teredo (`2001::/32`) one; any other address unchanged.
 #[must_use]
 pub fn embedded_v4(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
@@ -534,7 +535,10 @@ pub fn embedded_v4(address: IpAddr) -> IpAddr {
         | [0, 0, 0, 0, 0, 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
         | [0x2002, high, low, ..] => v4(high, low),
+        // RFC 4380 §4: each bit turned over.
+        [0x2001, 0, .., high, low] => v4(!high, !low),
         _ => address,
     }
 }
@@ -559,6 +563,10 @@ mod tests {
             "[fd00:ec2::254]:80",
             "[64:ff9b::a9fe:a9fe]:80",
             "[2002:a9fe:a9fe::]:80",
+            "[64:ff9b:1::a9fe:a9fe]:80",
+            "[2001:0:53aa:64c::5601:5601]:80",
+            "[::169.254.169.254]:80",
+            "[::ffff:0:169.254.169.254]:80",
             "[fe80::1%lo]:80",
             "[fe80::1]:80",
             "::1:80",

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
+use vouchsafe_model::address;
 use vouchsafe_runtime::limits::{
     HANDSHAKE_TIMEOUT, MAX_H3_DATAGRAM_BYTES, MAX_H3_STREAMS, MAX_QUIC_HANDSHAKES, QUIC_IDLE_TIMEOUT,
 };
@@ -85,7 +86,7 @@ fn transport() -> TransportConfig {
 }
 
 fn admit(shared: &Arc<Shared>, incoming: Incoming) {
-    let ip = incoming.remote_address().ip().to_canonical();
+    let ip = address::of_client(incoming.remote_address().ip());
     // A client first shows that it is where it says it is (RFC 9000 §8.1.2). So a forger gets less
     // than he sends, where the library alone would send a packet more than three times as much, and
     // nobody fills another's share of the census.
