@@ -218,7 +218,7 @@ async fn by_code(write: &mut Write, peer: &Peer, device: &DeviceFacts, code: &st
 }
 
 /// Opens the session of the device that asked. How and when the person proved who she is, is what
-/// the approving session knows; its device is not.
+/// the approving session knows; its device is not. Nothing was proven anew, so it ends with that one.
 async fn open_cli(
     write: &mut Write,
     peer: &Peer,
@@ -234,7 +234,7 @@ async fn open_cli(
         methods: approver.auth.methods.iter().copied().collect(),
         auth_time: clock::unix_seconds(approver.auth.at),
         created: now,
-        expires: now.saturating_add(SESSION_LIFE_SECONDS),
+        expires: now.saturating_add(SESSION_LIFE_SECONDS).min(clock::unix_seconds(approver.expires)),
     };
     open(write, &session).await?;
     passkeys::signed_in(write.connection(), &session.user, now).await?;

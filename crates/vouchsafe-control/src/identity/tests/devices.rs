@@ -282,6 +282,24 @@ fn verify(world: &World, token: &str) {
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message.as_bytes(), &signature).unwrap();
 }
 
+/// An approval is no sign-in: a session that is nearly over can't be drawn out by it.
+#[tokio::test]
+async fn a_session_on_a_device_ends_no_later_than_the_one_that_approved_it() {
+    let world = World::new().await;
+    let mut person = Client::new();
+    world.person("alice", &mut person).await;
+    let device = world.enrolled(None).await;
+    let end = now() + 60;
+    testing::run(&world.context.store, &format!("UPDATE sessions SET expires = {end}")).await;
+    let code = world.approved(&device, &person).await;
+    let token = world.poll(&device, &code).await.json();
+    assert_eq!(token["session_expires"].as_u64(), Some(end), "{token}");
+    assert!(token["expires_in"].as_u64().unwrap() <= 60, "{token}");
+    let again = world.refresh(&device, token["refresh_token"].as_str().unwrap()).await.json();
+    assert_eq!(again["session_expires"].as_u64(), Some(end), "{again}");
+    assert_eq!(world.count("SELECT MAX(expires) FROM sessions").await, i64::try_from(end).unwrap());
+}
+
 #[tokio::test]
 async fn i12_one_approval_gives_one_token_among_twenty_polls() {
     let world = World::new().await;
