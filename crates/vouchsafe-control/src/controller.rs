@@ -122,6 +122,7 @@ impl Controller {
         let ca = Ca::open(&store, &settings).await?;
         let certificates = Arc::default();
         let context = Context { settings: Arc::new(settings), store, ca: Arc::new(ca), tasks, certificates };
+        start::notice_the_clock(&context.store).await?;
         let first_invite = start::first_start(&context).await?;
         let link = Link::start(context.clone(), snapshots).await?;
         start::record_start(&context).await?;

@@ -1,12 +1,36 @@
 //! The only place that reads the clock and draws random bytes; everything else gets them as values.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The time of day.
+/// The time of day, which never goes back while the process lives: whatever has an end would live on.
+///
+/// When the system's clock is set back, time goes on from where it was. It is then ahead, so that
+/// things end early rather than late, until the process starts anew.
 #[must_use]
 pub fn now() -> SystemTime {
+    static FORWARD: Forward = Forward(AtomicI64::new(i64::MIN));
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let begin = *BEGIN;
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
-    SystemTime::now()
+    let wall = SystemTime::now();
+    FORWARD.at(wall, begin.elapsed())
+}
+
+/// The largest difference ever seen between the clock and the time since the process began,
+/// microseconds.
+struct Forward(AtomicI64);
+
+impl Forward {
+    fn at(&self, wall: SystemTime, since_begin: Duration) -> SystemTime {
+        let since_begin = i64::try_from(since_begin.as_micros()).unwrap_or(i64::MAX);
+        let wall = i64::try_from(unix_micros(wall)).unwrap_or(i64::MAX);
+        let ahead = wall.saturating_sub(since_begin);
+        let most = self.0.load(Ordering::Relaxed);
+        let most = if ahead > most { self.0.fetch_max(ahead, Ordering::Relaxed).max(ahead) } else { most };
+        from_unix_micros(u64::try_from(most.saturating_add(since_begin)).unwrap_or_default())
+    }
 }
 
 /// Unix seconds of a time; 0 for times before 1970.
@@ -49,4 +73,33 @@ pub fn random<const N: usize>() -> [u8; N] {
 #[must_use]
 pub fn random_code() -> String {
     vouchsafe_model::id::UserId::from_random(random()).to_string().split_off(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_when_the_clock_goes_back() {
+        let clock = Forward(AtomicI64::new(i64::MIN));
+        let (at, seconds) = (from_unix_seconds, Duration::from_secs);
+        assert_eq!(clock.at(at(1_000_000), seconds(0)), at(1_000_000));
+        assert_eq!(clock.at(at(1_000_010), seconds(10)), at(1_000_010));
+        // Set back by an hour: what had twenty seconds left has ten.
+        assert_eq!(clock.at(at(996_420), seconds(20)), at(1_000_020));
+        assert_eq!(clock.at(at(0), seconds(21)), at(1_000_021));
+        // The machine slept, or the clock was set forward: that counts.
+        assert_eq!(clock.at(at(1_003_000), seconds(30)), at(1_003_000));
+        assert_eq!(clock.at(at(1_000_040), seconds(40)), at(1_003_010));
+        // The clock caught up.
+        assert_eq!(clock.at(at(1_004_000), seconds(50)), at(1_004_000));
+    }
+
+    #[test]
+    fn it_is_the_systems_time() {
+        let system = std::fs::metadata("/proc/self").and_then(|own| own.modified()).unwrap();
+        let apart = now().duration_since(system).unwrap_or_else(|error| error.duration());
+        assert!(apart < Duration::from_secs(86_400), "{apart:?}");
+        assert!(now() <= now());
+    }
 }

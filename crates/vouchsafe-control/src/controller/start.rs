@@ -8,9 +8,14 @@ use vouchsafe_wire::audit::Kind;
 
 use super::OpenError;
 use crate::context::{Context, Settings};
-use crate::directory::{ADMINISTRATORS, Actor, groups, users};
-use crate::store::{self, Store, StoreError, policy, settings};
+use crate::directory::{ADMINISTRATORS, Actor, end_session, groups, users};
+use crate::store::{self, Store, StoreError, policy, purge, sessions, settings};
 
+/// How far the clock may be behind the latest time that was seen: that is noted each minute, and clocks
+/// of machines that start are a little off before they are set.
+const CLOCK_LEEWAY_SECONDS: u64 = 60;
+/// Rows that one statement takes.
+const BATCH: u32 = 500;
 /// Name of the first user.
 const FIRST_ADMINISTRATOR: &str = "admin";
 
@@ -28,6 +33,38 @@ pub(super) async fn remember_domain(store: &Store, given: &Settings) -> Result<(
             Ok(write.commit().await?)
         }
     }
+}
+
+/// Ends everything that has an end when the clock was set back while nobody ran: by that clock it would
+/// live longer than it was given. (While we run, time never goes back.)
+pub(super) async fn notice_the_clock(store: &Store) -> Result<(), StoreError> {
+    let now = clock::unix_seconds(clock::now());
+    let mut write = store.write().await?;
+    let latest = settings::read(write.connection(), settings::CLOCK).await?;
+    let latest = latest.and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+    settings::put(write.connection(), settings::CLOCK, &now.to_string()).await?;
+    if now.saturating_add(CLOCK_LEEWAY_SECONDS) >= latest {
+        return write.commit().await;
+    }
+    let back = latest.saturating_sub(now);
+    tracing::warn!(seconds = back, "the clock was set back; all sessions, codes, tickets and invitations end");
+    while purge::expired(write.connection(), u64::MAX, BATCH).await? > 0 {}
+    loop {
+        let open = sessions::expired(write.connection(), u64::MAX, BATCH).await?;
+        if open.is_empty() {
+            break;
+        }
+        for session in open {
+            end_session(&mut write, &session.id, "the clock was set back", &Actor::Controller).await?;
+        }
+    }
+    let mut record = Actor::Controller.record(Kind::Lifecycle, clock::now());
+    record.action = Some("controller.clock".to_owned());
+    record.outcome = Some("ok".to_owned());
+    record.detail =
+        Some(format!("the clock was set back by {back} s; all sessions, codes, tickets and invitations ended"));
+    write.audit(record);
+    write.commit().await
 }
 
 /// Makes the first administrator and the first policy, all at once; later, invites that
@@ -85,8 +122,12 @@ pub(super) async fn record_start(context: &Context) -> Result<(), StoreError> {
     record(context, "controller.start", &format!("version {}", env!("CARGO_PKG_VERSION"))).await
 }
 
-/// Records that the controller stops.
+/// Records that the controller stops, and when.
 pub(super) async fn record_stop(context: &Context) -> Result<(), StoreError> {
+    let mut write = context.store.write().await?;
+    let now = clock::unix_seconds(clock::now());
+    settings::put(write.connection(), settings::CLOCK, &now.to_string()).await?;
+    write.commit().await?;
     record(context, "controller.stop", "").await
 }
 

@@ -4,11 +4,13 @@ use std::time::Duration;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use vouchsafe_runtime::body;
+use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{Caller, OwnHost};
 use vouchsafe_runtime::task::Drained;
+use vouchsafe_wire::audit::Record;
 
 use super::{OpenError, StateDirectoryError, upkeep};
-use crate::store::testing;
+use crate::store::{Store, testing};
 use crate::testing::{Bench, open};
 
 async fn stop(bench: Bench) -> tempfile::TempDir {
@@ -46,6 +48,50 @@ async fn a_second_process_is_refused_with_directory_and_holder() {
         assert!(text.contains(part), "{text}");
     }
     let dir = stop(bench).await;
+    open(&dir, "vouchsafe.localhost").await.unwrap();
+}
+
+/// By a clock that was set back, sessions would live longer than they were given.
+#[tokio::test]
+async fn a_clock_that_was_set_back_ends_what_has_an_end() {
+    let bench = Bench::open().await;
+    bench.done("POST", "/v1/users", json!({"name": "alice"})).await;
+    bench.done("POST", "/v1/devices/invites", json!({"owner": "alice"})).await;
+    testing::session(&bench.context().store, "alice", None, "hash").await;
+    let now = clock::unix_seconds(clock::now());
+    let count = |store: Store| async move {
+        let mut read = store.read().await.unwrap();
+        let of = "SELECT (SELECT COUNT(*) FROM sessions) + (SELECT COUNT(*) FROM device_invites)";
+        sqlx::query_scalar::<_, i64>(of).fetch_one(&mut *read).await.unwrap()
+    };
+    let clock_was = |store: Store, at: u64| async move {
+        testing::run(&store, &format!("UPDATE settings SET value = '{at}' WHERE name = 'clock'")).await;
+    };
+    // The stop notes the time as it is.
+    let dir = stop(bench).await;
+    let (controller, tasks) = open(&dir, "vouchsafe.localhost").await.unwrap();
+    let store = controller.context().store.clone();
+    assert_eq!(count(store.clone()).await, 2, "a restart ends nothing");
+    drop(controller);
+    assert_eq!(tasks.shut_down(Duration::from_secs(5)).await, Drained::Completely);
+    clock_was(store.clone(), now + 30).await;
+    drop(store);
+    let (controller, tasks) = open(&dir, "vouchsafe.localhost").await.unwrap();
+    let store = controller.context().store.clone();
+    assert_eq!(count(store.clone()).await, 2, "clocks are a little off at first");
+    drop(controller);
+    assert_eq!(tasks.shut_down(Duration::from_secs(5)).await, Drained::Completely);
+    clock_was(store.clone(), now + 3600).await;
+    drop(store);
+    let (controller, tasks) = open(&dir, "vouchsafe.localhost").await.unwrap();
+    let store = controller.context().store.clone();
+    assert_eq!(count(store.clone()).await, 0);
+    let records = testing::records(&store);
+    let ended = |record: &&Record| record.detail.as_deref().is_some_and(|detail| detail.contains("clock was set back"));
+    assert_eq!(records.iter().filter(ended).count(), 2, "the session's end, and why: {records:?}");
+    drop((controller, store));
+    assert_eq!(tasks.shut_down(Duration::from_secs(5)).await, Drained::Completely);
+    // Once is enough.
     open(&dir, "vouchsafe.localhost").await.unwrap();
 }
 

@@ -8,7 +8,7 @@ use super::start;
 use crate::administrator::grants::described;
 use crate::context::Context;
 use crate::directory::{self, Actor};
-use crate::store::{StoreError, grants, purge, sessions};
+use crate::store::{StoreError, grants, purge, sessions, settings};
 
 /// How often expired rows are removed.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -84,6 +84,7 @@ async fn round(context: &Context) -> Result<(), StoreError> {
 pub(super) async fn remove_expired(context: &Context) -> Result<u64, StoreError> {
     let now = clock::unix_seconds(clock::now());
     let mut write = context.store.write().await?;
+    settings::put(write.connection(), settings::CLOCK, &now.to_string()).await?;
     let mut removed = purge::expired(write.connection(), now, BATCH).await?;
     for session in sessions::expired(write.connection(), now, BATCH).await? {
         directory::end_session(&mut write, &session.id, "expired", &Actor::Controller).await?;

@@ -7,6 +7,9 @@ use super::StoreError;
 /// Name of the base domain.
 pub(crate) const DOMAIN: &str = "domain";
 
+/// Name of the latest time of day that was seen, unix seconds.
+pub(crate) const CLOCK: &str = "clock";
+
 /// The value of a setting.
 pub(crate) async fn read(connection: &mut SqliteConnection, name: &str) -> Result<Option<String>, StoreError> {
     let value =
