@@ -324,7 +324,7 @@ fn within_own_host(line: &HeaderValue, own_host: &str) -> Option<HeaderValue> {
     let mut parts = line.as_bytes().split(|byte| *byte == b';');
     let pair = parts.next().unwrap_or_default();
     let attributes: Vec<&[u8]> = parts.collect();
-    if !attributes.iter().any(|attribute| reaches_further(&attribute)) {
+    if !attributes.iter().any(&reaches_further) {
         return Some(line.clone());
     }
     let kept = attributes.into_iter().filter(|attribute| !reaches_further(attribute));
