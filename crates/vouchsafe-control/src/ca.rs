@@ -1,16 +1,18 @@
 //! The own certificate authority, and every other private key of the installation.
 //!
 //! ```text
-//! root (10 years; its key is unsealed only to issue the three below)
+//! root (10 years; its key is unsealed only to issue those below)
 //! ├── gateways      policy enforcement points       spiffe://D/gateway/<id>
 //! ├── devices       enrolled devices, 24 hours      spiffe://D/device/<id>
-//! └── server-names  our own host names, 90 days     *.D and D, and nothing else
+//! ├── server-names  our own host names, 90 days     *.D and D, and nothing else
+//! └── controllers   as gateways see them, 90 days   spiffe://D/controller/<id>
 //! ```
 //!
 //! Private keys lie in the database, sealed under the master key, which is a file apart. Every
 //! certificate is recorded in the audit log in the same transaction that makes it, before it leaves.
 
 mod certificate;
+mod channel;
 mod csr;
 mod key;
 mod leaves;
@@ -36,10 +38,12 @@ use vouchsafe_wire::token::AccessClaims;
 use zeroize::Zeroizing;
 
 use self::certificate::{INTERMEDIATE_LIFE, ROOT_LIFE, ReadBack, Role, Validity};
+pub(crate) use self::channel::{ChannelKeys, GatewayLeaves};
 pub(crate) use self::csr::{CsrError, ProvenKey};
 use self::key::{Key, pkcs8_pem};
 use self::master::MasterKey;
 pub(crate) use self::public::{CertificateRequest, Life};
+pub(crate) use self::signing::SnapshotSigner;
 use self::signing::{PublicKey, TokenSigner};
 use crate::context::Settings;
 use crate::directory::Actor;
@@ -193,9 +197,11 @@ impl Ca {
         self.root_sha256
     }
 
-    /// The published keys as a JWK set (RFC 7517 §5).
-    pub(crate) fn jwks(&self) -> Value {
-        json!({ "keys": self.published.iter().map(PublicKey::jwk).collect::<Vec<_>>() })
+    /// The published keys as a JWK set (RFC 7517 §5): ours, and those that gateways sign assertions with
+    /// (uncompressed points).
+    pub(crate) fn jwks(&self, of_gateways: &[Vec<u8>]) -> Value {
+        let of_gateways = of_gateways.iter().map(|point| PublicKey::of_point(point.clone()).jwk());
+        json!({ "keys": self.published.iter().map(PublicKey::jwk).chain(of_gateways).collect::<Vec<_>>() })
     }
 
     /// Issues a device certificate. `record` says who asked and why; it is completed here and

@@ -1,7 +1,7 @@
 //! What every part of the controller shares.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use vouchsafe_model::name::BaseDomain;
@@ -9,6 +9,7 @@ use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_wire::api::CertificateState;
 
 use crate::ca::Ca;
+use crate::channel::Reached;
 use crate::store::Store;
 
 /// Settings of the controller that do not change while it runs.
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) tasks: TaskGroup,
     /// How the certificates of a public authority stand.
     pub(crate) certificates: Arc<RwLock<Vec<CertificateState>>>,
+    /// How gateways reach this controller; not set when it doesn't listen for any.
+    pub(crate) channel: Arc<OnceLock<Reached>>,
 }
 
 #[cfg(test)]
@@ -62,6 +65,7 @@ impl Context {
             ca: Arc::new(ca),
             tasks: TaskGroup::new(),
             certificates: Arc::default(),
+            channel: Arc::default(),
         }
     }
 }

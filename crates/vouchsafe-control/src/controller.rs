@@ -5,6 +5,7 @@ mod service;
 mod start;
 mod upkeep;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,10 +17,11 @@ use vouchsafe_wire::api::Invited;
 
 use self::directory_lock::StateDirectory;
 pub use self::directory_lock::StateDirectoryError;
-use self::service::Service;
+pub(crate) use self::service::Service;
 use crate::acme::{self, AcmeError, AcmeOptions};
 use crate::admin_socket::{self, AdminSocketError};
 use crate::ca::{Ca, CaError};
+use crate::channel::{self, ChannelError, ChannelOptions};
 use crate::context::{Context, Settings};
 use crate::directory::DirectoryError;
 use crate::identity::IdentityError;
@@ -79,6 +81,9 @@ pub enum OpenError {
     /// The admin socket could not be opened.
     #[error(transparent)]
     AdminSocket(#[from] AdminSocketError),
+    /// Gateways can't be served.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -121,7 +126,8 @@ impl Controller {
         start::remember_domain(&store, &settings).await?;
         let ca = Ca::open(&store, &settings).await?;
         let certificates = Arc::default();
-        let context = Context { settings: Arc::new(settings), store, ca: Arc::new(ca), tasks, certificates };
+        let (settings, ca) = (Arc::new(settings), Arc::new(ca));
+        let context = Context { settings, store, ca, tasks, certificates, channel: Arc::default() };
         start::notice_the_clock(&context.store).await?;
         let first_invite = start::first_start(&context).await?;
         let link = Link::start(context.clone(), snapshots).await?;
@@ -177,6 +183,16 @@ impl Controller {
         if let Some(keeper) = self.acme.take() {
             self.context.tasks.spawn_vital("acme", keeper.run());
         }
+    }
+
+    /// Lets gateways that are processes of their own attach until the drain. Gives the addresses that are
+    /// listened on.
+    ///
+    /// # Errors
+    /// [`OpenError::Channel`].
+    pub async fn serve_gateways(&self, options: ChannelOptions) -> Result<Vec<SocketAddr>, OpenError> {
+        let (link, service) = (Arc::clone(&self.link), Arc::clone(&self.service));
+        Ok(channel::serve(&self.context, link, service, options).await?)
     }
 
     /// Offers the API to the owner of the machine, on `<dir>/admin.sock`, until the drain.

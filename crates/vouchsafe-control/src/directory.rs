@@ -3,6 +3,7 @@
 
 mod actor;
 pub(crate) mod devices;
+pub(crate) mod gateways;
 pub(crate) mod groups;
 pub(crate) mod sessions;
 pub(crate) mod users;
@@ -12,7 +13,7 @@ pub(crate) use sessions::end_session;
 
 use sqlx::SqliteConnection;
 use vouchsafe_model::id::ParseIdError;
-use vouchsafe_model::name::{GroupName, NameError, UserName};
+use vouchsafe_model::name::{GatewayName, GroupName, NameError, UserName};
 
 use crate::store::{self, StoreError};
 
@@ -67,6 +68,15 @@ pub(crate) enum DirectoryError {
         /// The name.
         name: UserName,
     },
+    /// Gateways can't attach to this controller.
+    #[error("this controller doesn't listen for gateways")]
+    NoChannel,
+    /// The name is a gateway's.
+    #[error("there is a gateway `{name}` already")]
+    GatewayTaken {
+        /// The name.
+        name: GatewayName,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -109,6 +119,12 @@ impl DirectoryError {
                 Some("take members out of it instead; what they may do stands in the policy".to_owned())
             }
             DirectoryError::Disabled { name } => Some(format!("enable it first: `vouchsafe user set {name} --enable`")),
+            DirectoryError::NoChannel => Some(
+                "run it as `vouchsafe controller`; in `vouchsafe up` the gateway is in the same process".to_owned(),
+            ),
+            DirectoryError::GatewayTaken { name } => {
+                Some(format!("choose another name, or remove that one: `vouchsafe gateway remove {name}`"))
+            }
             DirectoryError::Name(_) | DirectoryError::Id(_) | DirectoryError::Store(_) => None,
         }
     }

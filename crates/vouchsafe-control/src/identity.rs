@@ -18,7 +18,7 @@ mod invite;
 mod me;
 mod metadata;
 mod oauth;
-mod rate;
+pub(crate) mod rate;
 mod refusal;
 mod register;
 mod relying;
@@ -42,6 +42,7 @@ pub(crate) use self::invite::{invite_device, invite_user};
 use self::rate::{Pace, RateLimit};
 use self::refusal::Refusal;
 use self::relying::RelyingParty;
+pub(crate) use self::secret::hash;
 use crate::context::Context;
 use crate::pages;
 

@@ -10,6 +10,7 @@
 //! - `audit`: taking in records, asking for them, following them
 //! - `log`: the audit log's files
 //! - `link`: what gateways ask (implements `vouchsafe_runtime::link::ControlLink`)
+//! - `channel`: the same over the network, for gateways that are processes of their own
 //! - `api`: the administrator's API; `admin_socket`: the same for the owner of the machine
 //! - `console`: pages of `console.<domain>`
 //! - `pages`: what pages share: layout, styles, scripts
@@ -21,6 +22,7 @@ mod administrator;
 mod api;
 mod audit;
 mod ca;
+mod channel;
 mod console;
 mod context;
 mod controller;
@@ -39,6 +41,7 @@ mod testing;
 pub use acme::{AcmeError, AcmeOptions, ChallengeKind};
 pub use admin_socket::AdminSocketError;
 pub use ca::CaError;
+pub use channel::{ChannelError, ChannelOptions};
 pub use controller::{Controller, OpenError, OpenOptions, StateDirectoryError};
 pub use identity::IdentityError;
 pub use store::StoreError;

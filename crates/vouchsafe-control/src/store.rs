@@ -14,6 +14,7 @@ pub(crate) mod devices;
 pub(crate) mod enrolment;
 pub(crate) mod facts;
 pub(crate) mod feed;
+pub(crate) mod gateways;
 pub(crate) mod grants;
 pub(crate) mod groups;
 pub(crate) mod invites;
@@ -39,6 +40,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, mpsc, watch};
+use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::{Change, Delta};
 use vouchsafe_wire::audit::{Record, RecordError};
@@ -176,7 +178,6 @@ impl Store {
     }
 
     /// The change feed from behind a number on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the control channel, which comes next, is what reads it back"))]
     pub(crate) fn follow(&self, after: u64) -> FeedReader {
         FeedReader::new(self.clone(), self.signals.newest.subscribe(), after)
     }
@@ -218,6 +219,11 @@ impl Write {
     /// Notes facts that cease to be true with this commit.
     pub(crate) fn change(&mut self, change: Change) {
         self.entries.push(Entry::Facts(change));
+    }
+
+    /// Notes that a gateway is none of ours any more with this commit.
+    pub(crate) fn gateway_removed(&mut self, id: GatewayId) {
+        self.entries.push(Entry::Gateway(id));
     }
 
     /// Notes that resources, policy or grants change with this commit.
@@ -308,6 +314,7 @@ fn migrator(count: usize) -> Migrator {
         migration(2, "outbox", include_str!("../migrations/0002_outbox.sql")),
         migration(3, "feed", include_str!("../migrations/0003_feed.sql")),
         migration(4, "certificates", include_str!("../migrations/0004_certificates.sql")),
+        migration(5, "gateways", include_str!("../migrations/0005_gateways.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

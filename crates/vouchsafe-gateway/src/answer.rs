@@ -75,7 +75,9 @@ pub(crate) fn status(reason: Reason, form: Form) -> StatusCode {
         | Reason::UnknownResource
         | Reason::Permitted => StatusCode::FORBIDDEN,
         Reason::Ambiguous => StatusCode::BAD_REQUEST,
-        Reason::FactsUnavailable | Reason::AuditUnavailable | Reason::TooManyFlows => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::FactsUnavailable | Reason::ControllerSilent | Reason::AuditUnavailable | Reason::TooManyFlows => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Reason::UpstreamUnavailable => StatusCode::BAD_GATEWAY,
     }
 }

@@ -110,6 +110,11 @@ impl Question {
         }
     }
 
+    /// What is asked for.
+    pub(crate) fn resource(&self) -> &ResourceName {
+        &self.resource
+    }
+
     /// The canonical request that is decided on, where there is one.
     pub(crate) fn target(&self) -> Option<&Arc<CanonicalTarget>> {
         match &self.what {

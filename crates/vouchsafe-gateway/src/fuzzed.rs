@@ -18,7 +18,7 @@ use vouchsafe_model::name::{BaseDomain, UserName};
 use vouchsafe_model::resource::{Endpoint, HttpSpec, IdentityHeaders, UpstreamScheme};
 use vouchsafe_model::subject::{AuthFacts, Epoch, SubjectFacts, UserFacts};
 use vouchsafe_policy::{Engine, PolicyFile, PolicySource, Severity};
-use vouchsafe_runtime::tls::verify::{Devices, Servers};
+use vouchsafe_runtime::tls::verify::{ClientRole, Clients, Servers};
 use vouchsafe_runtime::tls::{CertifiedPeer, ServerTrust};
 
 use crate::authenticate::{Authenticator, Presented, SESSION_COOKIE, cookies, looks_like_ours};
@@ -161,10 +161,10 @@ pub fn access_token(bytes: &[u8]) {
 
 /// A certificate that nobody issued is refused, by each verifier and however it looks.
 pub fn certificate(bytes: &[u8]) {
-    static NOBODY: LazyLock<(Devices, Servers, BaseDomain)> = LazyLock::new(|| {
+    static NOBODY: LazyLock<(Clients, Servers, BaseDomain)> = LazyLock::new(|| {
         let domain = BaseDomain::parse("corp.example").expect("a domain");
         let roots = || std::sync::Arc::new(RootCertStore::empty());
-        (Devices::new(roots(), domain.clone()), Servers::new(ServerTrust::Roots(roots())), domain)
+        (Clients::new(ClientRole::Device, roots(), domain.clone()), Servers::new(ServerTrust::Roots(roots())), domain)
     });
     let (devices, servers, domain) = &*NOBODY;
     let leaf = CertificateDer::from(bytes);

@@ -14,7 +14,9 @@
 //! `take_up` is a connection or stream that is taken up as plain bytes, whichever version of HTTP
 //! it came by. `answer` gives denials in the form the client's protocol knows; `sign_in` is the app
 //! hosts' half of the browser sign-in; `certificates` is what is shown of ourselves,
-//! and `acme_http` answers a public authority that asks over HTTP. `fuzzed` is there for tests and fuzzers only.
+//! and `acme_http` answers a public authority that asks over HTTP.
+//! `lease` is how long all of that holds without word of the controller; `remote` is the way to a
+//! controller in another process. `fuzzed` is there for tests and fuzzers only.
 
 mod acme_http;
 mod answer;
@@ -27,9 +29,11 @@ mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 mod gateway;
+mod lease;
 mod listen;
 mod names;
 mod record;
+mod remote;
 mod route;
 mod sign_in;
 mod spool;
@@ -41,4 +45,5 @@ pub use certificates::BrowserCertificate;
 pub use gateway::{BrowserCertificateSlot, Gateway, GatewayError, Http3, Options};
 pub use listen::ConnectionLimits;
 pub use record::{Finisher, NotRecorded, Recorder, Until};
+pub use remote::{JoinError, Member, Remote, RemoteError, StateError, join, joined};
 pub use spool::SpoolError;

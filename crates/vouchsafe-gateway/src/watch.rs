@@ -16,10 +16,11 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::id::{DecisionId, FlowId, SessionId};
+use vouchsafe_policy::Engine;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::ProvenDevice;
 use vouchsafe_runtime::limits::MAX_FLOWS_PER_SESSION;
-use vouchsafe_runtime::link::{Change, Delta};
+use vouchsafe_runtime::link::{Change, Delta, Freshness};
 use vouchsafe_runtime::relay::Traffic;
 use vouchsafe_wire::audit::{Draft, Kind, Member, Members};
 
@@ -30,10 +31,13 @@ use crate::decide::{self, Decided, Observed, Question, Who};
 use crate::facts::{Asking, CredentialKey};
 use crate::forward::body::Upload;
 use crate::gateway::Shared;
+use crate::lease;
 use crate::record::Recorder;
 
 /// How often all flows are decided again without a cause: catches what depends on time.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How often it is looked whether the lease is over.
+const LEASE_LOOK: Duration = Duration::from_millis(100);
 /// Flows that are decided again side by side.
 const SIDE_BY_SIDE: usize = 32;
 /// Longest wait for the facts of one flow; without them it is cut.
@@ -271,6 +275,19 @@ impl Flows {
         }
     }
 
+    /// Ends the flows to resources whose grace is over.
+    fn end_unleased(&self, freshness: Freshness, engine: &Engine) {
+        for (id, open) in &self.0.lock().open {
+            let resource = engine.resource(open.basis.question.resource());
+            // One that is gone has none; it is the watch's to say why.
+            let grace = resource.map_or(Duration::ZERO, |resource| resource.offline_grace);
+            if !freshness.is_within(grace) && open.live.cut.ended().is_none() {
+                tracing::info!(flow = %id, "cut a flow that nothing is known about any more");
+                open.live.cut.end(Ended::Revoked(Reason::ControllerSilent));
+            }
+        }
+    }
+
     fn all(&self) -> Vec<(FlowId, Arc<Basis>)> {
         self.0.lock().open.iter().map(|(id, open)| (*id, Arc::clone(&open.basis))).collect()
     }
@@ -284,14 +301,19 @@ async fn drained(shared: &Shared) {
     }
 }
 
-/// Ends flows that are silent for too long. One look at all of them each second costs less than a
-/// timer for each.
+/// Ends flows that are silent for too long, and those whose lease and grace are over without word of the
+/// controller. One look at all of them costs less than a timer for each, and waits for nobody.
 pub(crate) async fn follow_silence(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut lease = tokio::time::interval(LEASE_LOOK);
+    lease.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = every.tick() => shared.flows.end_silent(Instant::now()),
+            _ = lease.tick() => if lease::is_over(&*shared.link) {
+                shared.flows.end_unleased(shared.link.freshness(), &shared.current.engine());
+            },
             () = drained(&shared) => return,
         }
     }
@@ -367,9 +389,10 @@ pub(crate) async fn decide_again(shared: &Shared, basis: &Basis) -> Result<(), R
     let ready = match shared.facts.subject(basis.credential, &engine, Asking::Watch).await {
         Ok(Ok(ready)) => ready,
         Ok(Err(_)) => return Err(Reason::SessionEnded),
-        // The lease is what bounds this once controller and gateway are apart.
+        // Facts that are remembered serve on for the lease; those that changed meanwhile can't be had.
         Err(_) => return Err(Reason::FactsUnavailable),
     };
     authenticate::check(&ready, basis.credential, &basis.audience, basis.device.as_ref())?;
-    basis.question.decide(&ready).map(drop).map_err(|decision| decision.reason)
+    let permit = basis.question.decide(&ready).map_err(|decision| decision.reason)?;
+    lease::holds(&*shared.link, &permit)
 }

@@ -134,6 +134,8 @@ reasons! {
     Ambiguous = "ambiguous_request", "The request is malformed or could be read in more than one way.", None;
     /// The facts needed to decide could not be had.
     FactsUnavailable = "facts_unavailable", "Access can't be decided right now.", None;
+    /// The gateway hasn't heard from its controller for longer than the lease and the resource's grace.
+    ControllerSilent = "controller_silent", "Access can't be decided right now, because the gateway can't reach its controller.", None;
     /// The decision could not be recorded, so it must not take effect.
     AuditUnavailable = "audit_unavailable", "Access can't be recorded right now.", None;
     /// The session has as many flows open as one session may have.

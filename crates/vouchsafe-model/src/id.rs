@@ -121,6 +121,8 @@ ids! {
     SessionId = "ses";
     /// A policy enforcement point.
     GatewayId = "gtw";
+    /// A controller.
+    ControllerId = "ctl";
     /// A policy made from a template for one subject and one resource.
     GrantId = "grt";
     /// A registered passkey.

@@ -139,6 +139,8 @@ names! {
     GroupName, "group name", check_word;
     /// Display name of a device; its identity is the [`crate::id::DeviceId`].
     DeviceName, "device name", check_word;
+    /// Name of a gateway; its identity is the [`crate::id::GatewayId`].
+    GatewayName, "gateway name", check_word;
     /// Name of a resource: the first label of its host name; the Cedar id in `Http::"name"`.
     ResourceName, "resource name", check_resource;
     /// Name of a group of resources; the Cedar id in `ResourceGroup::"name"`.

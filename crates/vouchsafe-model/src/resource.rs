@@ -23,6 +23,9 @@ pub struct Resource {
     pub sensitivity: Sensitivity,
     /// One line for people, at most 200 characters.
     pub description: String,
+    /// How much longer than the lease a gateway may serve it that doesn't hear from its controller, up to
+    /// 24 h.
+    pub offline_grace: Duration,
 }
 
 /// Kind of a resource; each is a Cedar entity type.

@@ -305,6 +305,7 @@ fn resource(name: &ResourceName) -> Result<Resource> {
         groups: std::collections::BTreeSet::new(),
         tags: std::collections::BTreeSet::new(),
         sensitivity: Sensitivity::Internal,
+        offline_grace: std::time::Duration::ZERO,
         description: String::new(),
     })
 }

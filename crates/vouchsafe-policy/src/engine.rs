@@ -550,6 +550,7 @@ fn console() -> Resource {
         groups: BTreeSet::new(),
         tags: BTreeSet::new(),
         sensitivity: Sensitivity::Restricted,
+        offline_grace: std::time::Duration::ZERO,
         description: "vouchsafe's own console and API".to_owned(),
     }
 }

@@ -33,6 +33,14 @@ impl Forward {
     }
 }
 
+/// Time since this machine was started, with the time it slept: nothing sets it, and nothing stops it.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let read = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(read.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(read.tv_nsec).unwrap_or_default())
+}
+
 /// Unix seconds of a time; 0 for times before 1970.
 #[must_use]
 pub fn unix_seconds(time: SystemTime) -> u64 {

@@ -6,8 +6,11 @@
 //! The gateway decides on the [`Snapshot`] and on facts it fetched at first sight. A [`Change`]
 //! tells it which facts are no longer true; a change is sent only after it is durable.
 
+pub mod codec;
+
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
@@ -99,6 +102,28 @@ pub enum Challenge {
     },
 }
 
+/// How long facts are as good as fresh without a sign of life of the controller, where nothing else is said.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// How old what a gateway knows may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// How long ago it was that everything here was certainly as the controller had it: the age of the last
+    /// sign of life that was asked for and came. [`Duration::MAX`] when the controller said that this
+    /// gateway is none any more.
+    pub silence: Duration,
+    /// How long that is as good as now.
+    pub lease: Duration,
+}
+
+impl Freshness {
+    /// Whether a resource with this grace may be served still.
+    #[must_use]
+    pub fn is_within(self, grace: Duration) -> bool {
+        self.silence <= self.lease.saturating_add(grace)
+    }
+}
+
 /// Facts that ceased to be true. The gateway drops what it remembers and decides open flows again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -178,6 +203,11 @@ pub trait ControlLink: Send + Sync + 'static {
 
     /// Changes of facts from now on. A receiver that lags must treat it as [`Change::Everything`].
     fn changes(&self) -> broadcast::Receiver<Delta>;
+
+    /// How old what is known here may be. In one process it is always of this moment.
+    fn freshness(&self) -> Freshness {
+        Freshness { silence: Duration::ZERO, lease: LEASE }
+    }
 
     /// Facts of the subject that a credential stands for.
     fn subject(&self, credential: Credential) -> BoxFuture<'_, Result<Result<KnownSubject, NoSubject>, LinkError>>;

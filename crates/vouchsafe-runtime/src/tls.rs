@@ -27,7 +27,7 @@ use vouchsafe_model::name::BaseDomain;
 pub use self::identity::CertifiedPeer;
 pub use self::negotiated::Negotiated;
 pub use self::shown::Shown;
-pub use self::verify::{CertificateRefusal, proven_by, proven_client};
+pub use self::verify::{CertificateRefusal, proven_by, proven_client, proven_gateway};
 
 /// Failure to build a TLS configuration.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +123,14 @@ pub enum ClientCertificates<'p> {
         /// Trust domain of their SPIFFE ids.
         domain: &'p BaseDomain,
     },
+    /// Asked by a controller; one that is not a gateway's fails the handshake, and without any a gateway
+    /// can do nothing but join.
+    OfGateways {
+        /// PEM of the roots that may vouch for gateways.
+        roots_pem: &'p str,
+        /// Trust domain of their SPIFFE ids.
+        domain: &'p BaseDomain,
+    },
 }
 
 /// A server's configuration. Each has ticket keys of its own, so a session can be resumed only
@@ -143,8 +151,14 @@ pub fn server(
         .map_err(unusable)?;
     let (builder, tickets) = match clients {
         ClientCertificates::NotAsked => (builder.with_no_client_auth(), 2),
+        ClientCertificates::OfGateways { roots_pem, domain } => {
+            let roots = roots(roots_pem, "gateway roots")?;
+            let verifier = verify::Clients::new(verify::ClientRole::Gateway, roots, (*domain).clone());
+            (builder.with_client_cert_verifier(Arc::new(verifier)), 1)
+        }
         ClientCertificates::OfDevices { roots_pem, domain } => {
-            let verifier = verify::Devices::new(roots(roots_pem, "device roots")?, (*domain).clone());
+            let roots = roots(roots_pem, "device roots")?;
+            let verifier = verify::Clients::new(verify::ClientRole::Device, roots, (*domain).clone());
             // A device gets one ticket for each connection; that each carries its certificate makes them large.
             (builder.with_client_cert_verifier(Arc::new(verifier)), 1)
         }
@@ -166,6 +180,20 @@ pub enum ServerTrust {
     PinnedRoot([u8; 32]),
     /// The public authorities.
     Public,
+    /// These roots, for a controller of that trust domain and for no other server of theirs. The name that
+    /// is dialled says nothing.
+    Controller {
+        /// The roots.
+        roots: Arc<RootCertStore>,
+        /// Trust domain of its SPIFFE id.
+        domain: BaseDomain,
+    },
+    /// As [`ServerTrust::Controller`], for the first contact of a new gateway: the root is known by the
+    /// SHA-256 of its DER, and sent along.
+    NewController {
+        /// SHA-256 of the root.
+        root_sha256: [u8; 32],
+    },
 }
 
 /// A client's configuration for TLS 1.3. Server names are always verified.

@@ -28,6 +28,9 @@
 //! | `GET /v1/grants` | read | → `Vec<`[`GrantDoc`]`>` |
 //! | `POST /v1/grants` | write | [`NewGrant`] → [`GrantDoc`] |
 //! | `DELETE /v1/grants/{id}` | write | → 204 |
+//! | `GET /v1/gateways` | read | → `Vec<`[`Gateway`]`>` |
+//! | `POST /v1/gateways/invites` | write | [`NewGateway`] → [`GatewayInvited`] |
+//! | `DELETE /v1/gateways/{gateway}` | write | → 204 |
 //! | `GET /v1/policy` | read | → [`PolicyVersion`] with files |
 //! | `GET /v1/policy/schema` | read | → text/plain |
 //! | `POST /v1/policy/check` | write | [`PolicyFiles`] → [`Checked`] |
@@ -121,6 +124,13 @@ pub struct Status {
     /// Certificates of a public authority, by host; empty where none is asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateState>,
+    /// How long gateways that are processes of their own act without a sign of life, seconds; absent where
+    /// none is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<u64>,
+    /// Gateways that are processes of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<Gateway>,
     /// Who asks: user name or `local:<uid>`.
     pub you: String,
 }
@@ -303,6 +313,54 @@ pub struct GrantDoc {
     pub by: String,
     /// When.
     pub created: u64,
+}
+
+/// A gateway that is a process of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway {
+    /// Id (`gtw_…`).
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// End of its certificates, unix seconds.
+    pub certificate_expires: u64,
+    /// When it joined, unix seconds.
+    pub created: u64,
+    /// When it last attached, unix seconds.
+    pub last_seen: Option<u64>,
+    /// How it is attached now; absent when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<Attached>,
+}
+
+/// How a gateway is attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// Address it comes from.
+    pub ip: String,
+    /// Since when, unix seconds.
+    pub since: u64,
+    /// When it last gave a sign of life, unix seconds.
+    pub heard: u64,
+    /// Changes that it has not acknowledged yet.
+    pub behind: u64,
+}
+
+/// Invites a gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewGateway {
+    /// Name it gets.
+    pub name: String,
+}
+
+/// A one-time code for a gateway.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct GatewayInvited {
+    /// What `vouchsafe gateway join` takes: a secret until it is used.
+    pub code: String,
+    /// Until when it is good, unix seconds.
+    pub expires: u64,
 }
 
 /// Gives a grant.

@@ -9,6 +9,9 @@
 //! a kind, which its reader skips as well; so new kinds may be sent to old readers where being skipped
 //! is harmless, and everything else takes a new [`VERSION`].
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 pub mod convert;
 pub mod frames;
 pub mod message;
@@ -28,6 +31,8 @@ pub const MAX_UP_BYTES: usize = 8 * 1024 * 1024;
 pub const MAX_DOWN_BYTES: usize = 64 * 1024 * 1024;
 /// Most changes in one message.
 pub const MAX_CHANGES: usize = 1_000;
+/// Shortest and longest lease; a gateway refuses a controller that says another.
+pub const LEASES: RangeInclusive<Duration> = Duration::from_secs(3)..=Duration::from_secs(3600);
 /// What a snapshot's signature is over: these bytes, then the payload. No other signature of ours is.
 pub const SNAPSHOT_CONTEXT: &[u8] = b"vouchsafe snapshot v1\n";
 

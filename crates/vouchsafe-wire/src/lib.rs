@@ -8,6 +8,7 @@
 //! - [`control`]: what gateways and controllers say to each other (`docs/spec/control-channel.md`)
 //! - [`device`]: bodies of the device endpoints (`docs/spec/device.md`)
 //! - [`framing`]: where an HTTP/1.1 request ends and the next begins, strictly
+//! - [`gateway`]: how a gateway joins, and what it sends on for its clients
 //! - [`hello`]: a ClientHello out of pieces of QUIC's CRYPTO frames
 //! - [`http3`]: frames and heads of HTTP/3 (RFC 9114)
 //! - [`qpack`]: field sections of HTTP/3 (RFC 9204)
@@ -27,6 +28,7 @@ pub mod capsule;
 pub mod control;
 pub mod device;
 pub mod framing;
+pub mod gateway;
 pub mod hello;
 pub mod http3;
 pub mod qpack;

@@ -37,6 +37,10 @@ pub struct ResourceDoc {
     /// One line for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Seconds that a gateway may serve it beyond the lease when it doesn't hear from its controller, 0 to
+    /// 86400, default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline_grace: Option<u64>,
     /// `tcp` and `udp`: port under which it is asked for, when not the upstream's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -156,6 +160,11 @@ impl ResourceDoc {
         if self.description.len() > 200 || self.description.chars().any(char::is_control) {
             return Err(value("description", &self.description, "one line of at most 200 bytes"));
         }
+        let offline_grace = match self.offline_grace {
+            None => Duration::ZERO,
+            Some(seconds @ 0..=86_400) => Duration::from_secs(seconds),
+            Some(other) => return Err(value("offline_grace", &other.to_string(), "0 to 86400 seconds")),
+        };
         let spec = match self.kind.as_str() {
             "http" => ResourceSpec::Http(self.http_spec(&value)?),
             "tcp" => {
@@ -173,7 +182,8 @@ impl ResourceDoc {
             }
             other => return Err(value("kind", other, "http, tcp or udp")),
         };
-        Ok(Resource { name, spec, groups, tags, sensitivity, description: self.description.clone() })
+        let description = self.description.clone();
+        Ok(Resource { name, spec, groups, tags, sensitivity, description, offline_grace })
     }
 
     fn http_spec(
@@ -309,7 +319,7 @@ impl ResourceDoc {
     /// The text form of a resource; `None` for our own console, which has none.
     #[must_use]
     pub fn from_resource(resource: &Resource) -> Option<Self> {
-        let Resource { name, spec, groups, tags, sensitivity, description } = resource;
+        let Resource { name, spec, groups, tags, sensitivity, description, offline_grace } = resource;
         let mut doc = Self {
             name: name.to_string(),
             kind: spec.kind().as_str().to_owned(),
@@ -318,6 +328,7 @@ impl ResourceDoc {
             tags: tags.iter().map(ToString::to_string).collect(),
             sensitivity: (*sensitivity != Sensitivity::default()).then(|| sensitivity.as_str().to_owned()),
             description: description.clone(),
+            offline_grace: (!offline_grace.is_zero()).then_some(offline_grace.as_secs()),
             ..Self::default()
         };
         match spec {
@@ -386,7 +397,7 @@ mod tests {
             r#"{"name":"wiki","kind":"http","upstream":"http://127.0.0.1:3000"}"#,
             r#"{"name":"hr","kind":"http","upstream":"https://hr.internal:443","groups":["people"],"tags":["pii"],"sensitivity":"restricted","upstream_ca":"PEM","host_header":"upstream","identity_headers":"plain","upstream_protocol":"h2","upstream_tls":"1.3","connect_timeout":2,"response_timeout":5,"idle_timeout":3600,"audit":"before","description":"HR"}"#,
             r#"{"name":"git","kind":"http","upstream":"http://10.0.0.5:80","encoded_slashes":"keep","double_slashes":"keep","path_parameters":"keep","path_case":"fold"}"#,
-            r#"{"name":"db","kind":"tcp","upstream":"10.0.0.5:5432","port":6543}"#,
+            r#"{"name":"db","kind":"tcp","upstream":"10.0.0.5:5432","port":6543,"offline_grace":300}"#,
             r#"{"name":"dns","kind":"udp","upstream":"10.0.0.5:5353","port":53,"idle_timeout":30}"#,
             r#"{"name":"dns","kind":"udp","upstream":"10.0.0.5:53"}"#,
         ] {
@@ -412,6 +423,7 @@ mod tests {
             (r#"{"name":"a","kind":"http","upstream":"http://h","encoded_slashes":"yes"}"#, "refuse or keep"),
             (r#"{"name":"a","kind":"http","upstream":"http://h","path_case":"lower"}"#, "sensitive or fold"),
             (r#"{"name":"a","kind":"tcp","upstream":"h:1","path_case":"fold"}"#, "no meaning"),
+            (r#"{"name":"a","kind":"tcp","upstream":"h:1","offline_grace":86401}"#, "0 to 86400"),
             (r#"{"name":"auth","kind":"http","upstream":"http://h"}"#, "vouchsafe's own"),
             (r#"{"name":"a","kind":"http","upstream":"http://h/path"}"#, "neither"),
             (r#"{"name":"a","kind":"http","upstream":"http://h","upstream_tls":"1.3"}"#, "no meaning"),

@@ -1,6 +1,6 @@
 //! SPIFFE ids in our certificates (SPIFFE-ID §2; X.509-SVID §2): `spiffe://<domain>/<role>/<id>`.
 
-use vouchsafe_model::id::{DeviceId, GatewayId};
+use vouchsafe_model::id::{ControllerId, DeviceId, GatewayId};
 use vouchsafe_model::name::BaseDomain;
 
 /// What a certificate of ours may do; it stands as the first path segment.
@@ -10,6 +10,8 @@ pub enum CertifiedIdentity {
     Device(DeviceId),
     /// A policy enforcement point, for the control channel and towards upstreams.
     Gateway(GatewayId),
+    /// A controller, towards gateways.
+    Controller(ControllerId),
 }
 
 /// Failure to read a SPIFFE id as one of ours.
@@ -19,7 +21,7 @@ pub enum SpiffeError {
     #[error("the SPIFFE id is of another trust domain")]
     TrustDomain,
     /// Not exactly one role we know and one id of its kind.
-    #[error("the SPIFFE id is not `/device/<id>` or `/gateway/<id>`")]
+    #[error("the SPIFFE id is not `/device/<id>`, `/gateway/<id>` or `/controller/<id>`")]
     Path,
 }
 
@@ -37,8 +39,16 @@ impl CertifiedIdentity {
         match path.split_once('/') {
             Some(("device", id)) => id.parse().map(CertifiedIdentity::Device).map_err(|_| SpiffeError::Path),
             Some(("gateway", id)) => id.parse().map(CertifiedIdentity::Gateway).map_err(|_| SpiffeError::Path),
+            Some(("controller", id)) => id.parse().map(CertifiedIdentity::Controller).map_err(|_| SpiffeError::Path),
             _ => Err(SpiffeError::Path),
         }
+    }
+
+    /// The trust domain of a SPIFFE id, where it is not known yet which one it must be.
+    #[must_use]
+    pub fn trust_domain(uri: &str) -> Option<BaseDomain> {
+        let (domain, _) = uri.strip_prefix("spiffe://")?.split_once('/')?;
+        BaseDomain::parse(domain).ok().filter(|parsed| parsed.as_str() == domain)
     }
 
     /// The id as it stands in the certificate's only URI name.
@@ -47,6 +57,7 @@ impl CertifiedIdentity {
         match self {
             CertifiedIdentity::Device(id) => format!("spiffe://{domain}/device/{id}"),
             CertifiedIdentity::Gateway(id) => format!("spiffe://{domain}/gateway/{id}"),
+            CertifiedIdentity::Controller(id) => format!("spiffe://{domain}/controller/{id}"),
         }
     }
 }
@@ -66,6 +77,7 @@ mod tests {
             uri.replace("/device/", "/device//"),
             uri.replace("/device/", "/../device/"),
             uri.replace("/device/", "/gateway/"),
+            uri.replace("/device/", "/controller/"),
             uri.replace("device", "%64evice"),
             format!("{uri}/"),
             format!("{uri}?x"),

@@ -8,8 +8,8 @@ use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::verbs::{
-    apply, audit, completions, connect, demo, device, doctor, enroll, grant, group, login, logout, pipe, plan, policy,
-    proxy, resource, session, status, up, user, version,
+    apply, audit, completions, connect, controller, demo, device, doctor, enroll, gateway, grant, group, login, logout,
+    pipe, plan, policy, proxy, resource, session, status, up, user, version,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -38,6 +38,10 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Runs controller and gateway in one process.
     Up(up::Args),
+    /// Runs a controller alone.
+    Controller(controller::Args),
+    /// Runs a gateway alone; also: join, invite, list, remove.
+    Gateway(gateway::Args),
     /// Shows the whole of it on this machine, with made-up people and apps.
     Demo(demo::Args),
     /// Enrols this device with a ticket from an administrator.
@@ -96,7 +100,8 @@ impl Verb {
     #[must_use]
     pub(crate) fn log_filter(&self) -> &'static str {
         match self {
-            Verb::Up(_) => "info",
+            Verb::Up(_) | Verb::Controller(_) => "info",
+            Verb::Gateway(args) if args.serves() => "info",
             _ => "warn",
         }
     }
@@ -108,6 +113,8 @@ impl Verb {
     pub(crate) fn confine(&mut self, dir: &Path) -> Result<(), VerbError> {
         match self {
             Verb::Up(args) => up::confine(args, dir),
+            Verb::Controller(args) => controller::confine(args, dir),
+            Verb::Gateway(args) => gateway::confine(args, dir),
             Verb::Doctor(verb) => verb.confine(dir),
             _ => Ok(()),
         }
@@ -120,6 +127,8 @@ impl Verb {
     pub(crate) async fn run(self, call: &Call) -> Result<Exit, VerbError> {
         match self {
             Verb::Up(args) => up::run(args, call).await,
+            Verb::Controller(args) => controller::run(args, call).await,
+            Verb::Gateway(args) => gateway::run(args, call).await,
             Verb::Demo(args) => demo::run(args, call).await,
             Verb::Enroll(args) => enroll::run(args, call).await,
             Verb::Login(args) => login::run(args, call).await,

@@ -110,9 +110,7 @@ impl Running {
         let acme = acme.map(with_roots).transpose()?;
         let open = OpenOptions { dir: dir.clone(), domain: domain.clone(), port, acme };
         let mut controller = Controller::open(open, tasks.clone()).await?;
-        let root_file = dir.join("root.pem");
-        write_public(&root_file, controller.root_pem())
-            .map_err(|source| UpError::File { path: root_file.clone(), source })?;
+        let (root_file, root_sha256) = publish_root(&dir, controller.root_pem())?;
         let gateway = Options {
             acme_http: acme_http_port
                 .iter()
@@ -136,7 +134,7 @@ impl Running {
         controller.serve_admin().await?;
         controller.order_certificates();
         Ok(Self {
-            root_sha256: fingerprint(controller.root_pem()),
+            root_sha256,
             addresses: gateway.addresses().to_vec(),
             controller,
             domain,
@@ -151,10 +149,7 @@ impl Running {
     /// `https://<label>.<domain>[:port]`.
     #[must_use]
     pub(crate) fn origin(&self, label: &str) -> String {
-        match self.port {
-            443 => format!("https://{}", self.domain.host(label)),
-            port => format!("https://{}:{port}", self.domain.host(label)),
-        }
+        origin(&self.domain, self.port, label)
     }
 
     /// Reads the operator's certificate again, now.
@@ -219,6 +214,27 @@ fn with_roots((mut options, file): (AcmeOptions, Option<PathBuf>)) -> Result<Acm
         options.roots_pem = Some(read.map_err(|source| UpError::File { path, source })?);
     }
     Ok(options)
+}
+
+/// `https://<label>.<domain>[:port]`.
+#[must_use]
+pub(crate) fn origin(domain: &BaseDomain, port: u16, label: &str) -> String {
+    match port {
+        443 => format!("https://{}", domain.host(label)),
+        port => format!("https://{}:{port}", domain.host(label)),
+    }
+}
+
+/// Writes the root certificate where people find it; gives the file and the certificate's SHA-256.
+///
+/// # Errors
+/// [`UpError::File`].
+pub(crate) fn publish_root(dir: &Path, root_pem: &str) -> Result<(PathBuf, String), UpError> {
+    let path = dir.join("root.pem");
+    match write_public(&path, root_pem) {
+        Ok(()) => Ok((path, fingerprint(root_pem))),
+        Err(source) => Err(UpError::File { path, source }),
+    }
 }
 
 fn write_public(path: &Path, text: &str) -> io::Result<()> {

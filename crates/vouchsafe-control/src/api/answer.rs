@@ -73,6 +73,8 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::NameReserved { .. } => (StatusCode::CONFLICT, "name_reserved"),
             DirectoryError::LastAdministrator => (StatusCode::CONFLICT, "last_administrator"),
             DirectoryError::AdministratorsStay => (StatusCode::CONFLICT, "administrators_stay"),
+            DirectoryError::NoChannel => (StatusCode::CONFLICT, "no_channel"),
+            DirectoryError::GatewayTaken { .. } => (StatusCode::CONFLICT, "name_taken"),
             DirectoryError::Disabled { .. } => (StatusCode::CONFLICT, "user_disabled"),
             DirectoryError::Store(error) => return Self::internal(error),
         };

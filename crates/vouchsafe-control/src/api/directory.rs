@@ -6,14 +6,15 @@ use axum::http::StatusCode;
 use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{
-    Device, DeviceInvited, Ended, Group, Invited, NewDevice, NewUser, Session, User, UserChange,
+    Device, DeviceInvited, Ended, Gateway, GatewayInvited, Group, Invited, NewDevice, NewGateway, NewUser, Session,
+    User, UserChange,
 };
 
 use super::answer::Answer;
 use super::extract::{Body, By, Path};
 use crate::context::Context;
 use crate::directory::groups::Membership;
-use crate::directory::{DirectoryError, devices, groups, sessions, users};
+use crate::directory::{DirectoryError, devices, gateways, groups, sessions, users};
 use crate::store;
 
 pub(super) async fn list_users(State(context): State<Context>) -> Answer<Json<Vec<User>>> {
@@ -132,6 +133,27 @@ pub(super) async fn invite_device(
     Body(new): Body<NewDevice>,
 ) -> Answer<(StatusCode, Json<DeviceInvited>)> {
     Ok((StatusCode::CREATED, Json(devices::invite(&context, &new, &actor).await?)))
+}
+
+pub(super) async fn list_gateways(State(context): State<Context>) -> Answer<Json<Vec<Gateway>>> {
+    Ok(Json(gateways::list(&context).await?))
+}
+
+pub(super) async fn invite_gateway(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(new): Body<NewGateway>,
+) -> Answer<(StatusCode, Json<GatewayInvited>)> {
+    Ok((StatusCode::CREATED, Json(gateways::invite(&context, &new, &actor).await?)))
+}
+
+pub(super) async fn remove_gateway(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(gateway): Path<String>,
+) -> Answer<StatusCode> {
+    gateways::remove(&context, &gateway, &actor).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn list_sessions(State(context): State<Context>) -> Answer<Json<Vec<Session>>> {

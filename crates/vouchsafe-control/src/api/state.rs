@@ -10,10 +10,12 @@ use super::answer::Answer;
 use super::extract::{Body, By, Path};
 use crate::administrator::{apply as applying, grants, resources};
 use crate::context::Context;
+use crate::directory::gateways;
 use crate::store;
 
 pub(super) async fn status(State(context): State<Context>, By(actor): By) -> Answer<Json<Status>> {
     let now = clock::unix_seconds(clock::now());
+    let gateways = gateways::list(&context).await?;
     let mut read = context.store.read().await?;
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -27,6 +29,8 @@ pub(super) async fn status(State(context): State<Context>, By(actor): By) -> Ans
         grants: store::grants::count(&mut read, now).await?,
         audit_records: context.store.log().size(),
         certificates: context.certificates.read().clone(),
+        lease: context.channel.get().map(|reached| reached.lease.as_secs()),
+        gateways,
         you: actor.label(),
     }))
 }

@@ -8,7 +8,7 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
-use vouchsafe_model::id::{DeviceId, GatewayId};
+use vouchsafe_model::id::{ControllerId, DeviceId, GatewayId};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::spiffe::CertifiedIdentity;
@@ -38,6 +38,8 @@ pub(super) enum Role {
     Devices,
     /// Our own host names.
     ServerNames,
+    /// Controllers, as gateways see them.
+    Controllers,
 }
 
 impl Role {
@@ -47,6 +49,7 @@ impl Role {
             Role::Gateways => "gateways",
             Role::Devices => "devices",
             Role::ServerNames => "server-names",
+            Role::Controllers => "controllers",
         }
     }
 
@@ -54,7 +57,7 @@ impl Role {
         match self {
             Role::Gateways => vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth],
             Role::Devices => vec![ExtendedKeyUsagePurpose::ClientAuth],
-            Role::ServerNames => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Role::ServerNames | Role::Controllers => vec![ExtendedKeyUsagePurpose::ServerAuth],
         }
     }
 }
@@ -117,7 +120,7 @@ pub(super) fn intermediate(
     let mut params = authority(&format!("vouchsafe {}", role.key_name()), 0, validity);
     params.extended_key_usages = role.usages();
     params.name_constraints = match role {
-        Role::Gateways | Role::Devices => None,
+        Role::Gateways | Role::Devices | Role::Controllers => None,
         // Whoever steals this key, or trusts our root in a browser, can't be met with any other name.
         Role::ServerNames => Some(NameConstraints {
             permitted_subtrees: vec![GeneralSubtree::DnsName(domain.to_string())],
@@ -132,7 +135,7 @@ pub(super) fn intermediate(
 
 /// Issues the certificate of our own host names: `*.<domain>` and `<domain>`.
 pub(super) fn server(
-    key: &Key,
+    key: &impl PublicKeyData,
     domain: &BaseDomain,
     issuer: &Issuer<'_, Key>,
     validity: Validity,
@@ -149,7 +152,7 @@ pub(super) fn server(
 /// Issues the certificate by which a gateway is known to the controller and to upstreams.
 pub(super) fn gateway(
     id: GatewayId,
-    key: &Key,
+    key: &impl PublicKeyData,
     domain: &BaseDomain,
     issuer: &Issuer<'_, Key>,
     validity: Validity,
@@ -158,6 +161,23 @@ pub(super) fn gateway(
     params.subject_alt_names = vec![SanType::URI(CertifiedIdentity::Gateway(id).to_uri(domain).as_str().try_into()?)];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.signed_by(key, issuer)
+}
+
+/// Issues the certificate by which a controller is known to gateways.
+pub(super) fn controller(
+    id: ControllerId,
+    key: &Key,
+    domain: &BaseDomain,
+    issuer: &Issuer<'_, Key>,
+    validity: Validity,
+) -> Result<Certificate, rcgen::Error> {
+    let mut params = params(&id.to_string(), validity);
+    params.subject_alt_names =
+        vec![SanType::URI(CertifiedIdentity::Controller(id).to_uri(domain).as_str().try_into()?)];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.is_ca = IsCa::ExplicitNoCa;
     params.signed_by(key, issuer)
 }

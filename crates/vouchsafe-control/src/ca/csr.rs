@@ -1,4 +1,4 @@
-//! Certificate signing requests of devices: only the key and the proof of its possession count.
+//! Certificate signing requests of devices and gateways: only the key and the proof of its possession count.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PublicKeyData as _, SubjectPublicKeyInfo};
@@ -53,6 +53,11 @@ impl ProvenKey {
         }
         request.verify_signature().map_err(|_| CsrError::Signature)?;
         Ok(Self { spki, sha256: hex(digest(&SHA256, raw).as_ref()) })
+    }
+
+    /// The uncompressed point of a P-256 key; `None` of a key of another kind.
+    pub(crate) fn p256_point(&self) -> Option<&[u8]> {
+        (self.spki.algorithm() == &PKCS_ECDSA_P256_SHA256).then(|| self.spki.der_bytes())
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.

@@ -11,7 +11,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::{api, console, identity};
 
 /// One router for each of our hosts.
-pub(super) struct Service {
+pub(crate) struct Service {
     auth: Router,
     console: Router,
     api: Router,

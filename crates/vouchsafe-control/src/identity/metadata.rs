@@ -6,10 +6,14 @@ use serde_json::{Value, json};
 use vouchsafe_wire::device::{GRANT_DEVICE_CODE, GRANT_REFRESH};
 
 use super::Service;
+use super::refusal::Refusal;
+use crate::store::gateways;
 
 /// `GET /.well-known/jwks.json` (RFC 7517 §5).
-pub(super) async fn jwks(State(service): State<Service>) -> Json<Value> {
-    Json(service.context.ca.jwks())
+pub(super) async fn jwks(State(service): State<Service>) -> Result<Json<Value>, Refusal> {
+    let mut read = service.context.store.read().await?;
+    let of_gateways = gateways::assertion_points(&mut read).await?;
+    Ok(Json(service.context.ca.jwks(&of_gateways)))
 }
 
 /// `GET /.well-known/oauth-authorization-server` (RFC 8414, RFC 8705 §3.3, RFC 8628 §4).

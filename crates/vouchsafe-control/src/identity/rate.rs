@@ -11,7 +11,7 @@ const MAX_SOURCES: usize = 20_000;
 
 /// Whether a request may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(crate) enum Pace {
     /// It may.
     Allowed,
     /// The source asks too often.
@@ -24,19 +24,19 @@ struct Bucket {
 }
 
 /// Allows `burst` requests at once, and one more each `every`.
-pub(super) struct RateLimit {
+pub(crate) struct RateLimit {
     burst: u32,
     every: Duration,
     buckets: Mutex<HashMap<IpAddr, Bucket>>,
 }
 
 impl RateLimit {
-    pub(super) fn new(burst: u32, every: Duration) -> Self {
+    pub(crate) fn new(burst: u32, every: Duration) -> Self {
         Self { burst, every, buckets: Mutex::new(HashMap::new()) }
     }
 
     /// Takes one from the source's bucket.
-    pub(super) fn take(&self, source: IpAddr, now: SystemTime) -> Pace {
+    pub(crate) fn take(&self, source: IpAddr, now: SystemTime) -> Pace {
         let mut buckets = self.buckets.lock();
         let source = network(source);
         if !buckets.contains_key(&source) && buckets.len() >= MAX_SOURCES {
@@ -65,7 +65,7 @@ impl RateLimit {
 }
 
 /// One customer has a whole /64 of IPv6 addresses.
-fn network(source: IpAddr) -> IpAddr {
+pub(crate) fn network(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V4(_) => source,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

@@ -3,10 +3,9 @@
 //!
 //! Numbers rise by one and are never given again, also when rows are rolled back or purged.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the control channel, which comes next, is what reads it back"))]
-
 use sqlx::SqliteConnection;
 use tokio::sync::watch;
+use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::link::Change;
 
 use super::{Store, StoreError, from_db, parsed, to_db};
@@ -21,6 +20,8 @@ pub(crate) enum Entry {
     Facts(Change),
     /// Resources, policy or grants changed: there is a new snapshot.
     Snapshot,
+    /// A gateway was removed. It is for the controller's end of its control channel.
+    Gateway(GatewayId),
 }
 
 /// One row.
@@ -51,6 +52,7 @@ impl Entry {
             Entry::Facts(Change::Session(id)) => ("session", id.to_string()),
             Entry::Facts(Change::Everything) => ("everything", String::new()),
             Entry::Snapshot => ("snapshot", String::new()),
+            Entry::Gateway(id) => ("gateway", id.to_string()),
         }
     }
 
@@ -61,6 +63,7 @@ impl Entry {
             "device" => Entry::Facts(Change::Device(parsed(name, "device id in the change feed")?)),
             "session" => Entry::Facts(Change::Session(parsed(name, "session id in the change feed")?)),
             "snapshot" => Entry::Snapshot,
+            "gateway" => Entry::Gateway(parsed(name, "gateway id in the change feed")?),
             _ => Entry::Facts(Change::Everything),
         })
     }
@@ -83,6 +86,14 @@ pub(super) async fn append(connection: &mut SqliteConnection, entry: &Entry, tim
 pub(crate) async fn newest(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
     let highest: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(sequence), 0) FROM feed").fetch_one(connection).await?;
     Ok(from_db(highest))
+}
+
+/// Number of the newest row that tells of a new snapshot; 0 when none is kept.
+pub(crate) async fn newest_snapshot(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let newest: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(sequence), 0) FROM feed WHERE kind = 'snapshot'")
+        .fetch_one(connection)
+        .await?;
+    Ok(from_db(newest))
 }
 
 /// What came after a number. `connection` must read one moment ([`Store::read`]).

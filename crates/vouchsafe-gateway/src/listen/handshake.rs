@@ -108,6 +108,6 @@ pub(super) fn device_of_leaf(
         CertifiedIdentity::Device(id) => {
             Ok(Some(ProvenDevice { id, certificate_sha256: peer.sha256, not_after: peer.not_after }))
         }
-        CertifiedIdentity::Gateway(_) => Err(CertificateRefusal::Role),
+        CertifiedIdentity::Gateway(_) | CertifiedIdentity::Controller(_) => Err(CertificateRefusal::Role),
     }
 }

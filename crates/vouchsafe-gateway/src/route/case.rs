@@ -18,6 +18,7 @@ use crate::decide::{self, Decided, Observed, Question, Who};
 use crate::facts::{CredentialKey, Ready};
 use crate::forward::http::ForwardError;
 use crate::gateway::Shared;
+use crate::lease;
 use crate::listen::Owner;
 use crate::record::Until;
 use crate::route::read::Connection;
@@ -145,6 +146,10 @@ impl Case<'_> {
             Ok(permit) => permit,
             Err(denial) => return Err(self.deny(&Decided::new(denial), Some(&asker), None).await),
         };
+        if let Err(reason) = lease::holds(&*self.shared.link, &permit) {
+            let denied = Decided::denied(reason, &self.shared.current.engine());
+            return Err(self.deny(&denied, Some(&asker), None).await);
+        }
         let (decision_id, id) = ids();
         let decided = Decided { id: decision_id, decision: permit.decision().clone() };
         let until = until(&permit);

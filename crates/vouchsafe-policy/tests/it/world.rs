@@ -30,6 +30,7 @@ fn resource(text: &str, groups: &[&str], spec: ResourceSpec) -> Resource {
         groups: groups.iter().map(|group| ResourceGroupName::parse(group).expect("group")).collect(),
         tags: BTreeSet::from([Tag::parse("made-for-tests").expect("tag")]),
         sensitivity: Sensitivity::Internal,
+        offline_grace: std::time::Duration::ZERO,
         description: String::new(),
     }
 }

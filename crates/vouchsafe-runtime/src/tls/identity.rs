@@ -24,7 +24,7 @@ const MIN_RSA_BITS: usize = 2_048;
 /// The holder of a certificate of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertifiedPeer {
-    /// Device or gateway, by its SPIFFE id.
+    /// Device, gateway or controller, by its SPIFFE id.
     pub identity: CertifiedIdentity,
     /// SHA-256 of the certificate's DER.
     pub sha256: [u8; 32],
@@ -41,6 +41,15 @@ impl CertifiedPeer {
     /// # Errors
     /// [`CertificateRefusal`] when it is not of our profile.
     pub fn read(leaf: &CertificateDer<'_>, domain: &BaseDomain) -> Result<Self, CertificateRefusal> {
+        Self::read_in(leaf, Some(domain))
+    }
+
+    /// Reads a leaf of an installation whose trust domain isn't known yet: its root must be.
+    pub(super) fn read_of_any(leaf: &CertificateDer<'_>) -> Result<Self, CertificateRefusal> {
+        Self::read_in(leaf, None)
+    }
+
+    fn read_in(leaf: &CertificateDer<'_>, domain: Option<&BaseDomain>) -> Result<Self, CertificateRefusal> {
         let certificate = parse(leaf)?;
         key_kind(&certificate)?;
         if usage(&certificate)? == Usage::Unstated {
@@ -59,7 +68,13 @@ impl CertifiedPeer {
         if uri.len() > MAX_ID_BYTES {
             return Err(CertificateRefusal::NameTooLong);
         }
-        let identity = CertifiedIdentity::parse(uri, domain)?;
+        let identity = match domain {
+            Some(domain) => CertifiedIdentity::parse(uri, domain)?,
+            None => {
+                let domain = CertifiedIdentity::trust_domain(uri).ok_or(CertificateRefusal::TrustDomain)?;
+                CertifiedIdentity::parse(uri, &domain)?
+            }
+        };
         let (not_before, not_after) = validity(&certificate);
         Ok(Self { identity, sha256: sha256(leaf), not_before, not_after })
     }

@@ -3,4 +3,5 @@
 mod limbo;
 mod peers;
 mod resumption;
+mod roles;
 mod verifier;

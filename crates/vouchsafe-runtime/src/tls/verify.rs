@@ -95,10 +95,10 @@ pub enum CertificateRefusal {
     #[error("its SPIFFE id is of another trust domain")]
     TrustDomain,
     /// Its SPIFFE id has not the path of one of our roles.
-    #[error("its SPIFFE id is not `/device/<id>` or `/gateway/<id>`")]
+    #[error("its SPIFFE id is not `/device/<id>`, `/gateway/<id>` or `/controller/<id>`")]
     IdPath,
     /// It is ours, but of another role.
-    #[error("it is not a device's")]
+    #[error("it is of another role")]
     Role,
     /// The signature over this handshake is not of the certificate's key.
     #[error("the handshake is not signed by its key")]
@@ -202,23 +202,33 @@ fn is_self_issued(leaf: &CertificateDer<'_>) -> bool {
     identity::parse(leaf).is_ok_and(|certificate| certificate.subject().as_raw() == certificate.issuer().as_raw())
 }
 
-/// Verifies device certificates at the gateway.
+/// Which role a client must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientRole {
+    /// A device, at a gateway.
+    Device,
+    /// A gateway, at a controller.
+    Gateway,
+}
+
+/// Verifies the certificates of clients: of devices at a gateway, of gateways at a controller.
 #[derive(Debug)]
-pub struct Devices {
+pub struct Clients {
+    role: ClientRole,
     roots: Arc<RootCertStore>,
     subjects: Vec<DistinguishedName>,
     domain: BaseDomain,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl Devices {
-    /// Trusts those roots for devices of that trust domain.
+impl Clients {
+    /// Trusts those roots for clients of that role and trust domain.
     #[must_use]
-    pub fn new(roots: Arc<RootCertStore>, domain: BaseDomain) -> Self {
-        Self { subjects: roots.subjects(), roots, domain, algorithms: algorithms() }
+    pub fn new(role: ClientRole, roots: Arc<RootCertStore>, domain: BaseDomain) -> Self {
+        Self { role, subjects: roots.subjects(), roots, domain, algorithms: algorithms() }
     }
 
-    /// Verifies a device's certificate and says whose it is.
+    /// Verifies a client's certificate and says whose it is.
     ///
     /// # Errors
     /// [`CertificateRefusal`].
@@ -233,21 +243,30 @@ impl Devices {
         }
         let usage = KeyUsage::required(EKU_CLIENT_AUTH);
         path(leaf, intermediates, &self.roots.roots, &self.algorithms, usage, now)?;
-        of_device(leaf, &self.domain)
+        of_role(self.role, leaf, &self.domain)
     }
 }
 
-fn of_device(leaf: &CertificateDer<'_>, domain: &BaseDomain) -> Result<CertifiedPeer, CertificateRefusal> {
+fn of_role(
+    role: ClientRole,
+    leaf: &CertificateDer<'_>,
+    domain: &BaseDomain,
+) -> Result<CertifiedPeer, CertificateRefusal> {
     let peer = CertifiedPeer::read(leaf, domain)?;
-    match peer.identity {
-        CertifiedIdentity::Device(_) => Ok(peer),
-        CertifiedIdentity::Gateway(_) => Err(CertificateRefusal::Role),
+    match (peer.identity, role) {
+        (CertifiedIdentity::Device(_), ClientRole::Device) | (CertifiedIdentity::Gateway(_), ClientRole::Gateway) => {
+            Ok(peer)
+        }
+        (
+            CertifiedIdentity::Device(_) | CertifiedIdentity::Gateway(_) | CertifiedIdentity::Controller(_),
+            ClientRole::Device | ClientRole::Gateway,
+        ) => Err(CertificateRefusal::Role),
     }
 }
 
 /// The device that a connection's handshake proved; `None` when it showed no certificate.
 ///
-/// [`Devices`] verified the certificate in this handshake, or in the one that this session was
+/// [`Clients`] verified the certificate in this handshake, or in the one that this session was
 /// resumed from: tickets open only under the roots that it was verified with. Its time is checked
 /// once more here, since a resumption is later.
 ///
@@ -272,12 +291,27 @@ pub fn proven_by(
     domain: &BaseDomain,
     now: SystemTime,
 ) -> Result<CertifiedPeer, CertificateRefusal> {
-    let peer = of_device(leaf, domain)?;
+    let peer = of_role(ClientRole::Device, leaf, domain)?;
     peer.valid_at(now)?;
     Ok(peer)
 }
 
-impl ClientCertVerifier for Devices {
+/// The gateway that a connection's handshake proved, as [`proven_client`] says of devices.
+///
+/// # Errors
+/// [`CertificateRefusal`].
+pub fn proven_gateway(
+    connection: &CommonState,
+    domain: &BaseDomain,
+    now: SystemTime,
+) -> Result<Option<CertifiedPeer>, CertificateRefusal> {
+    let Some(leaf) = connection.peer_certificates().and_then(|chain| chain.first()) else { return Ok(None) };
+    let peer = of_role(ClientRole::Gateway, leaf, domain)?;
+    peer.valid_at(now)?;
+    Ok(Some(peer))
+}
+
+impl ClientCertVerifier for Clients {
     fn client_auth_mandatory(&self) -> bool {
         false
     }
@@ -323,7 +357,18 @@ impl ClientCertVerifier for Devices {
 #[derive(Debug)]
 pub struct Servers {
     anchors: Anchors,
+    named: Named,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// What a server's certificate must say of it.
+#[derive(Debug)]
+enum Named {
+    /// The host name that was asked for.
+    Host,
+    /// That it is a controller, of that trust domain if it is known yet. No host name has it, so
+    /// neither a gateway's certificate nor that of our host names passes for it.
+    Controller(Option<BaseDomain>),
 }
 
 #[derive(Debug)]
@@ -337,12 +382,14 @@ impl Servers {
     /// Trusts as said.
     #[must_use]
     pub fn new(trust: ServerTrust) -> Self {
-        let anchors = match trust {
-            ServerTrust::Roots(roots) => Anchors::Roots(roots),
-            ServerTrust::PinnedRoot(sha256) => Anchors::Pinned(sha256),
-            ServerTrust::Public => Anchors::Public,
+        let (anchors, named) = match trust {
+            ServerTrust::Roots(roots) => (Anchors::Roots(roots), Named::Host),
+            ServerTrust::PinnedRoot(sha256) => (Anchors::Pinned(sha256), Named::Host),
+            ServerTrust::Public => (Anchors::Public, Named::Host),
+            ServerTrust::Controller { roots, domain } => (Anchors::Roots(roots), Named::Controller(Some(domain))),
+            ServerTrust::NewController { root_sha256 } => (Anchors::Pinned(root_sha256), Named::Controller(None)),
         };
-        Self { anchors, algorithms: algorithms() }
+        Self { anchors, named, algorithms: algorithms() }
     }
 
     /// Verifies a server's certificate for a name. Extended key usage and key usage may be absent,
@@ -371,10 +418,28 @@ impl Servers {
             }
         }
         let end = EndEntityCert::try_from(leaf).map_err(|error| CertificateRefusal::of_path(&error))?;
-        end.verify_is_valid_for_subject_name(name).map_err(|error| CertificateRefusal::of_path(&error))?;
+        match &self.named {
+            Named::Host => {
+                end.verify_is_valid_for_subject_name(name).map_err(|error| CertificateRefusal::of_path(&error))?;
+            }
+            Named::Controller(domain) => of_controller(leaf, domain.as_ref())?,
+        }
         let certificate = identity::parse(leaf)?;
         identity::key_kind(&certificate)?;
         identity::usage(&certificate).map(|_| ())
+    }
+}
+
+/// Our own authority issued it, which always says what its certificates are for; so here that must stand
+/// in it.
+fn of_controller(leaf: &CertificateDer<'_>, domain: Option<&BaseDomain>) -> Result<(), CertificateRefusal> {
+    let peer = match domain {
+        Some(domain) => CertifiedPeer::read(leaf, domain)?,
+        None => CertifiedPeer::read_of_any(leaf)?,
+    };
+    match peer.identity {
+        CertifiedIdentity::Controller(_) => Ok(()),
+        CertifiedIdentity::Device(_) | CertifiedIdentity::Gateway(_) => Err(CertificateRefusal::Role),
     }
 }
 

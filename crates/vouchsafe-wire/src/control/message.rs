@@ -174,6 +174,9 @@ pub struct Welcome {
     /// The version that both speak from here on.
     #[prost(uint32, tag = "1")]
     pub version: u32,
+    /// How long the gateway may act on what it was told without a sign of life, milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub lease_ms: u64,
 }
 
 /// A snapshot with the controller's signature.

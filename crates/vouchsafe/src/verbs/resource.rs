@@ -21,7 +21,7 @@ const RESOURCES: &str = "/v1/resources/";
 pub(crate) enum Verb {
     /// Adds a resource, or replaces the one of that name. Nobody may reach it until a policy says so.
     #[command(subcommand)]
-    Add(Add),
+    Add(Box<Add>),
     /// Lists resources.
     #[command(after_help = "Example:\n  vouchsafe resource list")]
     List,
@@ -154,6 +154,10 @@ pub(crate) struct Common {
     /// One line for people.
     #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
+    /// Seconds that a gateway may serve it beyond the lease when it doesn't hear from its controller
+    /// [default: 0].
+    #[arg(long, value_name = "SECONDS")]
+    offline_grace: Option<u64>,
 }
 
 macro_rules! words {
@@ -272,6 +276,7 @@ impl Add {
             tags: common.tags.iter().map(ToString::to_string).collect(),
             sensitivity: common.sensitivity.map(Sensitivity::word),
             description: common.description,
+            offline_grace: common.offline_grace,
             ..ResourceDoc::default()
         };
         Ok(match self {
@@ -353,6 +358,7 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
         tags,
         sensitivity,
         description,
+        offline_grace,
         port,
         upstream_ca,
         host_header,
@@ -387,6 +393,7 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
     also("connect within", seconds(*connect_timeout));
     also("answer within", seconds(*response_timeout));
     also("idle at most", seconds(*idle_timeout));
+    also("offline grace", seconds(*offline_grace));
     also("audit", audit.clone());
     also("encoded slashes", encoded_slashes.clone());
     also("double slashes", double_slashes.clone());

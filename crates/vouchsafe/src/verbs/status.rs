@@ -3,7 +3,7 @@
 use serde::Serialize;
 use vouchsafe_agent::device::{Device, DeviceError};
 use vouchsafe_agent::session::{Session, SignedIn};
-use vouchsafe_wire::api::{CertificateState, Status};
+use vouchsafe_wire::api::{Attached, CertificateState, Gateway, Status};
 use vouchsafe_wire::device::DeviceStatus;
 
 use super::now;
@@ -145,6 +145,12 @@ fn print(call: &Call, seen: &Seen) -> std::io::Result<()> {
             ("audit log", format!("{} records", status.audit_records)),
             ("version", clean(&status.version).into_owned()),
         ])?;
+        if let Some(lease) = status.lease {
+            out.line(&format!("\n{}  lease {}", heading("Gateways"), text::about(lease)))?;
+        }
+        for gateway in &status.gateways {
+            out.line(&format!("  {}  {}", clean(&gateway.name), attendance(call, gateway)))?;
+        }
         if !status.certificates.is_empty() {
             out.line(&format!("\n{}", heading("Public certificates")))?;
         }
@@ -159,6 +165,27 @@ fn print(call: &Call, seen: &Seen) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How a gateway is attached.
+fn attendance(call: &Call, gateway: &Gateway) -> String {
+    match &gateway.attached {
+        Some(Attached { ip, since, heard, behind }) => {
+            let behind = match behind {
+                0 => "has every change".to_owned(),
+                1 => "has all changes but 1".to_owned(),
+                many => format!("has all changes but {many}"),
+            };
+            let (since, heard) = (text::relative(*since, now()), text::relative(*heard, now()));
+            let mark = call.out.paint(Style::Good, "✓ attached");
+            format!("{mark} {since} from {}, heard {heard}, {behind}", clean(ip))
+        }
+        None => {
+            let last = gateway.last_seen.map_or("never".to_owned(), |at| text::relative(at, now()));
+            let mark = call.out.paint(Style::Bad, "✗ not attached");
+            format!("{mark}, serves nothing but what has an offline grace; last attached {last}")
+        }
+    }
 }
 
 fn until(at: u64) -> String {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 use vouchsafe_control::{AcmeOptions, ChallengeKind};
 use vouchsafe_gateway::{ConnectionLimits, Http3};
 use vouchsafe_model::name::BaseDomain;
@@ -17,6 +16,7 @@ use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
 use crate::sandbox::{self, Demand, Needs, Sandbox};
+use crate::verbs::serve::{Signals, ended};
 use crate::verbs::show_link;
 use crate::wiring::{self, Running, UpError, UpOptions};
 
@@ -117,29 +117,15 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         acme_http_port: args.acme_http_port,
         connections: ConnectionLimits { all: args.max_connections, per_source: args.max_connections_per_source },
     };
-    // Signals are caught before anything is started, so that none is missed.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::catch()?;
     let running = Running::start(options).await?;
     announce(&running, args.entered, begun, call)?;
-    let failed = loop {
-        tokio::select! {
-            _ = terminate.recv() => break false,
-            _ = interrupt.recv() => break false,
-            () = running.tasks().failed() => break true,
-            _ = hangup.recv() => running.reload(),
-        }
-    };
+    let failed = signals.stopped(running.tasks(), || running.reload()).await;
     call.out.note("stopping: no new connections, open ones may finish");
     if running.shut_down().await == Drained::ByCutting {
         call.out.note("stopped; connections that were still open have been cut");
     }
-    if failed {
-        return Err(VerbError::failed("a part of the process ended unexpectedly, so all of it stopped")
-            .hint("the log above says which; start it again, and report it if it happens twice"));
-    }
-    Ok(Exit::Ok)
+    ended(failed).map(|()| Exit::Ok)
 }
 
 fn acme(directory: String, email: Option<String>, http_port: Option<u16>) -> AcmeOptions {

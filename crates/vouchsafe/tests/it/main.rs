@@ -23,6 +23,7 @@ mod http;
 mod http3;
 mod installation;
 mod peers;
+mod roles;
 mod sandbox;
 mod ssh;
 mod udp;

@@ -11,6 +11,7 @@ use tokio::process::Command;
 use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World};
 
 /// What a program left.
+#[derive(Debug)]
 pub struct Ran {
     pub code: i32,
     pub out: String,

@@ -62,24 +62,15 @@ impl World {
 
     /// Starts with further arguments of `up`.
     pub async fn start_with(dir: TempDir, port: u16, arguments: &[String]) -> Self {
+        let mut all = vec!["up".to_owned(), "--port".to_owned(), port.to_string()];
+        all.extend_from_slice(arguments);
+        Self::start_role(dir, &all).await
+    }
+
+    /// Starts a role that opens the state directory `state`: `up`, or a controller alone.
+    pub async fn start_role(dir: TempDir, arguments: &[String]) -> Self {
         let state = dir.path().join("state");
-        let mut process = Command::new(VOUCHSAFE)
-            .args(["up", "--json", "--port", &port.to_string(), "--dir"])
-            .arg(&state)
-            .args(arguments)
-            .env("VOUCHSAFE_LOG", "debug")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log_file(dir.path()))
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the binary starts");
-        let stdout = process.stdout.take().expect("piped");
-        let line = tokio::time::timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await;
-        let line = line.expect("ready in time").expect("readable").unwrap_or_else(|| {
-            panic!("`up` ended: {}", std::fs::read_to_string(dir.path().join("up.log")).unwrap_or_default())
-        });
-        let ready: Value = serde_json::from_str(&line).expect("one line of JSON");
+        let (process, ready) = launch(dir.path(), &state, arguments).await;
         let text = |name: &str| ready[name].as_str().map(ToOwned::to_owned);
         let tasks = TaskGroup::new();
         let root_file = PathBuf::from(text("root").expect("root"));
@@ -254,6 +245,28 @@ impl SignInIfNeeded for Browser {
             self.sign_in(&world.url("auth", "/"), authenticator, None).await.expect("signed in");
         }
     }
+}
+
+/// Starts a role; gives the process and the line in which it says that it is ready.
+pub async fn launch(log: &Path, state: &Path, arguments: &[String]) -> (Child, Value) {
+    let mut process = Command::new(VOUCHSAFE)
+        .args(arguments)
+        .args(["--json", "--dir"])
+        .arg(state)
+        .env("VOUCHSAFE_LOG", "debug")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log_file(log))
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary starts");
+    let stdout = process.stdout.take().expect("piped");
+    let line = tokio::time::timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await;
+    let line = line.expect("ready in time").expect("readable").unwrap_or_else(|| {
+        let log = std::fs::read_to_string(log.join("up.log")).unwrap_or_default();
+        panic!("{arguments:?} ended: {log}")
+    });
+    (process, serde_json::from_str(&line).expect("one line of JSON"))
 }
 
 fn log_file(dir: &Path) -> Stdio {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use vouchsafe_model::id::{DeviceId, SessionId};
+use vouchsafe_model::id::{DeviceId, GatewayId, SessionId};
 use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::link::Change;
 
@@ -94,10 +94,12 @@ async fn every_kind_of_entry_is_read_back_as_it_was_written() {
     let mut write = store.write().await.unwrap();
     let changes = [change(3), change(4), change(5), Change::Everything];
     changes.iter().cloned().for_each(|change| write.change(change));
+    let gateway = GatewayId::from_random([9; 16]);
+    write.gateway_removed(gateway);
     write.snapshot_changed();
     write.commit().await.unwrap();
     let mut expected: Vec<_> = changes.iter().cloned().map(Entry::Facts).collect();
-    expected.push(Entry::Snapshot);
+    expected.extend([Entry::Gateway(gateway), Entry::Snapshot]);
     assert_eq!(rows(&mut reader).await, expected);
     for (number, change) in (1..).zip(&changes) {
         let told = live.recv().await.unwrap();
@@ -105,7 +107,7 @@ async fn every_kind_of_entry_is_read_back_as_it_was_written() {
     }
     // A word of a later version may mean anything.
     testing::run(&store, "INSERT INTO feed (kind, name, time_us) VALUES ('planet', 'mars', 1)").await;
-    assert_eq!(rows(&mut store.follow(5)).await, [Entry::Facts(Change::Everything)]);
+    assert_eq!(rows(&mut store.follow(6)).await, [Entry::Facts(Change::Everything)]);
 }
 
 #[tokio::test]

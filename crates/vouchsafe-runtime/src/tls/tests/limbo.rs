@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::peers::domain;
-use crate::tls::verify::{Devices, Servers};
+use crate::tls::verify::{ClientRole, Clients, Servers};
 use crate::tls::{CertificateRefusal, ServerTrust};
 
 const CASES: &str = include_str!("limbo.json");
@@ -195,10 +195,12 @@ impl Case {
                 Servers::new(ServerTrust::Roots(roots.into())).verify(&leaf, &intermediates, &name, now)
             }
             // None of them is of our profile, so only what comes before it is compared.
-            Kind::Client => match Devices::new(roots.into(), domain()).verify(&leaf, &intermediates, now) {
-                Ok(_) | Err(CertificateRefusal::OtherNames | CertificateRefusal::NoName) => Ok(()),
-                Err(refusal) => Err(refusal),
-            },
+            Kind::Client => {
+                match Clients::new(ClientRole::Device, roots.into(), domain()).verify(&leaf, &intermediates, now) {
+                    Ok(_) | Err(CertificateRefusal::OtherNames | CertificateRefusal::NoName) => Ok(()),
+                    Err(refusal) => Err(refusal),
+                }
+            }
         }
     }
 }

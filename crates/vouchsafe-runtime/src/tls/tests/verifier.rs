@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
 
 use super::peers::{Authority, End, SERVER_NAME, client, device, device_uri, domain, gateway, handshake};
-use crate::tls::verify::Devices;
+use crate::tls::verify::{ClientRole, Clients};
 use crate::tls::{self, CertificateRefusal as Refusal, ClientCertificates, ServerTrust, Shown};
 
 #[test]
@@ -226,7 +226,7 @@ fn a171_weak_signatures_and_keys_are_refused() {
             "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -{digest} -extfile leaf.ext -out leaf.pem"
         ));
         let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
-        let devices = Devices::new(tls::roots(&read("ca.pem"), "test").unwrap(), domain());
+        let devices = Clients::new(ClientRole::Device, tls::roots(&read("ca.pem"), "test").unwrap(), domain());
         let leaf = CertificateDer::from_pem_slice(read("leaf.pem").as_bytes()).unwrap();
         devices.verify(&leaf, &[], UnixTime::now()).map(|_| ())
     };

@@ -1,0 +1,127 @@
+//! Which gateways are attached at this moment. One stream each: a second one takes the place of the first, as
+//! when a gateway comes back before it was noticed that it went; or when somebody runs a copy of it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use vouchsafe_model::id::GatewayId;
+use vouchsafe_runtime::clock;
+use vouchsafe_wire::api;
+
+/// Gateways that are attached.
+#[derive(Clone, Default)]
+pub(crate) struct Attached(Arc<Mutex<HashMap<GatewayId, Entry>>>);
+
+struct Entry {
+    stream: u64,
+    seen: Arc<Seen>,
+    replaced: watch::Sender<Option<IpAddr>>,
+}
+
+/// What is known of an attached gateway.
+struct Seen {
+    ip: IpAddr,
+    since: u64,
+    /// Last row of the feed that is in force there, and when it said so.
+    sequence: AtomicU64,
+    heard: AtomicU64,
+}
+
+impl Attached {
+    /// A gateway attaches, and the stream that it had before ends.
+    pub(super) fn enter(&self, gateway: GatewayId, ip: IpAddr) -> Place {
+        let now = clock::unix_seconds(clock::now());
+        let seen = Arc::new(Seen { ip, since: now, sequence: AtomicU64::new(0), heard: AtomicU64::new(now) });
+        let (replaced, watch) = watch::channel(None);
+        let mut attached = self.0.lock();
+        let stream = attached.get(&gateway).map_or(0, |before| before.stream + 1);
+        let entry = Entry { stream, seen: Arc::clone(&seen), replaced };
+        if let Some(before) = attached.insert(gateway, entry) {
+            before.replaced.send_replace(Some(ip));
+            if before.seen.ip != ip {
+                let was = before.seen.ip;
+                tracing::error!(%gateway, %was, now = %ip, "a gateway attaches twice: it moved, or it was copied");
+            }
+        }
+        Place { attached: self.clone(), gateway, stream, seen, watch }
+    }
+
+    /// How a gateway is attached when `newest` is the last row of the feed; `None` when it is not.
+    pub(crate) fn find(&self, gateway: GatewayId, newest: u64) -> Option<api::Attached> {
+        self.0.lock().get(&gateway).map(|entry| {
+            let Seen { ip, since, sequence, heard } = &*entry.seen;
+            api::Attached {
+                ip: ip.to_string(),
+                since: *since,
+                heard: heard.load(Ordering::Relaxed),
+                behind: newest.saturating_sub(sequence.load(Ordering::Relaxed)),
+            }
+        })
+    }
+}
+
+/// The place of one stream; free again when it is dropped.
+pub(super) struct Place {
+    attached: Attached,
+    gateway: GatewayId,
+    stream: u64,
+    seen: Arc<Seen>,
+    watch: watch::Receiver<Option<IpAddr>>,
+}
+
+impl Place {
+    /// Notes that everything up to this row is in force at the gateway.
+    pub(super) fn acknowledged(&self, sequence: u64) {
+        self.seen.sequence.store(sequence, Ordering::Relaxed);
+        self.seen.heard.store(clock::unix_seconds(clock::now()), Ordering::Relaxed);
+    }
+
+    /// Resolves when another stream of this gateway took the place; says from where.
+    pub(super) async fn replaced(&self) -> IpAddr {
+        let mut watch = self.watch.clone();
+        loop {
+            if let Some(by) = *watch.borrow_and_update() {
+                return by;
+            }
+            if watch.changed().await.is_err() {
+                // Only `enter` drops the other end, and it says by whom first.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut attached = self.attached.0.lock();
+        if attached.get(&self.gateway).is_some_and(|entry| entry.stream == self.stream) {
+            attached.remove(&self.gateway);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_stream_of_a_gateway_ends_the_first_and_keeps_its_place() {
+        let (attached, gateway) = (Attached::default(), GatewayId::from_random([1; 16]));
+        let [one, other] = [1, 2].map(|last| IpAddr::from(Ipv4Addr::new(127, 0, 0, last)));
+        let first = attached.enter(gateway, one);
+        let second = attached.enter(gateway, other);
+        assert_eq!(first.replaced().await, other);
+        drop(first);
+        second.acknowledged(7);
+        let seen = attached.find(gateway, 9).unwrap();
+        assert_eq!((seen.ip, seen.behind), (other.to_string(), 2));
+        drop(second);
+        assert_eq!(attached.find(gateway, 9), None);
+    }
+}

@@ -1,0 +1,202 @@
+//! How a gateway becomes one: the first certificates for a one-time code, the next for the present ones.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use vouchsafe_model::id::GatewayId;
+use vouchsafe_runtime::body::{self, Body};
+use vouchsafe_runtime::clock;
+use vouchsafe_wire::api::Problem;
+use vouchsafe_wire::audit::{Kind, Record};
+use vouchsafe_wire::gateway::{Certificates, JoinRequest, Joined, RenewRequest, TokenKey};
+use vouchsafe_wire::ticket::hex;
+
+use super::Channel;
+use crate::ca::{Ca, CaError, CsrError, GatewayLeaves, ProvenKey};
+use crate::context::Context;
+use crate::directory::Actor;
+use crate::identity::hash;
+use crate::identity::rate::Pace;
+use crate::store::gateways::{self, NewGateway};
+use crate::store::{StoreError, Write};
+
+/// Longest body, bytes: three requests of at most 8 KiB, and some.
+const MAX_BODY_BYTES: usize = 32 * 1024;
+
+/// Why a gateway does not get certificates, in words for who runs it.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("the request can't be read")]
+    Malformed,
+    #[error("a certificate request of the gateway is not acceptable")]
+    Csr(#[from] CsrError),
+    #[error("the key for assertions must be P-256")]
+    AssertionKey,
+    #[error("this code was used already or has expired; ask for a new one: `vouchsafe gateway invite`")]
+    CodeGone,
+    #[error("there is a gateway of that name by now; ask for another code: `vouchsafe gateway invite`")]
+    NameTaken,
+    #[error("this gateway was removed; ask for a new code: `vouchsafe gateway invite`")]
+    Removed,
+    #[error("too many attempts from this address; wait a minute")]
+    TooFast,
+    #[error("something went wrong at the controller; its log says what")]
+    Store(#[from] StoreError),
+    #[error("something went wrong at the controller; its log says what")]
+    Ca(#[from] CaError),
+}
+
+/// `POST /gateway/join`.
+pub(super) async fn join(channel: &Arc<Channel>, ip: IpAddr, request: Request<Incoming>) -> Response<Body> {
+    respond(joined(channel, ip, request).await)
+}
+
+async fn joined(channel: &Channel, ip: IpAddr, request: Request<Incoming>) -> Result<Joined, Refusal> {
+    let now = clock::now();
+    if channel.joins.take(ip, now) == Pace::TooFast {
+        return Err(Refusal::TooFast);
+    }
+    let JoinRequest { code, identity_csr, server_csr, assertion_csr } = read(request).await?;
+    let (identity, server) = (ProvenKey::parse(&identity_csr)?, ProvenKey::parse(&server_csr)?);
+    let assertions = ProvenKey::parse(&assertion_csr)?;
+    let point = assertions.p256_point().ok_or(Refusal::AssertionKey)?;
+    let (context, now) = (&channel.context, clock::unix_seconds(now));
+    let mut write = context.store.write().await?;
+    // Used up from here on, whatever else may be wrong: what is committed below takes it out.
+    let Some(name) = gateways::take_invite(write.connection(), &hash(&code), now).await? else {
+        return refuse(write, ip, "the code is unknown, used or expired", Refusal::CodeGone).await;
+    };
+    if gateways::name_is_taken(write.connection(), &name).await? {
+        return refuse(write, ip, "the name is taken by now", Refusal::NameTaken).await;
+    }
+    let id = GatewayId::from_random(clock::random());
+    let mut record = Actor::Anonymous { ip }.record(Kind::Admin, clock::now());
+    record.action = Some("gateway.join".to_owned());
+    record.detail = Some(format!("{name}, key {}", identity.sha256()));
+    let keys = [&identity, &server];
+    let (mut write, leaves) = context.ca.issue_gateway(write, &context.settings, record, id, keys, now).await?;
+    let gateway = NewGateway {
+        id,
+        name: &name,
+        key_sha256: identity.sha256(),
+        assertion_point: point,
+        certificate_expires: leaves.not_after,
+    };
+    gateways::insert(write.connection(), &gateway, now).await?;
+    write.commit().await?;
+    tracing::info!(gateway = %id, name, "a gateway has joined");
+    Ok(Joined {
+        gateway: id.to_string(),
+        name,
+        domain: context.settings.domain.to_string(),
+        port: context.settings.port,
+        assertion_kid: Ca::kid_of(point),
+        snapshot_key: hex(&channel.snapshot_point),
+        certificates: certificates(context, leaves),
+    })
+}
+
+/// `POST /gateway/renew`.
+pub(super) async fn renew(
+    channel: &Arc<Channel>,
+    id: GatewayId,
+    ip: IpAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    respond(renewed(channel, id, ip, request).await)
+}
+
+async fn renewed(
+    channel: &Channel,
+    id: GatewayId,
+    ip: IpAddr,
+    request: Request<Incoming>,
+) -> Result<Certificates, Refusal> {
+    let RenewRequest { identity_csr, server_csr } = read(request).await?;
+    let (identity, server) = (ProvenKey::parse(&identity_csr)?, ProvenKey::parse(&server_csr)?);
+    let (context, now) = (&channel.context, clock::unix_seconds(clock::now()));
+    let write = context.store.write().await?;
+    let mut record: Record = Actor::Anonymous { ip }.record(Kind::Admin, clock::now());
+    record.action = Some("gateway.renew".to_owned());
+    record.detail = Some(format!("key {}", identity.sha256()));
+    let keys = [&identity, &server];
+    let (mut write, leaves) = context.ca.issue_gateway(write, &context.settings, record, id, keys, now).await?;
+    if !gateways::renewed(write.connection(), &id, identity.sha256(), leaves.not_after, now).await? {
+        // Nothing of it happened: the certificates are dropped with the change.
+        return Err(Refusal::Removed);
+    }
+    write.commit().await?;
+    Ok(certificates(context, leaves))
+}
+
+fn certificates(context: &Context, leaves: GatewayLeaves) -> Certificates {
+    let GatewayLeaves { identity_pem, server_pem, not_after, renew_at } = leaves;
+    let keys = context.ca.token_keys().iter();
+    Certificates {
+        identity: identity_pem,
+        server: server_pem,
+        root: context.ca.root_pem().to_owned(),
+        device_roots: context.ca.device_roots_pem().to_owned(),
+        token_keys: keys.map(|(kid, point)| TokenKey { kid: kid.clone(), point: hex(point) }).collect(),
+        not_after,
+        renew_at,
+    }
+}
+
+/// Records a refusal; that the code is taken out stays done.
+async fn refuse<T>(mut write: Write, ip: IpAddr, why: &str, refusal: Refusal) -> Result<T, Refusal> {
+    let mut record = Actor::Anonymous { ip }.record(Kind::Admin, clock::now());
+    record.action = Some("gateway.join".to_owned());
+    record.outcome = Some("failed".to_owned());
+    record.detail = Some(why.to_owned());
+    write.audit(record);
+    write.commit().await?;
+    Err(refusal)
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refusal> {
+    if request.method() != Method::POST {
+        return Err(Refusal::Malformed);
+    }
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await.map_err(|_| Refusal::Malformed)?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|_| Refusal::Malformed)
+}
+
+fn respond<T: Serialize>(result: Result<T, Refusal>) -> Response<Body> {
+    let (status, text) = match result {
+        Ok(value) => (StatusCode::OK, serde_json::to_vec(&value)),
+        Err(refusal) => {
+            let (status, kind) = match &refusal {
+                Refusal::Malformed | Refusal::Csr(_) | Refusal::AssertionKey => (StatusCode::BAD_REQUEST, "malformed"),
+                Refusal::CodeGone | Refusal::Removed => (StatusCode::FORBIDDEN, "not_good"),
+                Refusal::NameTaken => (StatusCode::CONFLICT, "name_taken"),
+                Refusal::TooFast => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
+                Refusal::Store(_) | Refusal::Ca(_) => {
+                    let error = &refusal as &dyn std::error::Error;
+                    tracing::error!(error, "a gateway got no certificates");
+                    (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+                }
+            };
+            let problem = Problem {
+                kind: kind.to_owned(),
+                status: status.as_u16(),
+                title: refusal.to_string(),
+                detail: None,
+                decision: None,
+                reason: None,
+                advice: Vec::new(),
+                diagnostics: Vec::new(),
+            };
+            (status, serde_json::to_vec(&problem))
+        }
+    };
+    let mut response = Response::new(body::full(text.unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,175 @@
+//! What an attached gateway is told: changes in the order of the feed, snapshots, and that all of it is out.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use vouchsafe_model::id::GatewayId;
+use vouchsafe_runtime::clock;
+use vouchsafe_runtime::link::codec;
+use vouchsafe_wire::control::message::{Deltas, Down, DownKind, Hello, Pong, Welcome};
+use vouchsafe_wire::control::{MAX_CHANGES, VERSION, frame};
+
+use super::Outgoing;
+use super::stream::Ended;
+use crate::store::feed::{self, Entry, FeedReader, Row, Since};
+use crate::store::{Store, StoreError, gateways};
+
+pub(super) async fn send(out: &mpsc::Sender<Bytes>, kind: DownKind) -> Result<(), Ended> {
+    out.send(frame(&Down { kind: Some(kind) })).await.map_err(|_| Ended::Gone)
+}
+
+/// Where a stream begins.
+pub(super) struct Beginning {
+    feed: FeedReader,
+    /// What came before is not told, as it can't concern a gateway that knows nothing yet.
+    skipped: Option<u64>,
+    /// Newest row that tells of a snapshot.
+    snapshot_row: u64,
+}
+
+impl Beginning {
+    /// `None` when the gateway is none of ours.
+    pub(super) async fn of(store: &Store, gateway: GatewayId, hello: &Hello) -> Result<Option<Self>, StoreError> {
+        let mut read = store.read().await?;
+        let newest = feed::newest(&mut read).await?;
+        let snapshot_row = feed::newest_snapshot(&mut read).await?;
+        drop(read);
+        let skipped = (hello.last_sequence == 0).then_some(newest);
+        let feed = store.follow(skipped.unwrap_or(hello.last_sequence));
+        // Behind the point from which its removal would be read.
+        let mut write = store.write().await?;
+        if gateways::find(write.connection(), &gateway).await?.is_none() {
+            return Ok(None);
+        }
+        gateways::seen(write.connection(), &gateway, clock::unix_seconds(clock::now())).await?;
+        write.commit().await?;
+        Ok(Some(Self { feed, skipped, snapshot_row }))
+    }
+}
+
+/// The half that tells.
+pub(super) struct Teller {
+    store: Store,
+    gateway: GatewayId,
+    out: mpsc::Sender<Bytes>,
+    feed: FeedReader,
+    skipped: Option<u64>,
+    snapshots: watch::Receiver<Option<Outgoing>>,
+    /// Snapshot that the gateway has.
+    snapshot: u64,
+    /// Row of the feed that told of the newest snapshot: what is older is not the truth any more.
+    snapshot_row: u64,
+    /// The ping that is to be answered, once the snapshot of this row is out.
+    due: Option<(u64, u64)>,
+}
+
+impl Teller {
+    pub(super) fn new(
+        store: Store,
+        gateway: GatewayId,
+        hello: &Hello,
+        beginning: Beginning,
+        mut snapshots: watch::Receiver<Option<Outgoing>>,
+        out: mpsc::Sender<Bytes>,
+    ) -> Self {
+        let Beginning { feed, skipped, snapshot_row } = beginning;
+        // The first look is at what is there.
+        snapshots.mark_changed();
+        let snapshot = hello.snapshot_sequence;
+        Self { store, gateway, out, feed, skipped, snapshots, snapshot, snapshot_row, due: None }
+    }
+
+    /// Tells until the gateway goes or is removed.
+    pub(super) async fn tell(
+        &mut self,
+        lease: Duration,
+        mut pings: watch::Receiver<Option<u64>>,
+    ) -> Result<Infallible, Ended> {
+        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or_default();
+        send(&self.out, DownKind::Welcome(Welcome { version: VERSION, lease_ms })).await?;
+        if let Some(through) = self.skipped {
+            let deltas = Deltas { after: 0, through, changes: Vec::new(), everything: true };
+            send(&self.out, DownKind::Deltas(deltas)).await?;
+        }
+        loop {
+            let before = self.feed.position();
+            tokio::select! {
+                found = self.feed.next() => self.deltas(before, found?).await?,
+                changed = self.snapshots.changed() => {
+                    changed.map_err(|_| Ended::Gone)?;
+                    self.send_snapshot().await?;
+                }
+                // One at a time: the newest of those that came meanwhile is next.
+                changed = pings.changed(), if self.due.is_none() => {
+                    changed.map_err(|_| Ended::Gone)?;
+                    let ping = *pings.borrow_and_update();
+                    self.catch_up().await?;
+                    self.due = ping.map(|nonce| (nonce, self.snapshot_row));
+                }
+            }
+            if let Some((nonce, row)) = self.due
+                && self.snapshot >= row
+            {
+                self.due = None;
+                send(&self.out, DownKind::Pong(Pong { nonce, sequence: self.feed.position() })).await?;
+            }
+        }
+    }
+
+    /// Tells of whatever was committed until now.
+    async fn catch_up(&mut self) -> Result<(), Ended> {
+        loop {
+            let before = self.feed.position();
+            let found = self.feed.now().await?;
+            if found == Since::Rows(Vec::new()) {
+                return Ok(());
+            }
+            self.deltas(before, found).await?;
+        }
+    }
+
+    /// Sends the snapshot that is in force. One with a lower number than the gateway has is sent too: what
+    /// that means, the gateway says.
+    async fn send_snapshot(&mut self) -> Result<(), Ended> {
+        let Some(Outgoing { sequence, message }) = self.snapshots.borrow_and_update().clone() else { return Ok(()) };
+        if sequence != self.snapshot {
+            self.out.send(message).await.map_err(|_| Ended::Gone)?;
+            self.snapshot = sequence;
+        }
+        Ok(())
+    }
+
+    async fn deltas(&mut self, after: u64, found: Since) -> Result<(), Ended> {
+        let rows = match found {
+            Since::Everything { sequence } => {
+                let mut read = self.store.read().await?;
+                if gateways::find(&mut read, &self.gateway).await?.is_none() {
+                    return Err(Ended::Removed);
+                }
+                self.snapshot_row = feed::newest_snapshot(&mut read).await?;
+                drop(read);
+                let deltas = Deltas { after, through: sequence, changes: Vec::new(), everything: true };
+                return send(&self.out, DownKind::Deltas(deltas)).await;
+            }
+            Since::Rows(rows) => rows,
+        };
+        debug_assert!(rows.len() <= MAX_CHANGES);
+        let mut changes = Vec::with_capacity(rows.len());
+        for Row { entry, sequence } in rows {
+            match entry {
+                Entry::Facts(change) => changes.push(codec::change(&change)),
+                Entry::Gateway(id) if id == self.gateway => return Err(Ended::Removed),
+                Entry::Gateway(_) => {}
+                // It comes by its own way; no ping from here on is answered before.
+                Entry::Snapshot => self.snapshot_row = sequence,
+            }
+        }
+        let deltas = Deltas { after, through: self.feed.position(), changes, everything: false };
+        send(&self.out, DownKind::Deltas(deltas)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! One connection to the controller after the other, for as long as the gateway runs.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, StatusCode};
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use vouchsafe_runtime::body::Body;
+use vouchsafe_runtime::clock;
+use vouchsafe_runtime::grpc::{self, Incomings, OUTGOING, Spawn, StreamError};
+use vouchsafe_runtime::limits::HANDSHAKE_TIMEOUT;
+use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_runtime::tls::{self, Credentials, ServerTrust};
+use vouchsafe_wire::control::message::{Down, Up};
+use vouchsafe_wire::control::{ATTACH, LEASES, MAX_DOWN_BYTES, frame};
+
+use super::RemoteLink;
+use super::follow::{Fault, Follower, Told};
+use super::join::JoinError;
+use super::state::State;
+
+/// Parts of the lease: how often the controller is asked for a sign of life, and after how long without one a
+/// connection is given up, since there may be another way.
+const PING_PART: u32 = 7;
+const DEAD_PART: u32 = 2;
+/// Longest time to connect.
+const CONNECT: Duration = Duration::from_secs(5);
+/// First and longest pause between two attempts.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why a connection is over.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Dial(#[from] JoinError),
+    #[error("the controller refuses this gateway ({0})")]
+    Refused(String),
+    #[error("this gateway was removed, so it serves nobody; it may join anew by another code")]
+    Removed,
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error("the controller ended the stream")]
+    Closed,
+    #[error("the controller gives no sign of life")]
+    Silent,
+    #[error("the controller can't be asked: nothing goes out")]
+    Stuck,
+}
+
+/// Keeps the gateway attached.
+pub(super) struct Driver {
+    state: Arc<State>,
+    link: Arc<RemoteLink>,
+    follower: Follower,
+    tasks: TaskGroup,
+    has_snapshot: bool,
+}
+
+impl Driver {
+    pub(super) fn new(state: Arc<State>, link: Arc<RemoteLink>, follower: Follower, tasks: TaskGroup) -> Self {
+        Self { state, link, follower, tasks, has_snapshot: false }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (tasks, link) = (self.tasks.clone(), Arc::clone(&self.link));
+            let began = Instant::now();
+            let ended = tokio::select! {
+                ended = self.attach() => ended,
+                // Open flows may still finish, and their records be delivered.
+                () = drained(&tasks, &link) => return,
+            };
+            self.link.detached();
+            match &ended {
+                Ended::Fault(fault @ (Fault::Replayed { .. } | Fault::Signature | Fault::Snapshot(_))) => {
+                    tracing::error!(
+                        error = fault as &dyn std::error::Error,
+                        "the control channel is not to be trusted"
+                    );
+                }
+                Ended::Removed => {
+                    tracing::error!(error = %ended, "the controller doesn't know this gateway");
+                    self.link.removed();
+                    pause = LAST_PAUSE;
+                }
+                Ended::Fault(fault) => {
+                    tracing::error!(%fault, "the control channel is given up; all facts are asked for anew");
+                    self.link.forget_everything(0);
+                }
+                other => {
+                    let error = other as &dyn std::error::Error;
+                    tracing::warn!(error, "the controller is not reached; trying again");
+                }
+            }
+            if began.elapsed() > LAST_PAUSE {
+                pause = FIRST_PAUSE;
+            }
+            // Half of it at least, the rest by chance: a thousand gateways don't come back at once.
+            let [dice] = clock::random::<1>();
+            let wait = pause / 2 + pause / 2 * u32::from(dice) / 255;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = tasks.draining() => return,
+            }
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    /// Attaches, and follows until that ends.
+    async fn attach(&mut self) -> Ended {
+        match self.attached().await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    async fn attached(&mut self) -> Result<std::convert::Infallible, Ended> {
+        let kept = self.state.kept();
+        let certificates = &kept.joined.certificates;
+        let own = Credentials { chain_pem: &certificates.identity, key_pem: &kept.identity_key };
+        let roots = tls::roots(&certificates.root, "root").map_err(JoinError::from)?;
+        let domain = self.state.identity().map_err(JoinError::from)?.domain;
+        let trust = ServerTrust::Controller { roots, domain };
+        let mut sender = dial(&kept.host, kept.port, trust, Some(&own), &self.tasks).await?;
+        let (out, messages) = mpsc::channel::<Bytes>(OUTGOING);
+        let mut request = Request::new(grpc::request_body(messages));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = format!("https://controller{ATTACH}").parse().map_err(|_| Ended::Stuck)?;
+        request.headers_mut().insert(CONTENT_TYPE, grpc::content_type());
+        request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
+        say(&out, &self.follower.hello())?;
+        let answered = tokio::time::timeout(CONNECT, sender.send_request(request)).await;
+        let response = answered.map_err(|_| Ended::Silent)??;
+        match (response.status(), grpc::refused(&response)) {
+            (StatusCode::OK, None) => {}
+            (StatusCode::OK, Some(status)) if status == grpc::Status::PermissionDenied.code() => {
+                return Err(Ended::Removed);
+            }
+            (StatusCode::OK, Some(status)) => return Err(Ended::Refused(format!("gRPC status {status}"))),
+            (status, _) => return Err(Ended::Refused(status.to_string())),
+        }
+        self.link.attached(out.clone(), sender);
+        self.follow(Incomings::new(response.into_body(), MAX_DOWN_BYTES), &out).await
+    }
+
+    async fn follow(
+        &mut self,
+        mut incoming: Incomings,
+        out: &mpsc::Sender<Bytes>,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let mut lease = *LEASES.start();
+        let mut pings = pinging(lease);
+        let mut alive = Instant::now();
+        loop {
+            tokio::select! {
+                down = incoming.next::<Down>() => {
+                    let told = self.follower.handle(down?.ok_or(Ended::Closed)?)?;
+                    match told {
+                        Told::Heard(_) => alive = Instant::now(),
+                        Told::Welcome(said) => (lease, pings) = (said, pinging(said)),
+                        Told::Nothing | Told::Changed(_) | Told::Snapshot(_) | Told::Answer(..) => {}
+                    }
+                    self.take(told);
+                }
+                _ = pings.tick() => {
+                    if alive.elapsed() > lease / DEAD_PART {
+                        return Err(Ended::Silent);
+                    }
+                    // Where nothing goes out, nothing is answered either, and the silence is noticed.
+                    let ping = self.follower.ping(clock::since_boot());
+                    let _ = say(out, &ping);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, told: Told) {
+        match told {
+            Told::Nothing => {}
+            Told::Welcome(lease) => self.link.welcomed(lease),
+            Told::Changed(deltas) => deltas.into_iter().for_each(|delta| self.link.tell(delta)),
+            Told::Snapshot(snapshot) => {
+                if let Err(error) = self.state.keep_highest_snapshot(self.follower.highest()) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "the number of the newest snapshot can't be kept");
+                }
+                self.link.snapshots.send_replace(Arc::from(snapshot));
+                self.has_snapshot = true;
+            }
+            Told::Heard(asked) => {
+                self.link.heard(asked);
+                if self.has_snapshot {
+                    self.link.ready.send_replace(true);
+                }
+            }
+            Told::Answer(call, kind) => self.link.answered(call, kind),
+        }
+    }
+}
+
+fn pinging(lease: Duration) -> tokio::time::Interval {
+    let mut pings = tokio::time::interval(lease / PING_PART);
+    pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pings
+}
+
+fn say(out: &mpsc::Sender<Bytes>, message: &Up) -> Result<(), Ended> {
+    out.try_send(frame(message)).map_err(|_| Ended::Stuck)
+}
+
+/// Resolves when the gateway drains and nobody asks anything any more.
+async fn drained(tasks: &TaskGroup, link: &RemoteLink) {
+    tasks.draining().await;
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        // The watch over open flows holds its end of the changes until the last of them is gone.
+        if link.changes.receiver_count() == 0 {
+            return;
+        }
+    }
+}
+
+/// Connects to a controller.
+pub(super) async fn dial(
+    host: &str,
+    port: u16,
+    trust: ServerTrust,
+    own: Option<&Credentials<'_>>,
+    tasks: &TaskGroup,
+) -> Result<SendRequest<Body>, JoinError> {
+    let failed = |source| JoinError::Dial { address: format!("{host}:{port}"), source };
+    let timed_out = || failed(io::ErrorKind::TimedOut.into());
+    let config = tls::client(trust, own, &[b"h2"])?;
+    let connecting = TcpStream::connect((host, port));
+    let stream = tokio::time::timeout(CONNECT, connecting).await.map_err(|_| timed_out())?.map_err(failed)?;
+    let _ = stream.set_nodelay(true);
+    // It is no name that is verified, but the role; this one only has to be well-formed.
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
+    let shaking = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await.map_err(|_| timed_out())?.map_err(failed)?;
+    let built = Builder::new(Spawn(tasks.clone()))
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+        .keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await;
+    let (sender, connection) = built.map_err(|_| JoinError::Broken)?;
+    tasks.spawn("controller connection", async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "the connection to the controller ended");
+        }
+    });
+    Ok(sender)
+}

@@ -1,0 +1,177 @@
+//! What the controller tells, in the order in which it comes: checked, and turned into what the gateway does
+//! about it. No I/O, and no clock of its own.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use vouchsafe_model::name::BaseDomain;
+use vouchsafe_runtime::link::codec::{self, SnapshotError};
+use vouchsafe_runtime::link::{Change, Delta, Snapshot};
+use vouchsafe_wire::control::message::{
+    AnswerKind, Deltas, Down, DownKind, Hello, Ping, Pong, SignedSnapshot, Up, UpKind,
+};
+use vouchsafe_wire::control::{LEASES, VERSION, signed_bytes};
+
+/// Pings that may wait for their answers; older ones are not believed any more.
+const MAX_PINGS: usize = 16;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// Facts ceased to be true.
+    Changed(Vec<Delta>),
+    /// A new snapshot is in force.
+    Snapshot(Box<Snapshot>),
+    /// The stream has begun: how long a sign of life lasts.
+    Welcome(Duration),
+    /// Everything here is as the controller had it at that moment, counted from the machine's start.
+    Heard(Duration),
+    /// An answer.
+    Answer(u64, Option<AnswerKind>),
+    /// Nothing.
+    Nothing,
+}
+
+/// Why this stream can't be followed any more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// Something is missing; the next stream begins anew.
+    #[error("the control channel has a gap: row {expected} was expected, but {given} came")]
+    Gap { expected: u64, given: u64 },
+    /// Somebody plays back what was, or the controller's state is that of an older backup.
+    #[error(
+        "a snapshot was refused because it is older ({given}) than one that was in force here ({highest}); if the \
+         controller was restored from a backup, let this gateway join anew"
+    )]
+    Replayed { highest: u64, given: u64 },
+    /// It is not the controller's.
+    #[error("a snapshot was refused because its signature is not the controller's")]
+    Signature,
+    /// It can't be used.
+    #[error("a snapshot was refused")]
+    Snapshot(#[from] SnapshotError),
+    /// The first message is none, or one comes twice.
+    #[error("the controller doesn't keep to the protocol")]
+    Protocol,
+}
+
+/// Follows one controller, from stream to stream.
+pub(super) struct Follower {
+    key: Vec<u8>,
+    domain: BaseDomain,
+    /// Highest snapshot that was ever in force here, also before a restart.
+    highest: u64,
+    /// Snapshot that is in force; 0 for none.
+    snapshot: u64,
+    /// Last row of the change feed that is in force; 0 to begin anew.
+    last: u64,
+    welcomed: bool,
+    /// Nonces of pings, and when they were sent, counted from the machine's start.
+    pings: VecDeque<(u64, Duration)>,
+    nonce: u64,
+}
+
+impl Follower {
+    pub(super) fn new(key: Vec<u8>, domain: BaseDomain, highest: u64) -> Self {
+        Self { key, domain, highest, snapshot: 0, last: 0, welcomed: false, pings: VecDeque::new(), nonce: 0 }
+    }
+
+    /// Begins a stream.
+    pub(super) fn hello(&mut self) -> Up {
+        self.welcomed = false;
+        self.pings.clear();
+        let hello = Hello {
+            versions: vec![VERSION],
+            last_sequence: self.last,
+            snapshot_sequence: self.snapshot,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Up { kind: Some(UpKind::Hello(hello)) }
+    }
+
+    /// Asks for a sign of life.
+    pub(super) fn ping(&mut self, now: Duration) -> Up {
+        self.nonce += 1;
+        if self.pings.len() >= MAX_PINGS {
+            self.pings.pop_front();
+        }
+        self.pings.push_back((self.nonce, now));
+        Up { kind: Some(UpKind::Ping(Ping { nonce: self.nonce, sequence: self.last })) }
+    }
+
+    /// Takes in one message. After a fault the stream must be given up, and everything be forgotten where it
+    /// is a gap.
+    pub(super) fn handle(&mut self, down: Down) -> Result<Told, Fault> {
+        // A kind of a later version, which may be skipped.
+        let Some(kind) = down.kind else { return Ok(Told::Nothing) };
+        if let DownKind::Welcome(welcome) = kind {
+            let first = !std::mem::replace(&mut self.welcomed, true);
+            let lease = Duration::from_millis(welcome.lease_ms);
+            let good = first && welcome.version == VERSION && LEASES.contains(&lease);
+            return if good { Ok(Told::Welcome(lease)) } else { Err(Fault::Protocol) };
+        }
+        if !self.welcomed {
+            return Err(Fault::Protocol);
+        }
+        match kind {
+            DownKind::Welcome(_) => Err(Fault::Protocol),
+            DownKind::Snapshot(signed) => self.snapshot(&signed),
+            DownKind::Deltas(deltas) => self.deltas(&deltas),
+            DownKind::Pong(pong) => self.pong(&pong),
+            DownKind::Answer(answer) => Ok(Told::Answer(answer.call, answer.kind)),
+        }
+    }
+
+    fn snapshot(&mut self, signed: &SignedSnapshot) -> Result<Told, Fault> {
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.key);
+        key.verify(&signed_bytes(&signed.payload), &signed.signature).map_err(|_| Fault::Signature)?;
+        let snapshot = codec::read_snapshot(&signed.payload, &self.domain)?;
+        if snapshot.sequence < self.highest {
+            return Err(Fault::Replayed { highest: self.highest, given: snapshot.sequence });
+        }
+        self.highest = snapshot.sequence;
+        self.snapshot = snapshot.sequence;
+        Ok(Told::Snapshot(Box::new(snapshot)))
+    }
+
+    fn deltas(&mut self, deltas: &Deltas) -> Result<Told, Fault> {
+        let Deltas { after, through, changes, everything } = deltas;
+        if *everything {
+            self.last = *through;
+            return Ok(Told::Changed(vec![Delta { sequence: *through, change: Change::Everything }]));
+        }
+        if *after != self.last || through < after {
+            return Err(self.gap(*after));
+        }
+        self.last = *through;
+        let delta = |change| Delta { sequence: *through, change: codec::read_change(change) };
+        Ok(Told::Changed(changes.iter().map(delta).collect()))
+    }
+
+    fn pong(&mut self, pong: &Pong) -> Result<Told, Fault> {
+        if pong.sequence != self.last {
+            return Err(self.gap(pong.sequence));
+        }
+        // Answers come in the order of the questions.
+        while let Some((nonce, asked)) = self.pings.pop_front() {
+            if nonce == pong.nonce {
+                return Ok(Told::Heard(asked));
+            }
+        }
+        Ok(Told::Nothing)
+    }
+
+    fn gap(&mut self, given: u64) -> Fault {
+        let expected = std::mem::take(&mut self.last);
+        Fault::Gap { expected, given }
+    }
+
+    /// Highest snapshot that was ever in force here.
+    pub(super) fn highest(&self) -> u64 {
+        self.highest
+    }
+}
+
+#[cfg(test)]
+mod tests;

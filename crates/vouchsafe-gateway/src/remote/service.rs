@@ -1,0 +1,87 @@
+//! Requests for our own hosts, sent on to the controller on the connection of the control channel. The same
+//! was decided on them as where both are in one process; who calls goes along.
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use vouchsafe_runtime::body::Body;
+use vouchsafe_runtime::clock;
+use vouchsafe_runtime::internal::{BoxFuture, Caller, InternalService, ProvenDevice};
+use vouchsafe_wire::gateway::{CALLER_HEADER, CallerDevice, CallerDoc};
+use vouchsafe_wire::ticket::hex;
+
+use super::RemoteLink;
+use crate::answer;
+
+/// Sends requests on.
+pub(super) struct Forwarder(Arc<RemoteLink>);
+
+impl Forwarder {
+    pub(super) fn new(link: Arc<RemoteLink>) -> Self {
+        Self(link)
+    }
+}
+
+impl InternalService for Forwarder {
+    fn call(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        let connection = self.0.connection.borrow().clone();
+        Box::pin(async move {
+            let unavailable = || {
+                let words = "The controller isn't reached right now. Try again in a moment.";
+                answer::plain(StatusCode::SERVICE_UNAVAILABLE, words)
+            };
+            let Some(mut sender) = connection else { return unavailable() };
+            let Some(request) = addressed(request) else {
+                // A caller that nobody described is a mistake of ours, and gets nothing.
+                tracing::error!("an internal request came without its caller");
+                return answer::plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong; it has been noted.");
+            };
+            match sender.send_request(request).await {
+                Ok(response) => {
+                    let mut response = response.map(Body::from);
+                    response.extensions_mut().clear();
+                    response
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a request could not be sent on to the controller");
+                    unavailable()
+                }
+            }
+        })
+    }
+}
+
+/// The request as the controller gets it: over its connection, with its caller, whatever the client called
+/// itself.
+fn addressed(request: Request<Body>) -> Option<Request<Body>> {
+    let (mut parts, body) = request.into_parts();
+    let caller = parts.extensions.get::<Caller>().and_then(describe)?;
+    let path = parts.uri.path_and_query()?.as_str();
+    parts.uri = format!("https://controller{path}").parse().ok()?;
+    parts.version = http::Version::HTTP_2;
+    parts.extensions.clear();
+    for name in [CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE] {
+        parts.headers.remove(name);
+    }
+    // Takes the place of any that a client may have sent.
+    parts.headers.insert(CALLER_HEADER, caller);
+    Some(Request::from_parts(parts, body))
+}
+
+fn describe(caller: &Caller) -> Option<HeaderValue> {
+    let Caller { host, ip, device, subject, decision } = caller;
+    let device = device.as_ref().map(|ProvenDevice { id, certificate_sha256, not_after }| CallerDevice {
+        id: id.to_string(),
+        certificate_sha256: hex(certificate_sha256),
+        not_after_us: clock::unix_micros(*not_after),
+    });
+    let doc = CallerDoc {
+        host: host.label().to_owned(),
+        ip: ip.to_string(),
+        device,
+        session: subject.as_ref().map(|subject| subject.session.to_string()),
+        decision: decision.map(|id| id.to_string()),
+    };
+    HeaderValue::try_from(serde_json::to_string(&doc).ok()?).ok()
+}

@@ -1,0 +1,127 @@
+//! The words of [`super`] as messages of the control channel, and back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use vouchsafe_model::grant::Grant;
+use vouchsafe_model::name::BaseDomain;
+use vouchsafe_model::subject::SubjectFacts;
+use vouchsafe_wire::control::message::{self, ChangeKind, Nobody, PolicyFile};
+use vouchsafe_wire::control::{FrameError, Unreadable, convert, decode, encode};
+
+use super::{Change, KnownSubject, NoSubject, Snapshot};
+
+/// Failure to read a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// It is no message of ours.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// It says something that can't be.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// It is of another installation.
+    #[error("the snapshot is of another installation, `{domain}`")]
+    Domain {
+        /// Whose it is.
+        domain: String,
+    },
+}
+
+/// The bytes of a snapshot, for signing.
+///
+/// # Errors
+/// [`Unreadable`] when a resource has no text form.
+pub fn snapshot(snapshot: &Snapshot, domain: &BaseDomain) -> Result<Bytes, Unreadable> {
+    let Snapshot { sequence, policy_version, policy_files, grants, resources } = snapshot;
+    let resources = resources.iter().filter_map(|resource| convert::resource_text(resource).transpose());
+    Ok(encode(&message::Snapshot {
+        domain: domain.to_string(),
+        sequence: *sequence,
+        policy_version: *policy_version,
+        policy_files: policy_files
+            .iter()
+            .map(|(name, text)| PolicyFile { name: name.clone(), text: text.clone() })
+            .collect(),
+        grants: grants.iter().map(Into::into).collect(),
+        resources: resources.collect::<Result<_, _>>()?,
+    }))
+}
+
+/// A snapshot whose signature was verified.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub fn read_snapshot(payload: &[u8], domain: &BaseDomain) -> Result<Snapshot, SnapshotError> {
+    let message::Snapshot { domain: of, sequence, policy_version, policy_files, grants, resources } = decode(payload)?;
+    if of != domain.as_str() {
+        return Err(SnapshotError::Domain { domain: of.chars().take(80).collect() });
+    }
+    Ok(Snapshot {
+        sequence,
+        policy_version,
+        policy_files: policy_files.into_iter().map(|PolicyFile { name, text }| (name, text)).collect(),
+        grants: grants.iter().map(Grant::try_from).collect::<Result<_, _>>()?,
+        resources: resources.iter().map(|text| convert::resource(text)).collect::<Result<_, _>>()?,
+    })
+}
+
+/// A change as a message.
+#[must_use]
+pub fn change(change: &Change) -> message::Change {
+    let kind = match change {
+        Change::User(name) => Some(ChangeKind::User(name.to_string())),
+        Change::Device(id) => Some(ChangeKind::Device(id.to_string())),
+        Change::Session(id) => Some(ChangeKind::Session(id.to_string())),
+        Change::Everything => None,
+    };
+    message::Change { kind }
+}
+
+/// What a message says changed. What can't be read changed everything.
+#[must_use]
+pub fn read_change(message: &message::Change) -> Change {
+    let read = match &message.kind {
+        Some(ChangeKind::User(name)) => name.parse().ok().map(Change::User),
+        Some(ChangeKind::Device(id)) => id.parse().ok().map(Change::Device),
+        Some(ChangeKind::Session(id)) => id.parse().ok().map(Change::Session),
+        None => None,
+    };
+    read.unwrap_or(Change::Everything)
+}
+
+/// Why a credential stands for nobody, as a message has it.
+#[must_use]
+pub fn nobody(why: NoSubject) -> i32 {
+    let nobody = match why {
+        NoSubject::Unknown => Nobody::Unknown,
+        NoSubject::Ended => Nobody::Ended,
+        NoSubject::DeviceRemoved => Nobody::DeviceRemoved,
+    };
+    nobody.into()
+}
+
+/// Why a credential stands for nobody.
+#[must_use]
+pub fn read_nobody(nobody: i32) -> NoSubject {
+    match Nobody::try_from(nobody) {
+        Ok(Nobody::Unknown) | Err(_) => NoSubject::Unknown,
+        Ok(Nobody::Ended) => NoSubject::Ended,
+        Ok(Nobody::DeviceRemoved) => NoSubject::DeviceRemoved,
+    }
+}
+
+/// A subject as a message.
+#[must_use]
+pub fn subject(known: KnownSubject) -> message::Subject {
+    convert::subject(&known.facts, known.audience)
+}
+
+/// A subject out of a message.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn read_subject(message: message::Subject) -> Result<KnownSubject, Unreadable> {
+    let facts = SubjectFacts::try_from(&message)?;
+    Ok(KnownSubject { facts: Arc::new(facts), audience: message.audience })
+}

@@ -1,0 +1,127 @@
+//! `controller`: the controller alone, for gateways that are processes of their own.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use vouchsafe_control::{ChannelOptions, Controller, OpenOptions};
+use vouchsafe_model::name::BaseDomain;
+use vouchsafe_runtime::link::LEASE;
+use vouchsafe_runtime::task::TaskGroup;
+
+use crate::call::Call;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::output::Style;
+use crate::sandbox::{self, Demand, Needs, Sandbox};
+use crate::verbs::{serve, show_link};
+use crate::wiring::{self, UpError};
+
+/// Starts a controller, which gateways attach to.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  vouchsafe controller --domain access.example.org --port 443")]
+pub(crate) struct Args {
+    /// Domain under which all names live; point `*.<domain>` at the gateways.
+    #[arg(long, default_value = "vouchsafe.localhost", value_parser = BaseDomain::parse)]
+    domain: BaseDomain,
+    /// Port under which clients reach the gateways.
+    #[arg(long, default_value_t = 8443)]
+    port: u16,
+    /// Where to listen for gateways; port 0 takes a free one [default: port 8444, on loopback for
+    /// `*.localhost`, otherwise on all addresses].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    gateways: Option<SocketAddr>,
+    /// Name or address by which gateways reach this machine [default: the address that is listened on, or
+    /// `control.<domain>`].
+    #[arg(long, value_name = "HOST")]
+    gateways_host: Option<String>,
+    /// Seconds that gateways may act on what they were told without a sign of life of the controller, 3 to
+    /// 3600; a resource's `--offline-grace` comes on top.
+    #[arg(long, value_name = "SECONDS", default_value_t = LEASE.as_secs(), value_parser = clap::value_parser!(u64).range(3..=3600))]
+    lease: u64,
+    /// Whether the process must give up what it doesn't need (files, programs, privileges).
+    #[arg(long, value_enum, default_value_t = Demand::BestEffort)]
+    sandbox: Demand,
+    #[arg(skip)]
+    entered: Option<Sandbox>,
+}
+
+/// Settles where to listen, and enters the sandbox. The process has one thread yet.
+///
+/// # Errors
+/// [`VerbError`] when there is no free port, or the sandbox is required and not to be had.
+pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
+    let local = args.domain.as_str().ends_with(".localhost");
+    let anywhere: IpAddr = if local { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let mut listen = args.gateways.unwrap_or(SocketAddr::new(anywhere, 8444));
+    if listen.port() == 0 {
+        listen.set_port(wiring::free_port(&[listen.ip()]).map_err(UpError::Port)?);
+    }
+    args.gateways = Some(listen);
+    sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
+    let needs = Needs { dir: dir.to_owned(), read: Vec::new(), ports: vec![listen.port()] };
+    args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
+        VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
+    })?;
+    Ok(())
+}
+
+/// Runs until SIGTERM or Ctrl-C, then drains.
+///
+/// # Errors
+/// [`VerbError`] when it can't start, or when a part of it ends unexpectedly.
+pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
+    let begun = Instant::now();
+    let Args { domain, port, gateways, gateways_host, lease, sandbox: _, entered } = args;
+    let tasks = TaskGroup::new();
+    let signals = serve::Signals::catch()?;
+    let Some(listen) = gateways else { return Err(VerbError::usage("no address to listen on for gateways")) };
+    let host = gateways_host.unwrap_or_else(|| match listen.ip() {
+        ip if ip.is_unspecified() => domain.host("control"),
+        ip => ip.to_string(),
+    });
+    let options = OpenOptions { dir: call.dir.clone(), domain: domain.clone(), port, acme: None };
+    let controller = Controller::open(options, tasks.clone()).await.map_err(UpError::Controller)?;
+    let (root_file, root_sha256) = wiring::publish_root(&call.dir, controller.root_pem())?;
+    let options = ChannelOptions { listen: vec![listen], host: host.clone(), lease: Duration::from_secs(lease) };
+    let addresses = controller.serve_gateways(options).await.map_err(UpError::Controller)?;
+    controller.serve_admin().await.map_err(UpError::Controller)?;
+    let invite = controller.first_invite();
+    let origin = |label: &str| wiring::origin(&domain, port, label);
+    let listening: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    if call.out.is_json() {
+        call.out.json(&json!({
+            "event": "ready",
+            "role": "controller",
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "milliseconds": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "domain": domain.as_str(),
+            "port": port,
+            "gateways": listening,
+            "gateways_host": host,
+            "lease": lease,
+            "root": root_file,
+            "root_sha256": root_sha256,
+            "sandbox": entered,
+            "first_invite": invite.map(|invite| &invite.link),
+        }))?;
+    } else {
+        let out = &call.out;
+        out.line(&format!("{} ready in {} ms", out.paint(Style::Good, "●"), begun.elapsed().as_millis()))?;
+        out.facts(&[
+            ("gateways", format!("attach at {host}, port {}; now: `vouchsafe gateway invite NAME`", listen.port())),
+            ("console", out.paint(Style::Accent, &origin("console"))),
+            ("root", format!("{} (trust it in your browser)", root_file.display())),
+            ("sha256", root_sha256.clone()),
+        ])?;
+        if let Some(invite) = invite {
+            let words = "You are the first: when a gateway is there, open this to register your passkey.";
+            out.line(&format!("\n{}", out.paint(Style::Bold, words)))?;
+            show_link(call, &invite.link, invite.expires)?;
+        }
+    }
+    signals.serve(&tasks, call, || {}).await?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,471 @@
+//! Controller and gateways as processes of their own, joined by the control channel.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Child;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use vouchsafe_model::id::SessionId;
+use vouchsafe_runtime::tls::{self, Credentials, ServerTrust};
+use vouchsafe_wire::api::{AuditQuery, GatewayInvited};
+use vouchsafe_wire::gateway::JoinCode;
+
+use crate::http::Company;
+use crate::peers::{curl, curl_as, run};
+use crate::world::{PATIENCE, TestDevice, World, launch};
+
+/// A gateway that is a process of its own. All listen on the same port, each on its own address.
+struct Gate {
+    ip: Ipv4Addr,
+    port: u16,
+    domain: String,
+    root_pem: String,
+    /// Port of the controller that it attaches to.
+    controller: u16,
+    log: PathBuf,
+    state: PathBuf,
+    id: String,
+    process: Child,
+}
+
+impl Gate {
+    async fn join(world: &World, name: &str, ip: Ipv4Addr) -> Self {
+        let state = world.dir.path().join(format!("gateway-{name}"));
+        let code = invite(world, name).await;
+        let (exit, out, err) = world.cli(&state, &["gateway", "join", &code]).await;
+        assert_eq!(exit, 0, "{out}{err}");
+        Self::start(world, state, ip, &JoinCode::parse(&code).expect("a code")).await
+    }
+
+    /// Starts one that has joined.
+    async fn start(world: &World, state: PathBuf, ip: Ipv4Addr, code: &JoinCode) -> Self {
+        let log = world.dir.path().to_owned();
+        let (process, id) = Self::launch(&log, &state, ip).await;
+        let (domain, root_pem) = (world.domain.clone(), world.root_pem.clone());
+        Self { ip, port: world.port, domain, root_pem, controller: code.port, log, state, id, process }
+    }
+
+    async fn launch(log: &std::path::Path, state: &std::path::Path, ip: Ipv4Addr) -> (Child, String) {
+        let arguments = ["gateway", "--listen", &ip.to_string()].map(String::from);
+        let (process, ready) = launch(log, state, &arguments).await;
+        assert_eq!(ready["role"], "gateway");
+        (process, ready["gateway"].as_str().expect("an id").to_owned())
+    }
+
+    /// Kills the process as a power cut would.
+    async fn kill(&mut self) {
+        self.process.kill().await.expect("killed");
+    }
+
+    async fn restart(&mut self) {
+        let (process, id) = Self::launch(&self.log, &self.state, self.ip).await;
+        assert_eq!(id, self.id);
+        self.process = process;
+    }
+
+    /// A tunnel to a resource, open.
+    async fn tunnel(&self, device: &TestDevice, resource: &str) -> Result<TlsStream<TcpStream>, String> {
+        let read = |path: PathBuf| std::fs::read_to_string(path).expect("readable");
+        let (chain, key) = (read(device.certificate()), read(device.key()));
+        let trust = ServerTrust::Roots(tls::roots(&self.root_pem, "root").expect("roots"));
+        let identity = Credentials { chain_pem: &chain, key_pem: &key };
+        let config = Arc::new(tls::client(trust, Some(&identity), &[b"http/1.1"]).expect("TLS"));
+        let tcp = TcpStream::connect((self.ip, self.port)).await.expect("connected");
+        let name = format!("gw.{}", self.domain).try_into().expect("name");
+        let mut stream = TlsConnector::from(config).connect(name, tcp).await.expect("handshake");
+        let (host, token) = (format!("{resource}.{}", self.domain), &device.token);
+        let head = format!(
+            "CONNECT {host}:7 HTTP/1.1\r\nHost: {host}:7\r\nProxy-Authorization: Bearer {token}\r\n\
+             Accept: application/json\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("written");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.expect("an answer"));
+        }
+        let answer = String::from_utf8(answer).expect("text");
+        if answer.starts_with("HTTP/1.1 200") { Ok(stream) } else { Err(answer) }
+    }
+}
+
+async fn invite(world: &World, name: &str) -> String {
+    let invited: GatewayInvited =
+        world.admin.post("/v1/gateways/invites", &json!({"name": name})).await.expect("invited");
+    invited.code
+}
+
+/// A controller without any gateway.
+async fn controller() -> World {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let port = free_port();
+    World::start_role(dir, &arguments(port, free_port())).await
+}
+
+fn arguments(port: u16, gateways: u16) -> Vec<String> {
+    let gateways = format!("127.0.0.1:{gateways}");
+    ["controller", "--port", &port.to_string(), "--gateways", &gateways, "--lease", &LEASE.as_secs().to_string()]
+        .map(String::from)
+        .into()
+}
+
+/// A lease that tests can wait for.
+const LEASE: Duration = Duration::from_secs(4);
+
+/// A port that is free on every address of ours.
+fn free_port() -> u16 {
+    let probe = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bound");
+    probe.local_addr().expect("address").port()
+}
+
+const ONE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const TWO: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// Sends back what it gets.
+async fn echo(world: &World) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+    let address = listener.local_addr().expect("address");
+    let tasks = world.tasks.clone();
+    world.tasks.spawn("echo", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tasks.spawn("echoed", async move {
+                let (mut read, mut write) = stream.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    address
+}
+
+async fn says(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> bool {
+    let exchange = async {
+        stream.write_all(b"x").await.ok()?;
+        stream.read_u8().await.ok()
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.expect("answered or ended") == Some(b'x')
+}
+
+/// How long it takes until an open tunnel is cut.
+async fn cut(stream: &mut (impl AsyncRead + Unpin)) -> Duration {
+    let begin = Instant::now();
+    let ended = tokio::time::timeout(PATIENCE, stream.read_u8()).await.expect("cut in time");
+    assert!(ended.is_err(), "nothing more comes");
+    begin.elapsed()
+}
+
+const TUNNELS: &str = r#"
+@id("marketing-app")
+permit (principal in Group::"marketing", action, resource == Http::"marketing");
+@id("tunnels")
+permit (principal in Group::"marketing", action == Action::"net:connect", resource in ResourceGroup::"tunnels");
+"#;
+
+/// A company whose two tunnels lead to an echo: one stays open for an hour without the controller.
+async fn company(world: World) -> Company {
+    let company = Company::start_on(world).await;
+    let echo = echo(&company.world).await;
+    let tcp = |name: &str, grace: u64| {
+        json!({"name": name, "kind": "tcp", "upstream": echo.to_string(), "port": 7, "groups": ["tunnels"],
+               "offline_grace": grace})
+    };
+    let marketing = format!("http://{}", company.marketing.address);
+    let marketing = json!({"name": "marketing", "kind": "http", "upstream": marketing});
+    let resources = json!([marketing, tcp("strict", 0), tcp("patient", 3600)]);
+    company.world.apply(&["marketing"], resources, TUNNELS).await;
+    company
+}
+
+/// Opens a tunnel once the policy that allows it has arrived.
+async fn opened(gate: &Gate, company: &Company, resource: &str) -> TlsStream<TcpStream> {
+    for _ in 0..200 {
+        match gate.tunnel(&company.laptop, resource).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    panic!("no tunnel to {resource}: {}", company.world.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_one_session_works_on_all_gateways_and_a_revocation_reaches_them_all_within_a_second() {
+    let world = controller().await;
+    // Invitations, sign-in, enrolment and the console are reached through the gateway from here on.
+    let one = Gate::join(&world, "one", ONE).await;
+    let two = Gate::join(&world, "two", TWO).await;
+    let company = company(world).await;
+    let (world, laptop) = (&company.world, &company.laptop);
+    let mut tunnels = vec![opened(&one, &company, "strict").await, opened(&two, &company, "strict").await];
+    for tunnel in &mut tunnels {
+        assert!(says(tunnel).await);
+    }
+    // An administrator sees both.
+    let (exit, shown, err) = world.cli(&world.state_dir(), &["status", "--json"]).await;
+    let shown: Value = serde_json::from_str(&shown).unwrap_or_else(|_| panic!("{exit} {shown}{err}"));
+    let shown = &shown["installation"];
+    assert_eq!(shown["lease"], LEASE.as_secs());
+    let gateways = shown["gateways"].as_array().expect("gateways").iter();
+    let attached: Vec<_> = gateways.map(|gateway| (&gateway["name"], &gateway["attached"]["ip"])).collect();
+    assert_eq!(attached, [(&json!("one"), &json!("127.0.0.1")), (&json!("two"), &json!("127.0.0.1"))]);
+    // Web requests on both, with the cookie of one sign-in.
+    let alice = &company.alice;
+    alice.browser.open(&world.url("marketing", "/"), &alice.authenticator).await.expect("opened");
+    let cookies = alice.browser.cookies_of(&world.host("marketing"));
+    let (name, value) = cookies.iter().find(|(name, _)| name == "__Host-vouchsafe").expect("a cookie of the app");
+    let cookie = format!("{name}={value}");
+    for gate in [&one, &two] {
+        let to = format!("{}:{}:{}", world.host("marketing"), world.port, gate.ip);
+        let url = world.url("marketing", "/");
+        let answer = curl(world, &["--resolve", &to, "-H", &format!("Cookie: {cookie}"), url.as_str()]).await;
+        // The policy wants a device; that she is known, on each of them, is what the reason says.
+        assert_eq!(answer.status, 403, "{answer:?}");
+        assert!(answer.body.contains("device_required"), "{answer:?}");
+        let record = world.decision(answer.decision()).await;
+        assert_eq!((record.user.as_deref(), record.source.as_str()), (Some("alice"), gate.id.as_str()));
+    }
+    let answer = curl_as(world, laptop, &[&company.plain_url("marketing", "/")]).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+
+    let begin = Instant::now();
+    let _: Value = world.admin.post("/v1/users/alice/sign-out", &json!({})).await.expect("signed out");
+    let [first, second] = &mut tunnels[..] else { panic!("two tunnels") };
+    tokio::join!(cut(first), cut(second));
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(1), "both were cut after {took:?}");
+    for gate in [&one, &two] {
+        assert!(gate.tunnel(laptop, "strict").await.is_err(), "and stay closed");
+    }
+    // The ends are on record, once each, by each gateway.
+    let mut sources = Vec::new();
+    for _ in 0..200 {
+        let query = AuditQuery { kind: Some("flow_end".into()), ..AuditQuery::default() };
+        let ends = world.audit(query).await;
+        let cut = ends.iter().filter(|record| record.reason.as_deref() == Some("session_ended"));
+        sources = cut.map(|record| record.source.clone()).collect();
+        if sources.len() >= 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    sources.sort();
+    let mut expected = vec![one.id.clone(), two.id.clone()];
+    expected.sort();
+    assert_eq!(sources, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_without_the_controller_a_gateway_serves_for_lease_and_grace_then_fails_closed_and_comes_back() {
+    let world = controller().await;
+    let one = Gate::join(&world, "one", ONE).await;
+    let company = company(world).await;
+    let mut strict = opened(&one, &company, "strict").await;
+    let mut patient = opened(&one, &company, "patient").await;
+    let Company { world, marketing: _marketing, finance: _finance, alice: _alice, laptop } = company;
+    let port = world.port;
+    let before = Instant::now();
+    let dir = world.kill().await;
+    // Inside the lease the data plane goes on, open flows and new ones.
+    assert!(says(&mut strict).await && says(&mut patient).await);
+    let again = one.tunnel(&laptop, "strict").await;
+    assert!(again.is_ok(), "{again:?}");
+    // Then the strict one is cut, not before the lease is over and not much later.
+    cut(&mut strict).await;
+    let after = before.elapsed();
+    // It counts from the last ping that was answered, so at most one ping's time less; and some is the test's.
+    assert!(after + LEASE / 6 > LEASE && after < LEASE + Duration::from_secs(1), "cut after {after:?}");
+    assert!(says(&mut patient).await, "the resource with a grace is still open");
+    let refused = one.tunnel(&laptop, "strict").await.expect_err("fails closed");
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(one.tunnel(&laptop, "patient").await.is_ok());
+    // The controller comes back, and the gateway to it, by itself.
+    let world = World::start_role(dir, &arguments(port, one.controller)).await;
+    let mut recovered = false;
+    for _ in 0..200 {
+        if one.tunnel(&laptop, "strict").await.is_ok() {
+            recovered = true;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(recovered, "{}", world.log());
+    assert!(says(&mut patient).await, "what was open all the time is open still");
+    // What was denied meanwhile is on record now.
+    let query = AuditQuery { reason: Some("controller_silent".into()), ..AuditQuery::default() };
+    for _ in 0..200 {
+        if !world.audit(query.clone()).await.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no record of what was denied without the controller");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_gateway_that_is_killed_under_load_delivers_each_record_once() {
+    let world = controller().await;
+    let mut one = Gate::join(&world, "one", ONE).await;
+    let company = Company::start_on(world).await;
+    let (world, laptop) = (&company.world, &company.laptop);
+    let mut answered = BTreeSet::new();
+    let mut asking = tokio::task::JoinSet::new();
+    let urls: Vec<String> = (0..120).map(|number| company.plain_url("marketing", &format!("/n/{number}"))).collect();
+    for part in urls.chunks(30) {
+        let mut arguments = crate::peers::as_device(world, laptop, Some(&laptop.token));
+        let root = world.root_file.display().to_string();
+        arguments.extend(
+            ["-sS", "--max-time", "20", "--proxy-cacert", &root, "-w", "%{url} %{http_code}\n"].map(String::from),
+        );
+        arguments.extend(part.iter().flat_map(|url| ["-o".to_owned(), "/dev/null".to_owned(), url.clone()]));
+        asking.spawn(async move { run("curl", &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await.out });
+    }
+    let outs = asking.join_all().await;
+    one.kill().await;
+    for line in outs.iter().flat_map(|out| out.lines()) {
+        if let Some((url, "200")) = line.rsplit_once(' ') {
+            answered.insert(url.rsplit_once("/n/").expect("ours").1.to_owned());
+        }
+    }
+    assert!(answered.len() > 50, "there was load: {outs:?}");
+    one.restart().await;
+    let mut found = Vec::new();
+    for _ in 0..200 {
+        let query = AuditQuery {
+            kind: Some("decision".into()),
+            resource: Some("marketing".into()),
+            limit: Some(5_000),
+            ..AuditQuery::default()
+        };
+        let records = world.audit(query).await;
+        found = records
+            .into_iter()
+            .filter_map(|record| record.path.as_deref()?.strip_prefix("/n/").map(ToOwned::to_owned))
+            .collect();
+        if answered.iter().all(|number| found.contains(number)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let unique: BTreeSet<_> = found.iter().cloned().collect();
+    assert_eq!(unique.len(), found.len(), "none twice");
+    assert!(answered.is_subset(&unique), "{:?}", answered.difference(&unique).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i12_a_join_code_works_once_and_only_gateways_get_into_the_control_channel() {
+    let world = controller().await;
+    let code = invite(&world, "one").await;
+    let parsed = JoinCode::parse(&code).expect("a code");
+    let other = world.dir.path().join("thief");
+    // Of another root: whoever sits in the way has no certificate that this code believes.
+    let wrong = JoinCode { root_sha256: [7; 32], ..parsed.clone() }.to_text();
+    let (exit, _, err) = world.cli(&other, &["gateway", "join", &wrong]).await;
+    assert_eq!(exit, 4, "{err}");
+    let made_up = JoinCode { code: "0".repeat(26), ..parsed.clone() }.to_text();
+    let (exit, _, err) = world.cli(&other, &["gateway", "join", &made_up]).await;
+    assert_eq!(exit, 3, "{err}");
+    let state = world.dir.path().join("gateway-one");
+    let (exit, _, err) = world.cli(&state, &["gateway", "join", &code]).await;
+    assert_eq!(exit, 0, "{err}");
+    let (exit, _, err) = world.cli(&other, &["gateway", "join", &code]).await;
+    assert!(exit == 3 && err.contains("used already"), "{exit} {err}");
+    // No key of it was ever at the controller, and nobody else can read them here.
+    let file = state.join("gateway").join("gateway.json");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).expect("kept")) & 0o777;
+    assert_eq!(mode, 0o600);
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(&file).expect("kept")).expect("JSON");
+    let database = std::fs::read(world.state_dir().join("vouchsafe.db")).expect("database");
+    let mut wal = std::fs::read(world.state_dir().join("vouchsafe.db-wal")).unwrap_or_default();
+    wal.extend(database);
+    for key in ["identity_key", "server_key", "assertion_key"] {
+        let pem = kept[key].as_str().expect("a key");
+        let line = pem.lines().nth(1).expect("a line").as_bytes();
+        assert!(!wal.windows(line.len()).any(|window| window == line), "{key} is at the controller");
+    }
+    let one = Gate::start(&world, state, ONE, &parsed).await;
+
+    // A device's certificate opens nothing at the controller, and neither does none.
+    let alice = world.person("alice", &[]).await;
+    let laptop = world.device(&alice, "laptop").await;
+    let url = format!("https://127.0.0.1:{}/vouchsafe.control.v1.Control/Attach", parsed.port);
+    let (certificate, key) = (laptop.certificate().display().to_string(), laptop.key().display().to_string());
+    for arguments in [
+        &["--cert", &certificate, "--key", &key, "--http2", "-X", "POST", &url][..],
+        &["--http2", "-X", "POST", "-H", "vouchsafe-caller: {\"host\":\"api\",\"ip\":\"127.0.0.1\"}", &url],
+    ] {
+        let mut all = vec!["-sSk", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code} %{header_json}"];
+        all.extend(arguments);
+        let ran = run("curl", &all).await;
+        let denied = ran.code != 0 || ran.out.starts_with("401") || ran.out.contains("\"grpc-status\":[\"7\"]");
+        assert!(denied, "{ran:?}");
+    }
+    // Nor can a client make the controller believe who calls, through a gateway.
+    let forged = format!("vouchsafe-caller: {{\"host\":\"api\",\"ip\":\"127.0.0.1\",\"session\":\"{}\"}}", "ses_x");
+    let answer = curl(&world, &["-H", &forged, world.url("auth", "/me").as_str()]).await;
+    assert!(answer.status != 200, "{answer:?}");
+
+    // Who has the key of a gateway speaks for sessions, but has only their rights: alice is no administrator, and
+    // a session that isn't there is nobody.
+    let (chain, identity) = (world.dir.path().join("stolen.pem"), world.dir.path().join("stolen.key"));
+    std::fs::write(&chain, kept["joined"]["certificates"]["identity"].as_str().expect("a chain")).expect("written");
+    std::fs::write(&identity, kept["identity_key"].as_str().expect("a key")).expect("written");
+    let sessions: Value = world.admin.get("/v1/sessions").await.expect("sessions");
+    let session = sessions[0]["id"].as_str().expect("alice's").to_owned();
+    let speak = async |caller: Value, path: &str| {
+        let url = format!("https://127.0.0.1:{}{path}", parsed.port);
+        let caller = format!("vouchsafe-caller: {caller}");
+        let (chain, identity) = (chain.display().to_string(), identity.display().to_string());
+        let arguments = ["-sSk", "--http2", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}"];
+        let own = ["--cert", &chain, "--key", &identity, "-H", &caller, &url];
+        run("curl", &[&arguments[..], &own[..]].concat()).await.out
+    };
+    let of = |host: &str, session: &str| json!({"host": host, "ip": "127.0.0.1", "session": session});
+    let nobody = SessionId::from_random([9; 16]).to_string();
+    for (caller, path, status) in [
+        (json!({"host": "auth", "ip": "127.0.0.1"}), "/.well-known/jwks.json", "200"),
+        (json!({"host": "api", "ip": "127.0.0.1"}), "/v1/users", "401"),
+        (of("api", &session), "/v1/users", "403"),
+        (of("console", &session), "/", "403"),
+        (of("api", &nobody), "/v1/users", "401"),
+        (of("auth", &session), "/", "400"),
+        (json!({"host": "api", "ip": "127.0.0.1", "subject": "root"}), "/v1/users", "400"),
+    ] {
+        assert_eq!(speak(caller.clone(), path).await, status, "{caller} {path}");
+    }
+    let records = world.audit(AuditQuery { kind: Some("admin".into()), ..AuditQuery::default() }).await;
+    let overruled = records.iter().filter(|record| record.action.as_deref() == Some("gateway.overruled"));
+    assert_eq!(overruled.count(), 2);
+    drop(one);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_a_gateway_that_is_removed_serves_nobody_within_a_second_whatever_the_grace() {
+    let world = controller().await;
+    let one = Gate::join(&world, "one", ONE).await;
+    let company = company(world).await;
+    let mut patient = opened(&one, &company, "patient").await;
+    assert!(says(&mut patient).await);
+    let begin = Instant::now();
+    company.world.admin.delete("/v1/gateways/one").await.expect("removed");
+    cut(&mut patient).await;
+    assert!(begin.elapsed() < Duration::from_secs(1), "cut after {:?}", begin.elapsed());
+    let refused = one.tunnel(&company.laptop, "patient").await.expect_err("serves nobody");
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    let gone = curl(&company.world, &[company.world.url("auth", "/sign-in").as_str()]).await;
+    assert_eq!(gone.status, 503, "{gone:?}");
+    // Nor does it when it is started anew: there is nothing that it could act on.
+    let mut one = one;
+    one.kill().await;
+    let (listen, dir) = (ONE.to_string(), one.state.display().to_string());
+    let mut process = tokio::process::Command::new(crate::world::VOUCHSAFE);
+    process.args(["gateway", "--listen", &listen, "--dir", &dir]).kill_on_drop(true);
+    let mut process =
+        process.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("started");
+    let ended = tokio::time::timeout(Duration::from_secs(3), process.wait()).await;
+    assert!(ended.is_err(), "it waits to be let in again: {ended:?}");
+    assert!(TcpStream::connect((one.ip, one.port)).await.is_err(), "and listens to nobody");
+}
