@@ -6,10 +6,12 @@ use parking_lot::Mutex;
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 use rustls::{HandshakeKind, NamedGroup};
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use super::probe;
 use super::{Lab, Way};
+use crate::http3::Client;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a039_a041_a043_one_host_or_none() {
@@ -231,9 +233,13 @@ async fn a049_the_case_of_a_name_changes_nothing() {
             ["s_client", "-quiet", "-verify_quiet", "-CAfile", &root, "-connect", &address, "-servername", &mixed];
         let answer = crate::peers::run_with_input("openssl", &arguments, request.as_bytes()).await;
         assert!(answer.out.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {} {}", answer.out, answer.err);
+        // aioquic does as well.
+        let steps = json!([{"headers": fields}]);
+        let answer = Client::start(&lab.world, "ApP-a", None, steps).await.next().await;
+        assert_eq!(answer["status"], status, "{path}: {answer}");
     }
     let seen = lab.app.take();
-    assert_eq!(seen.len(), 4);
+    assert_eq!(seen.len(), 5);
     assert!(seen.iter().all(|seen| seen.values("host") == [lab.host("app-a")]), "canonical upstream: {seen:?}");
 }
 

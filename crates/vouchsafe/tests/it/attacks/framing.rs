@@ -197,6 +197,37 @@ async fn a061_expect_moves_no_byte_before_the_permit() {
     }
 }
 
+/// The same on streams, where an interim answer is a head of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a061_expect_on_a_stream_moves_no_byte_before_the_permit() {
+    let lab = Lab::start().await;
+    let body = Some(&b"hello"[..]);
+    for way in STREAM_WAYS {
+        for value in ["y 100-continue", "100-continue, y", "200-ok", ""] {
+            let fields = [("expect", value), ("content-length", "5")];
+            let answer = lab.frames(way, "POST", "/public/sample", &fields, body).await;
+            lab.refused(&format!("{way:?} {value:?}"), &answer, &[400]).await;
+        }
+        for value in ["100-continue", "100-CONTINUE"] {
+            let sample = format!("{way:?} {value:?}");
+            // With a body that nobody asked for, and with none: who is refused is never asked for one.
+            for body in [body, None] {
+                let fields = [("expect", value), ("content-length", if body.is_some() { "5" } else { "0" })];
+                let answer = lab.frames(way, "POST", "/elsewhere", &fields, body).await;
+                lab.refused(&format!("{sample}, refused"), &answer, &[403]).await;
+            }
+            for length in [Some(("content-length", "5")), None] {
+                let fields: Vec<_> = std::iter::once(("expect", value)).chain(length).collect();
+                let answer = lab.frames(way, "POST", "/public/sample", &fields, body).await;
+                let seen = lab.one(&sample, &answer, "POST /public/sample HTTP/1.1");
+                assert_eq!(seen.body, b"hello", "{sample}: {seen:?}");
+                // What it says upstream is the gateway's own wish, or nothing.
+                assert!(seen.values("expect").iter().all(|value| *value == "100-continue"), "{sample}: {seen:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a053_each_of_several_requests_in_a_row_is_decided_by_itself() {
     let lab = Lab::start().await;
