@@ -18,8 +18,13 @@ pub const MAX_H2_STREAMS: u32 = 128;
 pub const MAX_H3_STREAMS: u32 = 128;
 /// Datagrams of one HTTP/3 connection that may wait in each direction, bytes; more are dropped.
 pub const MAX_H3_DATAGRAM_BYTES: usize = 256 * 1024;
-/// QUIC connections that have begun and were not looked at yet; more are refused.
-pub const MAX_QUIC_HANDSHAKES: usize = 1_024;
+/// QUIC connections that have begun and were not accepted yet, be it that their address is not proven or
+/// that they wait for their turn ([`MAX_HANDSHAKES`] at most); more are refused.
+pub const MAX_QUIC_HANDSHAKES: usize = MAX_HANDSHAKES + 1_024;
+/// Bytes of one of them that are kept until it is accepted …
+pub const QUIC_WAITING_BYTES: u64 = 16 * 1024;
+/// … and of all of them.
+pub const QUIC_WAITING_BYTES_OF_ALL: u64 = 16 * 1024 * 1024;
 /// Longest silence of a QUIC connection, milliseconds.
 pub const QUIC_IDLE_TIMEOUT: u32 = 120_000;
 /// Connections from all clients together, unless the operator says otherwise (`--max-connections`).
@@ -51,11 +56,13 @@ pub const STRANGER_IDLE: Duration = Duration::from_secs(60);
 pub const PROVEN_IDLE: Duration = Duration::from_secs(900);
 /// How long an HTTP/1.1 connection is idle before its buffers are given back and only TLS is kept.
 pub const PARK_AFTER: Duration = Duration::from_secs(2);
-/// HTTP/2 frames that carry nothing a connection may send at once; more must be earned by time or
+/// Frames of HTTP/2 and HTTP/3 that carry nothing a connection may send at once; more must be earned by time or
 /// by frames that carry something.
 pub const BARREN_FRAMES: u32 = 4_000;
 /// Such frames that each second earns.
 pub const BARREN_FRAMES_PER_SECOND: u32 = 400;
+/// Bytes that earn one such frame: about as much as the WINDOW_UPDATE for it costs.
+pub const EARNING_BYTES: u64 = 2_048;
 /// Answers that HTTP/2 keeps for one stream that is not read, bytes.
 pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// HTTP/2 streams that a client may make *us* reset by breaking the protocol on them.

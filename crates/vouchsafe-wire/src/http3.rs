@@ -126,6 +126,7 @@ pub enum FrameError {
 pub struct FrameReader {
     state: State,
     max_headers: usize,
+    barren: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +141,13 @@ impl FrameReader {
     /// A reader that takes in HEADERS of at most that many bytes.
     #[must_use]
     pub const fn new(max_headers: usize) -> Self {
-        Self { state: State::ExpectHead, max_headers }
+        Self { state: State::ExpectHead, max_headers, barren: 0 }
+    }
+
+    /// How many frames came since this was last asked that carry nothing: without a meaning, or empty
+    /// DATA.
+    pub fn barren(&mut self) -> u32 {
+        std::mem::take(&mut self.barren)
     }
 
     /// Whether the stream may end here: not within a frame.
@@ -163,6 +170,9 @@ impl FrameReader {
                     let Some((length, second)) = varint::read(rest) else { return Ok(None) };
                     self.state = self.after_head(kind, length)?;
                     input.advance(first + second);
+                    if matches!(self.state, State::InData { left: 0 } | State::Skip { .. }) {
+                        self.barren = self.barren.saturating_add(1);
+                    }
                     if self.state == (State::InData { left: 0 }) {
                         // It says nothing, but must not stand everywhere either.
                         self.state = State::ExpectHead;
@@ -317,6 +327,21 @@ mod tests {
         assert!(matches!(reader.next(&mut input), Ok(Some(Frame::Data(_)))));
         assert_eq!(reader.next(&mut input), Ok(None));
         assert!(reader.is_between_frames());
+    }
+
+    #[test]
+    fn a261_frames_that_carry_nothing_are_counted() {
+        let mut reader = FrameReader::new(MAX);
+        let frames = [
+            framed(frame::DATA, b""),
+            framed(0x21, b""),
+            framed(frame::DATA, b"content"),
+            framed(0x40, b"content"),
+            framed(frame::HEADERS, b""),
+        ];
+        let mut input = BytesMut::from(&frames.concat()[..]);
+        while reader.next(&mut input).unwrap().is_some() {}
+        assert_eq!((reader.barren(), reader.barren()), (3, 0));
     }
 
     #[test]

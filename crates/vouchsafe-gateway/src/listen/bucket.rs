@@ -19,8 +19,13 @@ impl Bucket {
 
     /// Takes a token, if there is one.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
+        self.take_many(1, now)
+    }
+
+    /// Takes so many tokens, if they are there.
+    pub(crate) fn take_many(&mut self, tokens: u32, now: Instant) -> bool {
         self.fill(now);
-        match self.left.checked_sub(1) {
+        match self.left.checked_sub(tokens) {
             Some(left) => {
                 self.left = left;
                 true

@@ -18,7 +18,8 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vouchsafe_runtime::limits::{
-    BARREN_FRAMES, BARREN_FRAMES_PER_SECOND, UPSTREAM_HEADS, UPSTREAM_HEADS_PER_REQUEST, UPSTREAM_HEADS_PER_SECOND,
+    BARREN_FRAMES, BARREN_FRAMES_PER_SECOND, EARNING_BYTES, UPSTREAM_HEADS, UPSTREAM_HEADS_PER_REQUEST,
+    UPSTREAM_HEADS_PER_SECOND,
 };
 
 use crate::listen::bucket::Bucket;
@@ -27,8 +28,6 @@ use crate::listen::bucket::Bucket;
 const PREFACE_BYTES: usize = 24;
 /// Bytes of a frame's head (RFC 9113 §4.1).
 const HEAD_BYTES: usize = 9;
-/// Payload that earns one barren frame: about as much as the WINDOW_UPDATE for it costs.
-const EARNING_BYTES: u64 = 2_048;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -120,10 +119,8 @@ impl Meter {
                 (u32::from(kind == HEADERS), Flood::Heads)
             }
         };
-        for _ in 0..cost {
-            if !self.budget.take(now()) {
-                return Err(flood);
-            }
+        if cost > 0 && !self.budget.take_many(cost, now()) {
+            return Err(flood);
         }
         Ok(())
     }

@@ -4,10 +4,12 @@
 //! hand each request to `route`, as the listener of HTTP/1.1 and HTTP/2 does
 //! ([decision 0012](../../../../docs/decisions/0012-http3-and-connect-udp.md)).
 
+mod barren;
 mod connection;
 mod names;
 mod request;
 mod stream;
+mod turns;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,15 +17,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use vouchsafe_model::address;
 use vouchsafe_runtime::limits::{
     HANDSHAKE_TIMEOUT, MAX_H3_DATAGRAM_BYTES, MAX_H3_STREAMS, MAX_QUIC_HANDSHAKES, QUIC_IDLE_TIMEOUT,
+    QUIC_WAITING_BYTES, QUIC_WAITING_BYTES_OF_ALL,
 };
 use vouchsafe_runtime::tls::Negotiated;
 use vouchsafe_wire::http3::code;
 
+use self::turns::{Arriving, InTurn};
 use crate::gateway::Shared;
 use crate::listen::handshake;
 use crate::route::{Connection, Via};
@@ -64,9 +68,11 @@ fn endpoint(shared: &Arc<Shared>, socket: std::net::UdpSocket) -> io::Result<End
     config
         .transport_config(Arc::new(transport()))
         .max_incoming(MAX_QUIC_HANDSHAKES)
+        .incoming_buffer_size(QUIC_WAITING_BYTES)
+        .incoming_buffer_size_total(QUIC_WAITING_BYTES_OF_ALL)
         // The address is part of what is decided on; a connection that moves is another connection.
         .migration(false);
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
+    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(InTurn(shared.turnstile.clone())))
 }
 
 fn transport() -> TransportConfig {
@@ -100,13 +106,10 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming) {
         tracing::debug!(%ip, "too many connections; one is refused");
         return incoming.refuse();
     };
-    let connecting = match incoming.accept() {
-        Ok(connecting) => connecting,
-        Err(error) => return tracing::debug!(%ip, %error, "a QUIC connection was not accepted"),
-    };
     let serving = Arc::clone(shared);
     shared.tasks.spawn("quic connection", async move {
-        let quic = match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
+        let arriving = async { Arriving::accept(&serving.turnstile, incoming).await?.arrive().await };
+        let quic = match tokio::time::timeout(HANDSHAKE_TIMEOUT, arriving).await {
             Ok(Ok(quic)) => quic,
             Ok(Err(error)) => return tracing::debug!(%ip, %error, "QUIC handshake failed"),
             Err(_) => return tracing::debug!(%ip, "QUIC handshake took too long"),

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
@@ -11,15 +10,15 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use vouchsafe_runtime::limits::{BARREN_FRAMES, BARREN_FRAMES_PER_SECOND, HEADER_TIMEOUT, MAX_HEAD_BYTES};
+use vouchsafe_runtime::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES};
 use vouchsafe_wire::http3::{Frame, code, frame, read_settings, setting, stream, write_head, write_settings};
 use vouchsafe_wire::varint;
 
+use super::barren::{self, Barren};
 use super::request;
 use super::stream::{Ends, Incoming, Outgoing, StreamError};
 use crate::gateway::Shared;
 use crate::listen::activity::{Activity, Busy};
-use crate::listen::bucket::Bucket;
 use crate::route::Connection;
 use crate::take_up::Datagrams;
 
@@ -27,9 +26,6 @@ use crate::take_up::Datagrams;
 const DATAGRAM_QUEUE: usize = 64;
 /// Bytes of one datagram beyond its payload: the number of its stream.
 const NUMBER_BYTES: usize = 8;
-/// What a stream costs that ends before its answer, in frames of HTTP/2 that carry nothing: the same
-/// as there, where such a stream ends with RST_STREAM.
-const BARREN_STREAM: u32 = 2;
 
 /// What the streams of one connection share.
 pub(super) struct Session {
@@ -45,8 +41,8 @@ pub(super) struct Session {
     activity: Arc<Activity>,
     /// Types of the client's streams of which there may be only one, as they were opened.
     critical: Mutex<HashSet<u64>>,
-    /// Streams that end before their answer must be earned by time.
-    barren: Mutex<Bucket>,
+    /// What carries nothing must be earned.
+    barren: Arc<Barren>,
 }
 
 /// Something on a connection that is open until this is dropped: the connection is neither idle nor
@@ -70,15 +66,9 @@ impl Session {
         Open { _token: self.open.token(), _busy: self.activity.begin() }
     }
 
-    /// A stream ended before its answer, by the client's will or fault. A client that does nothing
-    /// else makes us work for nobody (CVE-2023-44487, and A259 where it is we who reset).
+    /// A stream ended before its answer, by the client's will or fault.
     pub(super) fn ended_barren(&self) {
-        let mut barren = self.barren.lock();
-        for _ in 0..BARREN_STREAM {
-            if !barren.take(Instant::now()) {
-                return self.close(code::EXCESSIVE_LOAD, &"a flood of streams that end before their answer");
-            }
-        }
+        self.barren.stream();
     }
 
     /// Ends the connection for a rule that the client broke.
@@ -122,6 +112,8 @@ impl Session {
             takers.remove(&quarter);
         } else if let Some(taker) = takers.get(&quarter) {
             let _ = taker.try_send(datagram);
+        } else {
+            self.barren.frames(1);
         }
         true
     }
@@ -130,6 +122,7 @@ impl Session {
 /// Serves a connection whose handshake is over.
 pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connection: Arc<Connection>) {
     let (activity, place) = (Activity::new(), Arc::clone(&connection.place));
+    let barren = Arc::new(Barren::new(quic.clone(), connection.ip));
     let session = Arc::new(Session {
         shared: Arc::clone(&shared),
         connection,
@@ -139,10 +132,11 @@ pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connecti
         open: TaskTracker::new(),
         activity: Arc::clone(&activity),
         critical: Mutex::default(),
-        barren: Mutex::new(Bucket::full(BARREN_FRAMES, BARREN_FRAMES_PER_SECOND, Instant::now())),
+        barren: Arc::clone(&barren),
     });
     let Some(mut control) = open_control(&quic).await else { return };
     let mut next = 0;
+    let mut look = tokio::time::interval(barren::LOOK);
     let mut idle = std::pin::pin!(activity.idle(Some(HEADER_TIMEOUT), || place.idle_limit()));
     loop {
         tokio::select! {
@@ -150,7 +144,9 @@ pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connecti
                 let Ok((send, recv)) = accepted else { return };
                 let number = u64::from(VarInt::from(recv.id()));
                 next = next.max(number + 4);
-                let serving = request::serve(Arc::clone(&session), number, Outgoing::new(send), Incoming::new(recv));
+                barren.request();
+                let incoming = Incoming::new(recv, Arc::clone(&barren));
+                let serving = request::serve(Arc::clone(&session), number, Outgoing::new(send), incoming);
                 let open = session.open();
                 shared.tasks.spawn("http/3 stream", async move {
                     serving.await;
@@ -167,6 +163,7 @@ pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connecti
                     return session.close(code::DATAGRAM_ERROR, &"a datagram without the number of its stream");
                 }
             }
+            _ = look.tick() => barren.look(),
             () = &mut idle => break,
             () = shared.tasks.draining() => break,
         }
@@ -189,10 +186,17 @@ pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connecti
             session.dispatch(datagram);
         }
     };
+    let looking = async {
+        loop {
+            look.tick().await;
+            barren.look();
+        }
+    };
     tokio::select! {
         () = session.open.wait() => quic.close(VarInt::from_u32(code::NO_ERROR), &[]),
         () = late => {}
         () = datagrams => {}
+        () = looking => {}
     }
     quic.closed().await;
 }
@@ -214,14 +218,14 @@ async fn open_control(quic: &quinn::Connection) -> Option<SendStream> {
 /// A stream of the client's that carries no request.
 async fn read_unidirectional(session: Arc<Session>, mut recv: RecvStream) {
     let kind = tokio::time::timeout(HEADER_TIMEOUT, read_varint(&mut recv)).await;
-    let Ok(Some(kind)) = kind else { return };
+    let Ok(Some(kind)) = kind else { return session.ended_barren() };
     let is_critical = matches!(kind, stream::CONTROL | stream::QPACK_ENCODER | stream::QPACK_DECODER);
     if is_critical && !session.critical.lock().insert(kind) {
         return session.close(code::STREAM_CREATION_ERROR, &"a stream is there twice of which there is one");
     }
     match kind {
         stream::CONTROL => {
-            let error = read_control(&session, Incoming::new(recv)).await;
+            let error = read_control(&session, Incoming::new(recv, Arc::clone(&session.barren))).await;
             match error {
                 // It may end only with the connection (RFC 9114 §6.2.1).
                 StreamError::Incomplete | StreamError::Broken(_) => {
@@ -235,6 +239,7 @@ async fn read_unidirectional(session: Arc<Session>, mut recv: RecvStream) {
             // There is no table to fill. A capacity of zero may be said, and nothing else.
             let mut byte = [0; 1];
             while recv.read_exact(&mut byte).await.is_ok() {
+                session.barren.frames(1);
                 if byte != [0x20] {
                     return session.close(code::QPACK_ENCODER_STREAM_ERROR, &"there is no dynamic table");
                 }
@@ -244,10 +249,13 @@ async fn read_unidirectional(session: Arc<Session>, mut recv: RecvStream) {
         stream::QPACK_DECODER => {
             // Acknowledgements of entries that we never made mean nothing; they are not kept.
             let mut sink = [0; 64];
-            while let Ok(Some(1..)) = recv.read(&mut sink).await {}
+            while let Ok(Some(read @ 1..)) = recv.read(&mut sink).await {
+                session.barren.frames(u32::try_from(read).unwrap_or(u32::MAX));
+            }
             session.close(code::CLOSED_CRITICAL_STREAM, &"the decoder's stream ended");
         }
         _ => {
+            session.ended_barren();
             let _ = recv.stop(VarInt::from_u32(code::STREAM_CREATION_ERROR));
         }
     }
@@ -278,7 +286,9 @@ async fn read_control(session: &Session, mut control: Incoming) -> StreamError {
                 session.close(code::MISSING_SETTINGS, &"no settings came first");
                 return StreamError::Incomplete;
             }
-            Ok(Some(Frame::Whole { kind: frame::GOAWAY | frame::MAX_PUSH_ID | frame::CANCEL_PUSH, .. })) => {}
+            Ok(Some(Frame::Whole { kind: frame::GOAWAY | frame::MAX_PUSH_ID | frame::CANCEL_PUSH, .. })) => {
+                session.barren.frames(1);
+            }
             Ok(Some(Frame::Whole { kind, .. })) => return StreamError::Unexpected(kind),
             Ok(Some(Frame::Data(_))) => return StreamError::Unexpected(frame::DATA),
             Ok(None) => return StreamError::Incomplete,

@@ -18,6 +18,7 @@ use vouchsafe_wire::http3::head::{self, HeadError};
 use vouchsafe_wire::http3::{Frame, FrameError, FrameReader, code, frame, write_head};
 use vouchsafe_wire::qpack::{self, QpackError};
 
+use super::barren::Barren;
 use super::connection::Open;
 
 /// Bytes that are asked for at once.
@@ -70,20 +71,23 @@ pub(super) enum Ends {
 /// Frames of the client's half of a stream.
 pub(super) struct Incoming {
     stream: RecvStream,
+    barren: Arc<Barren>,
     reader: FrameReader,
     input: BytesMut,
     finished: bool,
 }
 
 impl Incoming {
-    pub(super) fn new(stream: RecvStream) -> Self {
-        Self { stream, reader: FrameReader::new(MAX_HEAD_BYTES), input: BytesMut::new(), finished: false }
+    pub(super) fn new(stream: RecvStream, barren: Arc<Barren>) -> Self {
+        Self { stream, barren, reader: FrameReader::new(MAX_HEAD_BYTES), input: BytesMut::new(), finished: false }
     }
 
     /// The next frame; `None` at the end of the stream.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, StreamError>> {
         loop {
-            if let Some(frame) = self.reader.next(&mut self.input)? {
+            let next = self.reader.next(&mut self.input);
+            self.barren.frames(self.reader.barren());
+            if let Some(frame) = next? {
                 return Poll::Ready(Ok(Some(frame)));
             }
             if self.finished {

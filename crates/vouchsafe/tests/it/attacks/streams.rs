@@ -11,6 +11,7 @@ use super::Lab;
 use super::authority::OneDrawer;
 use super::probe::config;
 use super::probe::h3::{Connection, framed, handshake, headers, headers_of_bytes, read};
+use crate::peers::{forget_peak, resident_kib};
 use crate::world::World;
 
 impl Lab {
@@ -331,6 +332,55 @@ async fn a265_streams_that_steer_the_connection_keep_to_their_rules() {
         let _ = unknown.finish();
     }
     connection.leave();
+}
+
+/// As in HTTP/2: what carries nothing must be earned, and a client that only sends that is not served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a261_a265_floods_of_what_carries_nothing_end_their_connection() {
+    const MANY: usize = 6_000;
+    let lab = Lab::start().await;
+    let host = lab.host("app-a");
+    let post = headers(&lab.head_fields(&host, "POST", "/public/x"));
+    let push = framed(frame::MAX_PUSH_ID, &[0]);
+    let (empty, unknown) = (framed(frame::DATA, b""), framed(0x21, b"x"));
+    let no_stream = {
+        let mut datagram = Vec::new();
+        varint::write(&mut datagram, 1_000);
+        bytes::Bytes::from(datagram)
+    };
+    let pid = lab.world.pid();
+    let (before, _) = resident_kib(pid);
+    forget_peak(pid);
+    for what in ["control", "unknown", "empty", "encoder", "decoder", "datagrams", "some of each"] {
+        let mut connection = Connection::open(&lab.world, "app-a", None).await;
+        let (mut open, mut open_uni) = (Vec::new(), Vec::new());
+        match what {
+            "control" => {
+                let _ = connection.control.write_all(&push.repeat(MANY)).await;
+            }
+            "unknown" => open.push(connection.stream(&unknown.repeat(MANY), false).await),
+            "empty" => open.push(connection.stream(&[post.clone(), empty.repeat(MANY)].concat(), false).await),
+            "encoder" => open_uni.push(connection.unidirectional(&[&[0x02][..], &[0x20].repeat(MANY)].concat()).await),
+            // Acknowledgements of nothing.
+            "decoder" => open_uni.push(connection.unidirectional(&[&[0x03][..], &[0x40].repeat(MANY)].concat()).await),
+            "datagrams" => while connection.quic.send_datagram_wait(no_stream.clone()).await.is_ok() {},
+            _ => {
+                // As many as an odd client sends cost nothing.
+                connection.control.write_all(&push.repeat(100)).await.expect("sent");
+                for _ in 0..100 {
+                    connection.quic.send_datagram(no_stream.clone()).expect("sent");
+                }
+                let odd = [unknown.repeat(100), post.clone(), empty.repeat(100), framed(frame::DATA, b"x")].concat();
+                let answer = connection.ask(&odd).await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+                connection.leave();
+                continue;
+            }
+        }
+        assert_eq!(connection.closed().await, u64::from(code::EXCESSIVE_LOAD), "{what}");
+    }
+    let (_, peak) = resident_kib(pid);
+    assert!(peak.saturating_sub(before) < 32 * 1024, "from {before} to {peak} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
