@@ -91,6 +91,45 @@ async fn wrk_finds_no_error_over_64_connections() {
     assert!(requests > 500, "{}", ran.out);
 }
 
+/// Trailers of nghttp2's making, in HTTP/2, and of an upstream of HTTP/1.1.
+#[tokio::test(flavor = "multi_thread")]
+async fn nghttp_sends_trailers_and_gets_some() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let office = Office::start().await;
+    let world = &office.world;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let resources = json!([
+        {"name": "web", "kind": "http", "upstream": format!("http://{}", listener.local_addr().expect("address"))}
+    ]);
+    let policy = r#"@id("web") @device("none") permit (principal in Group::"staff", action, resource == Http::"web");"#;
+    world.apply(&["staff"], resources, policy).await;
+    let file = world.dir.path().join("upload");
+    std::fs::write(&file, "content").expect("written");
+    let (file, url) = (file.display().to_string(), world.url("web", "/sum").to_string());
+    // With a length it would end the stream with the content.
+    let mut arguments = vec!["-nv", "--no-content-length", "-d", &file, "-H", &office.cookie];
+    arguments.extend(["-H", "te: trailers", "-H", "trailer: x-sum", "--trailer", "x-sum: up", &url]);
+    let serving = async {
+        let (mut stream, _) = listener.accept().await.expect("asked");
+        let mut request = Vec::new();
+        while !request.ends_with(b"x-sum: up\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).await.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&request)));
+            request.push(byte[0]);
+        }
+        let answer = "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n4\r\ndone\r\n0\r\nx-sum: down\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.expect("answered");
+        String::from_utf8_lossy(&request).into_owned()
+    };
+    let serving = async { tokio::time::timeout(PATIENCE, serving).await.expect("trailers in time") };
+    let (ran, request) = tokio::join!(office.run("nghttp", &arguments), serving);
+    let (head, content) = request.split_once("\r\n\r\n").expect("a head");
+    assert!(head.to_ascii_lowercase().contains("trailer: x-sum"), "{request}");
+    assert!(content.contains("content") && content.ends_with("\r\n0\r\nx-sum: up\r\n\r\n"), "{request}");
+    let at = |words: &str| ran.out.find(words).unwrap_or_else(|| panic!("no {words}: {}{}", ran.out, ran.err));
+    assert!(at(":status: 200") < at("x-sum: down"), "{}", ran.out);
+}
+
 /// A request that is under way when the process is asked to stop is answered, and no other begins.
 #[tokio::test(flavor = "multi_thread")]
 async fn nghttp_hears_goodbye_and_still_gets_its_answer() {

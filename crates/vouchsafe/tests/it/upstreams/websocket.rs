@@ -10,6 +10,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use vouchsafe_wire::api::{AuditQuery, Session};
 
 use super::{Apps, next_line, node_dir};
+use crate::chrome::Chrome;
 use crate::http3::Client;
 use crate::peers::{Server, free_address};
 use crate::world::{PATIENCE, World};
@@ -136,6 +137,43 @@ async fn websockets_carry_every_message_and_both_sides_closes() {
         .filter(|end| end.action.as_deref() == Some("http:upgrade") && end.bytes_out > Some(10 << 20))
         .count();
     assert_eq!(echoed, 1, "{ends:?}");
+}
+
+/// Browsers open WebSockets on the HTTP/2 connection that they have (RFC 8441), where it is offered.
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_opens_its_websocket_on_a_stream_of_http2() {
+    let sockets = Sockets::start().await;
+    let world = &sockets.apps.world;
+    let link = world.invite("bob", &["staff"]).await;
+    let chrome = Chrome::start(world).await;
+    chrome.open(&link).await;
+    chrome.press("Make a passkey").await;
+    chrome.arrive(&world.host("auth"), "/").await;
+    chrome.open(world.url("chat", "/").as_str()).await;
+    chrome.arrive(&world.host("chat"), "/").await;
+    assert_eq!(chrome.script("performance.getEntriesByType('navigation')[0].nextHopProtocol").await, "h2");
+    let opening = "(() => {
+        window.said = [];
+        const socket = new WebSocket(`wss://${location.host}/`, 'echo');
+        const messages = [...Array(100).keys()].map((number) => `${number} ${'x'.repeat(number * 100)}`);
+        socket.onopen = () => messages.forEach((message) => socket.send(message));
+        socket.onmessage = ({ data }) => {
+            said.push(data === messages[said.length]);
+            if (said.length === messages.length) socket.send('close 4001 asked for');
+        };
+        socket.onclose = ({ code, reason, wasClean }) => said.push(`${code} ${reason} ${wasClean}`);
+        return true;
+    })()";
+    chrome.script(opening).await;
+    chrome.until("typeof said[said.length - 1] === 'string'").await;
+    let said = chrome.script("said").await;
+    let expected: Vec<Value> = (0..100).map(|_| json!(true)).chain([json!("4001 asked for true")]).collect();
+    assert_eq!(said, json!(expected));
+    let query = AuditQuery { resource: Some("chat".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
+    let ends = sockets.apps.flow(query).await;
+    let of_socket: Vec<_> = ends.iter().filter(|end| end.action.as_deref() == Some("http:upgrade")).collect();
+    assert!(matches!(of_socket[..], [end] if end.protocol.as_deref() == Some("h2")), "{of_socket:?}");
+    chrome.finish(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
