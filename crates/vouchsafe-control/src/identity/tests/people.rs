@@ -1,8 +1,10 @@
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use vouchsafe_runtime::internal::OwnHost;
+use vouchsafe_wire::audit::Kind;
 
 use super::*;
+use crate::store::sessions;
 
 #[tokio::test]
 async fn a_person_registers_by_invitation_and_signs_in_again() {
@@ -381,4 +383,41 @@ async fn i11_a_source_that_hurries_is_slowed_down() {
     let large = json!({ "invite": "x".repeat(70 * 1024) });
     let answer = world.post(&Client::new(), "/webauthn/register/start", &large).await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+/// A store that can't write must never let anybody believe that a session has ended.
+#[tokio::test]
+async fn a129_a_revocation_that_can_not_be_written_is_an_error_and_nothing_else() {
+    let world = World::new().await;
+    let mut client = Client::new();
+    world.person("alice", &mut client).await;
+    let csrf = world.csrf(&client).await;
+    let mut read = world.context.store.read().await.unwrap();
+    let session = sessions::of_user(&mut read, &user("alice")).await.unwrap().remove(0).id.to_string();
+    drop(read);
+    world.run("CREATE TRIGGER broken BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'no room'); END").await;
+    for (path, body) in [
+        ("/sign-out", format!("csrf={csrf}")),
+        ("/sign-out", format!("csrf={csrf}&everywhere=1")),
+        ("/sessions/end", format!("csrf={csrf}&session={session}")),
+    ] {
+        let answer = world.submit(&client, path, body).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{path}: {}", answer.body);
+        assert!(answer.headers.get(header::SET_COOKIE).is_none(), "{path}: the browser keeps what is still good");
+        assert!(!answer.body.contains("no room"), "{path}: {}", answer.body);
+    }
+    let by = Actor::Controller;
+    assert!(directory::sessions::end(&world.context, &session, &by).await.is_err());
+    assert!(directory::users::sign_out(&world.context, "alice", &by).await.is_err());
+    assert!(directory::users::delete(&world.context, "alice", &by).await.is_err());
+    // Nothing of it is half done, and nothing is on record as done.
+    assert_eq!(world.count("SELECT COUNT(*) FROM sessions").await, 1);
+    assert_eq!(world.count("SELECT COUNT(*) FROM ended_sessions").await, 0);
+    assert_eq!(world.count("SELECT COUNT(*) FROM users WHERE deleted = 1").await, 0);
+    let ended = |record: &Record| record.kind == Kind::SessionEnd;
+    assert!(!testing::records(&world.context.store).iter().any(ended));
+    world.run("DROP TRIGGER broken").await;
+    let answer = world.submit(&client, "/sign-out", format!("csrf={csrf}")).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    assert_eq!(world.count("SELECT COUNT(*) FROM sessions").await, 0);
 }
