@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Decision, Outcome, Reason};
-use vouchsafe_model::id::{DecisionId, FlowId};
+use vouchsafe_model::id::{DecisionId, DeviceId, FlowId};
 use vouchsafe_model::name::{GroupName, PolicyName, ResourceName};
 use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::{Detail, Engine, Permit, PolicyFile, PolicySource, Request};
@@ -165,6 +165,7 @@ impl Decided {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Observed {
     pub(crate) ip: Option<IpAddr>,
+    pub(crate) shown: Option<Arc<Shown>>,
     pub(crate) protocol: &'static str,
     pub(crate) host: Option<String>,
     pub(crate) port: Option<u16>,
@@ -174,9 +175,26 @@ pub(crate) struct Observed {
     pub(crate) resource: Option<String>,
     pub(crate) action: Option<Action>,
     /// Device proven on the connection, when there is no subject.
-    pub(crate) device: Option<String>,
-    /// What the handshake of the connection ended with.
-    pub(crate) tls: Option<Negotiated>,
+    pub(crate) device: Option<DeviceId>,
+}
+
+/// What is the same in all records of a connection, written once.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    ip: String,
+    tls: String,
+}
+
+impl Shown {
+    /// Of a connection from there, whose handshake ended so.
+    pub(crate) fn new(ip: IpAddr, tls: Negotiated) -> Arc<Self> {
+        Arc::new(Self { ip: ip.to_string(), tls: tls.to_string() })
+    }
+
+    /// The client's address.
+    pub(crate) fn ip(&self) -> &str {
+        &self.ip
+    }
 }
 
 /// The record of a decision but for its number, made by `source`. What can't be recorded must not
@@ -200,16 +218,16 @@ pub(crate) fn record(
                 m.maybe_text(Member::Device, who.device.as_deref());
                 m.number(Member::Epoch, epoch.0);
             }
-            None => m.maybe_text(Member::Device, observed.device.as_deref()),
+            None => m.maybe_text(Member::Device, observed.device.map(|device| device.text()).as_deref()),
         }
-        m.maybe_text(Member::Flow, flow.map(|flow| flow.to_string()).as_deref());
+        m.maybe_text(Member::Flow, flow.map(|flow| flow.text()).as_deref());
         if let Some(who) = who {
             m.text(Member::Grade, who.grade);
             m.ready(&who.groups, Member::Groups);
         }
         m.maybe_text(Member::Host, observed.host.as_deref());
-        m.text(Member::Id, &decided.id.to_string());
-        m.maybe_text(Member::Ip, observed.ip.map(|ip| ip.to_string()).as_deref());
+        m.text(Member::Id, &decided.id.text());
+        m.maybe_text(Member::Ip, observed.shown.as_ref().map(|shown| shown.ip.as_str()));
         m.kind(Kind::Decision);
         m.maybe_text(Member::Method, observed.method.as_deref());
         m.text(Member::Outcome, outcome.as_str());
@@ -223,7 +241,7 @@ pub(crate) fn record(
     };
     let after = |m: &mut Members<'_>| {
         m.number(Member::TimeUs, clock::unix_micros(clock::now()));
-        m.maybe_text(Member::Tls, observed.tls.map(|tls| tls.to_string()).as_deref());
+        m.maybe_text(Member::Tls, observed.shown.as_ref().map(|shown| shown.tls.as_str()));
         m.maybe_text(Member::User, who.map(|who| who.user.as_str()));
         m.format();
         m.text(Member::Words, words);

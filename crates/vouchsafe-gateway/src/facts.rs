@@ -98,6 +98,16 @@ impl Facts {
             self.subjects.replace_if(key, fresh.clone(), same);
             return Ok(Ok(fresh));
         }
+        // Boxed, since nearly every request finds its subject here.
+        Box::pin(self.look_up(key, engine, asking)).await
+    }
+
+    async fn look_up(
+        &self,
+        key: CredentialKey,
+        engine: &Arc<Engine>,
+        asking: Asking,
+    ) -> Result<Result<Ready, NoSubject>, LinkError> {
         let _turn = self.turn(asking).await?;
         for _ in 0..ATTEMPTS {
             let seen = self.changes_seen.load(Ordering::SeqCst);

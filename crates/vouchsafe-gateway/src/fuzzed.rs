@@ -4,7 +4,6 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a broken expectation is what is looked for")]
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::UNIX_EPOCH;
 
@@ -93,7 +92,7 @@ pub fn header_fields(bytes: &[u8]) {
         facts,
         assertion: HeaderValue::from_static("signed"),
         public_host: "app.corp.example:8443",
-        ip: IpAddr::from([192, 0, 2, 1]),
+        ip: "192.0.2.1",
     };
     let to = headers::to_upstream(&from, &facing);
     for (name, value) in &to {

@@ -24,6 +24,7 @@ use vouchsafe_runtime::limits::HANDSHAKE_TIMEOUT;
 use vouchsafe_runtime::read_ahead::ReadAhead;
 use vouchsafe_runtime::tls::Negotiated;
 
+use crate::decide::Shown;
 use crate::gateway::Shared;
 use crate::route::{Connection, Via};
 use crate::take_up::Stream;
@@ -102,7 +103,8 @@ where
     place.arrived(device.as_ref().map(|device| device.id));
     let tls = Negotiated::of(stream.get_ref().1);
     tracing::debug!(%ip, %host, %tls, "handshake done");
-    let connection = Arc::new(Connection { ip, host, site, device, via, place, tls, framing: Arc::default() });
+    let shown = Shown::new(ip, tls);
+    let connection = Arc::new(Connection { ip, host, site, device, via, place, shown, framing: Arc::default() });
     http::serve(shared, stream, connection).await;
 }
 

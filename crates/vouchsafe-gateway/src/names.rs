@@ -58,10 +58,12 @@ impl Names {
 
     /// `<label>.<domain>[:port]`, the port left out when it is 443.
     pub(crate) fn host_and_port(&self, label: &str) -> String {
-        match self.port {
-            443 => self.domain.host(label),
-            port => format!("{}:{port}", self.domain.host(label)),
+        let mut host = self.domain.host(label);
+        if self.port != 443 {
+            host.push(':');
+            host.push_str(&self.port.to_string());
         }
+        host
     }
 }
 

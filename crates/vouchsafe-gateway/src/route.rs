@@ -40,7 +40,11 @@ pub(crate) use crate::route::case::Permitted;
 pub(crate) use crate::route::read::{Connection, Via};
 
 /// Answers one request.
-pub(crate) async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn handle(
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+    request: Request<Body>,
+) -> Response<Body> {
     let (version, purpose) = (request.version(), read::purpose(&request));
     let upgrades = request.headers().contains_key(UPGRADE);
     let alt_svc = shared.alt_svc.clone().filter(|_| purpose == Purpose::Exchange && connection.via == Via::Network);
@@ -71,13 +75,13 @@ pub(crate) async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, req
     response
 }
 
-async fn respond(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
-    match read::read(&shared, &connection, &request) {
+async fn respond(shared: &Arc<Shared>, connection: &Arc<Connection>, request: Request<Body>) -> Response<Body> {
+    match read::read(shared, connection, &request) {
         Err(unreadable) => {
             let protocol = read::protocol(&request);
-            let observed = read::unread(&connection, protocol);
+            let observed = read::unread(connection, protocol);
             let form = Form::wanted(request.method(), request.headers());
-            let case = Case { shared: &shared, connection: &connection, observed, form };
+            let case = Case { shared, connection, observed, form };
             let (status, why) = match unreadable {
                 Unreadable::Ambiguous(why) => (StatusCode::BAD_REQUEST, why),
                 Unreadable::Misdirected => {
@@ -85,9 +89,9 @@ async fn respond(shared: Arc<Shared>, connection: Arc<Connection>, request: Requ
                     (StatusCode::MISDIRECTED_REQUEST, why.to_owned())
                 }
             };
-            case.refuse_as(status, Reason::Ambiguous, &why).await
+            Box::pin(case.refuse_as(status, Reason::Ambiguous, &why)).await
         }
-        Ok(asked) => dispatch(&shared, &connection, asked, request).await,
+        Ok(asked) => dispatch(shared, connection, asked, request).await,
     }
 }
 
@@ -105,6 +109,8 @@ pub(crate) async fn refuse_unframed(shared: &Arc<Shared>, connection: &Connectio
     response
 }
 
+/// Only what apps are asked for is awaited in place: the rest is seldom, and every request would have to
+/// carry room for it.
 async fn dispatch(
     shared: &Arc<Shared>,
     connection: &Connection,
@@ -114,28 +120,28 @@ async fn dispatch(
     let purpose = read::purpose(&request);
     match purpose {
         Purpose::Exchange | Purpose::WebSocket | Purpose::Other => {}
-        Purpose::Tunnel => return connect::serve(shared, connection, asked, request).await,
-        Purpose::Udp => return connect_udp::serve(shared, connection, asked, request).await,
+        Purpose::Tunnel => return Box::pin(connect::serve(shared, connection, asked, request)).await,
+        Purpose::Udp => return Box::pin(connect_udp::serve(shared, connection, asked, request)).await,
     }
     let target = match read::target(&request, &asked.site) {
         Ok(target) => target,
         Err(why) => {
             let case = Case { shared, connection, observed: asked.observed, form: asked.form };
-            return case.refuse(Reason::Ambiguous, Some(&why.to_string())).await;
+            return Box::pin(case.refuse(Reason::Ambiguous, Some(&why.to_string()))).await;
         }
     };
     if purpose == Purpose::WebSocket && matches!(asked.site, Site::Own(_)) {
         let case = Case { shared, connection, observed: asked.observed, form: asked.form };
-        return case.refuse(Reason::Ambiguous, Some("There are no WebSockets on this host.")).await;
+        return Box::pin(case.refuse(Reason::Ambiguous, Some("There are no WebSockets on this host."))).await;
     }
     // From here on there is the canonical request and no other.
     *request.uri_mut() = Uri::default();
     match asked.site {
         Site::Own(host @ (OwnHost::Auth | OwnHost::Gateway)) => {
-            internal(shared, connection, host, Way::Open(target), request).await
+            Box::pin(internal(shared, connection, host, Way::Open(target), request)).await
         }
         Site::Own(host @ (OwnHost::Console | OwnHost::Api)) => {
-            console::serve(shared, connection, asked, target, request, host).await
+            Box::pin(console::serve(shared, connection, asked, target, request, host)).await
         }
         Site::App(_) | Site::Nothing(_) => app::serve(shared, connection, asked, target, request).await,
     }

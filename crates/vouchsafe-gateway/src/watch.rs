@@ -232,9 +232,9 @@ impl Drop for Flow {
             m.maybe_text(Member::Detail, detail.as_deref());
             m.maybe_text(Member::Device, self.who.device.as_deref());
             m.number(Member::DurationUs, duration_us);
-            m.text(Member::Flow, &self.id.to_string());
+            m.text(Member::Flow, &self.id.text());
             m.text(Member::Grade, self.who.grade);
-            m.text(Member::Id, &self.decision.to_string());
+            m.text(Member::Id, &self.decision.text());
             m.kind(Kind::FlowEnd);
             m.text(Member::Protocol, self.protocol);
             m.maybe_text(Member::Reason, reason.map(Reason::code));

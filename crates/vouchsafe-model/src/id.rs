@@ -32,14 +32,35 @@ fn shorten(text: &str) -> String {
     text.chars().take(48).collect()
 }
 
-fn encode(bits: u128) -> String {
-    let mut out = String::with_capacity(TEXT_LEN);
-    for position in (0..TEXT_LEN).rev() {
-        let index = ((bits >> (position * 5)) & 0x1f) as usize;
-        // INVARIANT: five bits index an alphabet of 32.
-        out.push(char::from(ALPHABET.get(index).copied().unwrap_or(b'0')));
+/// Bytes of a whole text form: prefix of three letters, `_`, body.
+const WHOLE_LEN: usize = 4 + TEXT_LEN;
+
+/// The text form of an id, which needs no allocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct IdText([u8; WHOLE_LEN]);
+
+impl IdText {
+    fn new(prefix: &[u8; 3], mut bits: u128) -> Self {
+        let mut text = [b'_'; WHOLE_LEN];
+        for (place, letter) in text.iter_mut().zip(prefix) {
+            *place = *letter;
+        }
+        for place in text.iter_mut().rev().take(TEXT_LEN) {
+            // INVARIANT: five bits index an alphabet of 32.
+            *place = ALPHABET.get((bits & 0x1f) as usize).copied().unwrap_or(b'0');
+            bits >>= 5;
+        }
+        Self(text)
     }
-    out
+}
+
+impl std::ops::Deref for IdText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // INVARIANT: made of ASCII only.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 fn decode(text: &str) -> Option<u128> {
@@ -73,11 +94,21 @@ macro_rules! ids {
             pub const fn from_random(bytes: [u8; 16]) -> Self {
                 Self(u128::from_be_bytes(bytes))
             }
+
+            /// The text form.
+            #[must_use]
+            pub fn text(&self) -> IdText {
+                const PREFIX: &[u8; 3] = match $prefix.as_bytes().first_chunk() {
+                    Some(prefix) => prefix,
+                    None => b"___",
+                };
+                IdText::new(PREFIX, self.0)
+            }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}_{}", $prefix, encode(self.0))
+                f.write_str(&self.text())
             }
         }
 

@@ -1,11 +1,14 @@
 //! Named tasks with an owner, and shutdown in two steps: drain, then cut.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use pin_project_lite::pin_project;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 /// Owns the tasks of one role. Cheap to clone; all clones share one group.
@@ -29,6 +32,35 @@ impl Drop for Alarm<'_> {
     }
 }
 
+pin_project! {
+    /// A task of a group. Written out, since an `async` block would hold the future twice: as it was
+    /// given, and as it is awaited.
+    struct Supervised<F> {
+        #[pin]
+        future: F,
+        #[pin]
+        cut: WaitForCancellationFutureOwned,
+        group: TaskGroup,
+        name: &'static str,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Supervised<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let _alarm = Alarm(this.group, this.name);
+        if this.future.poll(cx).is_ready() {
+            tracing::trace!(task = this.name, "task ended");
+            return Poll::Ready(());
+        }
+        ready!(this.cut.poll(cx));
+        tracing::debug!(task = this.name, "task was cut");
+        Poll::Ready(())
+    }
+}
+
 impl TaskGroup {
     /// An empty group.
     #[must_use]
@@ -42,15 +74,8 @@ impl TaskGroup {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let group = self.clone();
-        let task = async move {
-            let _alarm = Alarm(&group, name);
-            tokio::select! {
-                () = future => tracing::trace!(task = name, "task ended"),
-                () = group.cut.cancelled() => tracing::debug!(task = name, "task was cut"),
-            }
-        };
-        self.tracker.spawn(task);
+        let cut = self.cut.clone().cancelled_owned();
+        self.tracker.spawn(Supervised { future, cut, group: self.clone(), name });
     }
 
     /// Runs a task that must live as long as the role: its end before the drain fails the group

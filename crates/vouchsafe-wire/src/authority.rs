@@ -61,7 +61,8 @@ impl Authority {
             None => (text, None),
         };
         let host = host.to_ascii_lowercase();
-        if host.parse::<IpAddr>().is_ok() {
+        // What has no colon and begins with no digit is no address.
+        if host.starts_with(|first: char| first.is_ascii_digit()) && host.parse::<IpAddr>().is_ok() {
             return Err(AuthorityError::Address);
         }
         let label = |label: &str| (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-');

@@ -5,7 +5,6 @@
 //! front. So `X_Vouchsafe_User`, `x-vouchsafe--user` and `HTTP_X_VOUCHSAFE_USER` are all ours (A003).
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
@@ -95,12 +94,14 @@ const STRIPPED_PREFIXES: &[&str] = &[
 
 /// The form in which two header names are the same to some framework.
 fn canonical_name(name: &str) -> Cow<'_, str> {
-    let plain = |name: &[u8]| {
-        !name.windows(2).any(|pair| pair == b"--")
-            && name.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
-    };
-    let is_canonical =
-        plain(name.as_bytes()) && !name.starts_with('-') && !name.ends_with('-') && !name.starts_with("http-");
+    // As if a hyphen stood in front, so that none may begin the name.
+    let mut before = b'-';
+    let plain = name.bytes().all(|byte| {
+        let fits = byte.is_ascii_lowercase() || byte.is_ascii_digit() || (byte == b'-' && before != b'-');
+        before = byte;
+        fits
+    });
+    let is_canonical = plain && before != b'-' && !name.starts_with("http-");
     // Nearly every name is: the others cost an allocation.
     if is_canonical { Cow::Borrowed(name) } else { Cow::Owned(brought_to_canonical_form(name)) }
 }
@@ -220,7 +221,8 @@ pub(crate) struct Facing<'r> {
     pub(crate) assertion: HeaderValue,
     /// Host and port that the client asked for.
     pub(crate) public_host: &'r str,
-    pub(crate) ip: IpAddr,
+    /// Address of the client.
+    pub(crate) ip: &'r str,
 }
 
 /// The fields of the request that goes upstream. Framing (`Content-Length`, `Transfer-Encoding`) is
@@ -259,7 +261,7 @@ pub(crate) fn to_upstream(from: &HeaderMap, facing: &Facing<'_>) -> HeaderMap {
         HostHeader::Public => set(HOST, facing.public_host),
         HostHeader::Upstream => set(HOST, &facing.spec.upstream.to_string()),
     }
-    set(X_FORWARDED_FOR, &facing.ip.to_string());
+    set(X_FORWARDED_FOR, facing.ip);
     set(X_FORWARDED_HOST, facing.public_host);
     if facing.spec.identity_headers == IdentityHeaders::Plain {
         let groups: Vec<&str> = facing.facts.user.groups.iter().map(|group| group.as_str()).collect();
@@ -409,7 +411,7 @@ mod tests {
                 facts: &facts,
                 assertion: HeaderValue::from_static("signed"),
                 public_host: "app.corp.example:8443",
-                ip: IpAddr::from([192, 0, 2, 1]),
+                ip: "192.0.2.1",
             },
         )
     }

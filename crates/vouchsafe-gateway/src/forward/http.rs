@@ -1,6 +1,5 @@
 //! Forwards a permitted HTTP request: exactly the canonical request, bodies streaming both ways.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +83,8 @@ pub(crate) enum Wanted {
 /// What goes upstream.
 pub(crate) struct Forward<'r> {
     pub(crate) public_host: &'r str,
-    pub(crate) ip: IpAddr,
+    /// Address of the client.
+    pub(crate) ip: &'r str,
     pub(crate) wanted: Wanted,
     /// The client's place among all connections; a WebSocket keeps it.
     pub(crate) place: Arc<Place>,
@@ -113,7 +113,7 @@ pub(crate) async fn forward(
     let exchange = async {
         match asked.what.wanted {
             Wanted::Answer => answer(shared, &asked, incoming).await,
-            Wanted::WebSocket | Wanted::WebSocketStream => websocket::open(shared, &asked, incoming).await,
+            Wanted::WebSocket | Wanted::WebSocketStream => Box::pin(websocket::open(shared, &asked, incoming)).await,
         }
     };
     let response = tokio::select! {

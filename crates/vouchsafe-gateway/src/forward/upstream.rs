@@ -311,7 +311,8 @@ impl Upstream {
             return Err(ForwardError::Busy);
         }
         let endpoint = || spec.upstream.to_string();
-        let opening = async {
+        // Boxed, since most exchanges find a connection and never come here.
+        let opening = Box::pin(async {
             let stream = dial::connect(permit, &shared.resolver, &shared.own_ports).await?;
             match spec.scheme {
                 UpstreamScheme::Http if spec.upstream_protocol == UpstreamProtocol::H2 => {
@@ -336,7 +337,7 @@ impl Upstream {
                     }
                 }
             }
-        };
+        });
         let late = |_| DialError::TimedOut { endpoint: endpoint(), after: spec.connect_timeout };
         tokio::time::timeout(spec.connect_timeout, opening).await.map_err(late)?
     }

@@ -1,6 +1,5 @@
 //! Whether anything goes on on a connection, and since when nothing does.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -171,13 +170,6 @@ impl HttpBody for Reading {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// A future that keeps its connection busy.
-pub(super) async fn keeping<F: Future>(busy: Busy, future: F) -> F::Output {
-    let output = future.await;
-    drop(busy);
-    output
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use vouchsafe_runtime::body::Body;
+use vouchsafe_runtime::internal::BoxFuture;
 use vouchsafe_wire::framing::Answered;
 
 use crate::answer;
@@ -31,10 +32,22 @@ where
     }
 }
 
-/// Answers one request, if it is taken on. In HTTP/1.1 the framing guard must have let it through,
+/// Answers one request, if it is taken on.
+///
+/// Boxed once, here: the library and the tasks around it move this future about, and a future that is
+/// moved costs a copy of all its room.
+pub(super) fn answer(
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    request: Request<Body>,
+) -> BoxFuture<'static, Response<Body>> {
+    Box::pin(answer_in_place(shared, connection, request))
+}
+
+/// In HTTP/1.1 the framing guard must have let it through,
 /// and is told whether the connection changes its protocol. A panic on the way to the answer is this
 /// request's alone.
-pub(super) async fn answer(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
+async fn answer_in_place(shared: Arc<Shared>, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
     let is_h1 = !matches!(request.version(), Version::HTTP_2 | Version::HTTP_3);
     let is_connect = request.method() == Method::CONNECT;
     let framed = if is_h1 { connection.framing.begin() } else { Ok(()) };
@@ -42,8 +55,8 @@ pub(super) async fn answer(shared: Arc<Shared>, connection: Arc<Connection>, req
         Ok(admission) => {
             let handling = async {
                 match framed {
-                    Ok(()) => route::handle(Arc::clone(&shared), Arc::clone(&connection), request).await,
-                    Err(fault) => route::refuse_unframed(&shared, &connection, fault).await,
+                    Ok(()) => route::handle(&shared, &connection, request).await,
+                    Err(fault) => Box::pin(route::refuse_unframed(&shared, &connection, fault)).await,
                 }
             };
             let handled = AssertUnwindSafe(handling).catch_unwind().await;

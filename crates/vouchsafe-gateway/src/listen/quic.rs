@@ -28,6 +28,7 @@ use vouchsafe_runtime::tls::Negotiated;
 use vouchsafe_wire::http3::code;
 
 use self::turns::{Arriving, InTurn};
+use crate::decide::Shown;
 use crate::gateway::Shared;
 use crate::listen::handshake;
 use crate::route::{Connection, Via};
@@ -135,7 +136,7 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming) {
             device,
             via: Via::Network,
             place,
-            tls: Negotiated::in_quic(),
+            shown: Shown::new(ip, Negotiated::in_quic()),
             // Of HTTP/1.1 alone.
             framing: Arc::default(),
         });

@@ -40,7 +40,9 @@ pub(super) async fn serve(
         return match form {
             _ if wanted != Wanted::Answer => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
             Form::Proxy => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
-            Form::Page | Form::Problem => own_path(shared, connection, site.label(), &target, request.headers()).await,
+            Form::Page | Form::Problem => {
+                Box::pin(own_path(shared, connection, site.label(), &target, request.headers())).await
+            }
         };
     }
     let action = if wanted == Wanted::Answer { target.action() } else { Action::HttpUpgrade };
@@ -50,12 +52,12 @@ pub(super) async fn serve(
     let mut case = Case { shared, connection, observed, form };
     if wanted == Wanted::WebSocket && !request.body().is_end_stream() {
         // It would reach the app as if it were said on the WebSocket, before there is one.
-        return case.refuse(Reason::Ambiguous, Some("The request for a WebSocket has no body.")).await;
+        return Box::pin(case.refuse(Reason::Ambiguous, Some("The request for a WebSocket has no body."))).await;
     }
     if wanted != Wanted::Answer && !proxied && cross_origin(shared, &site, request.headers()) {
         // A page of another site made this browser's cookie come along (G5).
         let words = "A WebSocket may be opened only from the app's own pages.";
-        return case.refuse(Reason::CredentialInvalid, Some(words)).await;
+        return Box::pin(case.refuse(Reason::CredentialInvalid, Some(words))).await;
     }
     let (presented, audience) = match proxied {
         true => (Presented::proxy_token(request.headers()), Cow::Borrowed(AUDIENCE_GATEWAY)),
@@ -66,7 +68,7 @@ pub(super) async fn serve(
     let device = connection.device();
     let asker = match shared.authenticator.subject(presented, &audience, device, &shared.facts, &engine).await {
         Ok((credential, ready)) => Asker { credential, ready, audience, seen },
-        Err(reason) => return demand_sign_in(&case, reason, site.label(), &target).await,
+        Err(reason) => return Box::pin(demand_sign_in(&case, reason, site.label(), &target)).await,
     };
     // How its paths are read would tell whoever may not know of it that a resource exists, so to her
     // every path is as good as any: she is told that there is nothing.
@@ -76,7 +78,8 @@ pub(super) async fn serve(
     };
     let Some((resource, rules)) = resource else {
         case.observed.path = Some(target.path().to_owned());
-        return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
+        let denied = Decided::denied(Reason::UnknownResource, &engine);
+        return Box::pin(case.deny(&denied, Some(&asker), None)).await;
     };
     let question = |target| Question::http(resource.clone(), action, connection.ip, authority.host.clone(), target);
     let target = match read_by(target, rules) {
@@ -87,7 +90,7 @@ pub(super) async fn serve(
             let known = !matches!(root, Ok(Err(denial)) if denial.reason == Reason::NoPermit);
             let reason = if known { Reason::Ambiguous } else { Reason::NoPermit };
             let why = Some(why.as_str()).filter(|_| known);
-            return case.deny(&Decided::denied(reason, &engine), Some(&asker), why).await;
+            return Box::pin(case.deny(&Decided::denied(reason, &engine), Some(&asker), why)).await;
         }
     };
     if case.observed.path.as_deref() != Some(target.path()) {
@@ -98,13 +101,14 @@ pub(super) async fn serve(
         Err(response) => return response,
     };
     let public_host = shared.names.host_and_port(site.label());
-    let what = Forward { public_host: &public_host, ip: connection.ip, wanted, place: Arc::clone(&connection.place) };
+    let place = Arc::clone(&connection.place);
+    let what = Forward { public_host: &public_host, ip: connection.shown.ip(), wanted, place };
     match forward(shared, &permitted, what, request).await {
         Ok(response) => {
             permitted.flow().set_status(response.status().as_u16());
             response
         }
-        Err(error) => case.failed(&permitted, &error).await,
+        Err(error) => Box::pin(case.failed(&permitted, &error)).await,
     }
 }
 

@@ -144,7 +144,7 @@ impl Case<'_> {
     ) -> Result<Permitted, Response<Body>> {
         let permit = match question.decide(&asker.ready) {
             Ok(permit) => permit,
-            Err(denial) => return Err(self.deny(&Decided::new(denial), Some(&asker), None).await),
+            Err(denial) => return Err(Box::pin(self.deny(&Decided::new(denial), Some(&asker), None)).await),
         };
         if let Err(reason) = lease::holds(&*self.shared.link, &permit) {
             let denied = Decided::denied(reason, &self.shared.current.engine());
@@ -163,7 +163,7 @@ impl Case<'_> {
         let session = permit.subject().session;
         let Some(flow) = Flow::open(self.shared, id, session, Arc::clone(&basis), who, &decided, &self.observed) else {
             let denied = Decided::denied(Reason::TooManyFlows, &self.shared.current.engine());
-            return Err(self.deny(&denied, Some(&asker), None).await);
+            return Err(Box::pin(self.deny(&denied, Some(&asker), None)).await);
         };
         let recorded = match draft {
             Ok(draft) => recorder.keep(draft, until).await,
@@ -176,9 +176,9 @@ impl Case<'_> {
         let engine = self.shared.current.engine();
         let unchanged =
             asker.seen == self.shared.facts.changes_seen() && Arc::ptr_eq(asker.ready.prepared.engine(), &engine);
-        if !unchanged && let Err(reason) = watch::decide_again(self.shared, &basis).await {
+        if !unchanged && let Err(reason) = Box::pin(watch::decide_again(self.shared, &basis)).await {
             flow.set_cut(reason);
-            return Err(self.overtaken(&flow, reason).await);
+            return Err(Box::pin(self.overtaken(&flow, reason)).await);
         }
         Ok(Permitted { permit, flow, decided, target })
     }

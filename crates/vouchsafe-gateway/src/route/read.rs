@@ -10,12 +10,11 @@ use vouchsafe_model::resource::PathRules;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{OwnHost, ProvenDevice};
-use vouchsafe_runtime::tls::Negotiated;
 use vouchsafe_wire::authority::Authority;
 use vouchsafe_wire::canonical::{Ambiguity, CanonicalTarget};
 
 use crate::answer::Form;
-use crate::decide::Observed;
+use crate::decide::{Observed, Shown};
 use crate::gateway::Shared;
 use crate::listen::{Framing, Place};
 use crate::names::Site;
@@ -33,8 +32,8 @@ pub(crate) struct Connection {
     pub(crate) device: Option<ProvenDevice>,
     /// Inside a tunnel or not.
     pub(crate) via: Via,
-    /// What its handshake ended with.
-    pub(crate) tls: Negotiated,
+    /// The same on all its records.
+    pub(crate) shown: Arc<Shown>,
     /// Its place among all connections; what outlives it keeps the place.
     pub(crate) place: Arc<Place>,
     /// Where its requests begin and end, in HTTP/1.1.
@@ -172,11 +171,19 @@ fn authority(request: &Request<Body>) -> Result<Authority, String> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (None, _) => None,
-        (Some(host), None) => Some(parse(host.to_str().map_err(|_| "Host is not ASCII")?)?),
+        (Some(host), None) => {
+            let text = host.to_str().map_err(|_| "Host is not ASCII")?;
+            Some((text, parse(text)?))
+        }
         (Some(_), Some(_)) => return Err("Host is given more than once".to_owned()),
     };
-    let target = request.uri().authority().map(|authority| parse(authority.as_str())).transpose()?;
-    match (target, host) {
+    let target = match (request.uri().authority(), &host) {
+        // Nearly always the very same bytes, which are read once.
+        (Some(target), Some((text, host))) if target.as_str() == *text => Some(host.clone()),
+        (Some(target), _) => Some(parse(target.as_str())?),
+        (None, _) => None,
+    };
+    match (target, host.map(|(_, host)| host)) {
         (None, None) => Err("no host is given".to_owned()),
         (None, Some(host)) => Ok(host),
         (Some(target), None) if matches!(request.version(), Version::HTTP_2 | Version::HTTP_3) => Ok(target),
@@ -248,9 +255,9 @@ pub(super) fn protocol<B>(request: &Request<B>) -> &'static str {
 pub(super) fn unread(connection: &Connection, protocol: &'static str) -> Observed {
     Observed {
         ip: Some(connection.ip),
+        shown: Some(Arc::clone(&connection.shown)),
         protocol,
-        tls: Some(connection.tls),
-        device: connection.device().map(|device| device.id.to_string()),
+        device: connection.device().map(|device| device.id),
         ..Observed::default()
     }
 }
@@ -263,6 +270,7 @@ fn observed<B>(
 ) -> Observed {
     Observed {
         ip: Some(connection.ip),
+        shown: Some(Arc::clone(&connection.shown)),
         protocol: protocol(request),
         host: Some(authority.host.clone()),
         port: authority.port,
@@ -270,7 +278,6 @@ fn observed<B>(
         path: None,
         resource: resource.map(ToOwned::to_owned),
         action: None,
-        device: connection.device().map(|device| device.id.to_string()),
-        tls: Some(connection.tls),
+        device: connection.device().map(|device| device.id),
     }
 }

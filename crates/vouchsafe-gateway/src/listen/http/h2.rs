@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -19,7 +20,7 @@ use vouchsafe_runtime::limits::{
 use vouchsafe_runtime::task::TaskGroup;
 
 use crate::gateway::Shared;
-use crate::listen::activity::{Activity, keeping};
+use crate::listen::activity::Activity;
 use crate::listen::frames::Metered;
 use crate::route::Connection;
 
@@ -34,8 +35,7 @@ where
     let place = Arc::clone(&connection.place);
     let activity = Activity::new();
     let service = service_fn(move |request: Request<Incoming>| {
-        let answering = super::answer(Arc::clone(&shared), Arc::clone(&connection), request.map(Body::from));
-        async move { Ok::<_, Infallible>(answering.await) }
+        super::answer(Arc::clone(&shared), Arc::clone(&connection), request.map(Body::from)).map(Ok::<_, Infallible>)
     });
     let mut builder = Builder::new(Streams { tasks: tasks.clone(), activity: Arc::clone(&activity) });
     builder
@@ -89,8 +89,6 @@ where
 {
     fn execute(&self, future: F) {
         let busy = self.activity.begin();
-        self.tasks.spawn("http/2 stream", async move {
-            keeping(busy, future).await;
-        });
+        self.tasks.spawn("http/2 stream", future.map(move |_| drop(busy)));
     }
 }

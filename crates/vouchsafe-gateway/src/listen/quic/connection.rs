@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use quinn::{RecvStream, SendDatagramError, SendStream, VarInt};
 use tokio::io::AsyncReadExt;
@@ -148,10 +149,7 @@ pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connecti
                 let incoming = Incoming::new(recv, Arc::clone(&barren));
                 let serving = request::serve(Arc::clone(&session), number, Outgoing::new(send), incoming);
                 let open = session.open();
-                shared.tasks.spawn("http/3 stream", async move {
-                    serving.await;
-                    drop(open);
-                });
+                shared.tasks.spawn("http/3 stream", serving.map(move |()| drop(open)));
             }
             accepted = quic.accept_uni() => {
                 let Ok(recv) = accepted else { return };

@@ -44,7 +44,7 @@ pub(super) async fn serve(session: Arc<Session>, number: u64, mut outgoing: Outg
     let fault = Fault::default();
     let mut content = Content::new(incoming, announced, fault.clone());
     if is_connect {
-        return connect(session, number, outgoing, content, request).await;
+        return Box::pin(connect(session, number, outgoing, content, request)).await;
     }
     // Whether there is content must be known before the request is sent on. Only the methods that
     // usually have some are not waited for: theirs may come while the answer is already under way.
