@@ -1,6 +1,6 @@
 //! What it takes to bring the state to what a manifest wants (`docs/spec/manifest.md`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest;
 use sqlx::SqliteConnection;
@@ -91,13 +91,14 @@ impl Making {
         wanted: &[GroupDoc],
         present: &[Group],
     ) -> Result<Vec<Group>, AdministratorError> {
+        let by_name: BTreeMap<&str, &Group> = present.iter().map(|group| (group.name.as_str(), group)).collect();
         let mut seen = BTreeSet::new();
         for GroupDoc { name, members } in wanted {
             let name = GroupName::parse(name)?;
             if !seen.insert(name.clone()) {
                 return Err(AdministratorError::Twice { what: "group", name: name.to_string() });
             }
-            let there = present.iter().find(|group| group.name == name.as_str());
+            let there = by_name.get(name.as_str());
             let mut details = Vec::new();
             if there.is_none() {
                 self.steps.push(Step::AddGroup(name.clone()));
@@ -129,10 +130,10 @@ impl Making {
                 Some(_) => {}
             }
         }
-        let lacking = present.iter().filter(|group| {
-            // The group that must exist is never removed for being left out.
-            group.name != ADMINISTRATORS && !seen.iter().any(|name| name.as_str() == group.name)
-        });
+        let kept: BTreeSet<&str> = seen.iter().map(GroupName::as_str).collect();
+        // The group that must exist is never removed for being left out.
+        let lacking =
+            present.iter().filter(|group| group.name != ADMINISTRATORS && !kept.contains(group.name.as_str()));
         Ok(lacking.cloned().collect())
     }
 
@@ -144,13 +145,14 @@ impl Making {
         wanted: &[ResourceDoc],
         present: &[ResourceDoc],
     ) -> Result<Vec<String>, AdministratorError> {
+        let by_name: BTreeMap<&str, &ResourceDoc> = present.iter().map(|doc| (doc.name.as_str(), doc)).collect();
         let mut seen = BTreeSet::new();
         for doc in wanted {
             let doc = resources::checked(settings, doc)?;
             if !seen.insert(doc.name.clone()) {
                 return Err(AdministratorError::Twice { what: "resource", name: doc.name });
             }
-            let before = present.iter().find(|old| old.name == doc.name);
+            let before = by_name.get(doc.name.as_str()).copied();
             if before == Some(&doc) {
                 continue;
             }
