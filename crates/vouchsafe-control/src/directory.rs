@@ -5,6 +5,7 @@ mod actor;
 pub(crate) mod devices;
 pub(crate) mod gateways;
 pub(crate) mod groups;
+pub(crate) mod locks;
 pub(crate) mod sessions;
 pub(crate) mod users;
 
@@ -68,6 +69,18 @@ pub(crate) enum DirectoryError {
         /// The name.
         name: UserName,
     },
+    /// A locked user can't be given anything.
+    #[error("the user `{name}` is locked")]
+    Locked {
+        /// The name.
+        name: UserName,
+    },
+    /// The console has to stay.
+    #[error("the console can't be locked; nobody could unlock it but the owner of the machine")]
+    ConsoleStays,
+    /// Words for people that can't be kept.
+    #[error("a reason is one line of at most 200 characters")]
+    Reason,
     /// Gateways can't attach to this controller.
     #[error("this controller doesn't listen for gateways")]
     NoChannel,
@@ -119,13 +132,18 @@ impl DirectoryError {
                 Some("take members out of it instead; what they may do stands in the policy".to_owned())
             }
             DirectoryError::Disabled { name } => Some(format!("enable it first: `vouchsafe user set {name} --enable`")),
+            DirectoryError::Locked { name } => Some(format!("unlock it first: `vouchsafe unlock user {name}`")),
             DirectoryError::NoChannel => Some(
                 "run it as `vouchsafe controller`; in `vouchsafe up` the gateway is in the same process".to_owned(),
             ),
             DirectoryError::GatewayTaken { name } => {
                 Some(format!("choose another name, or remove that one: `vouchsafe gateway remove {name}`"))
             }
-            DirectoryError::Name(_) | DirectoryError::Id(_) | DirectoryError::Store(_) => None,
+            DirectoryError::Name(_)
+            | DirectoryError::Id(_)
+            | DirectoryError::ConsoleStays
+            | DirectoryError::Reason
+            | DirectoryError::Store(_) => None,
         }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod grants;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod keys;
+pub(crate) mod locks;
 mod outbox;
 pub(crate) mod passkeys;
 pub(crate) mod policy;
@@ -315,6 +316,7 @@ fn migrator(count: usize) -> Migrator {
         migration(3, "feed", include_str!("../migrations/0003_feed.sql")),
         migration(4, "certificates", include_str!("../migrations/0004_certificates.sql")),
         migration(5, "gateways", include_str!("../migrations/0005_gateways.sql")),
+        migration(6, "locks", include_str!("../migrations/0006_locks.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

@@ -28,6 +28,9 @@
 //! | `GET /v1/grants` | read | → `Vec<`[`GrantDoc`]`>` |
 //! | `POST /v1/grants` | write | [`NewGrant`] → [`GrantDoc`] |
 //! | `DELETE /v1/grants/{id}` | write | → 204 |
+//! | `GET /v1/locks` | read | → `Vec<`[`Lock`]`>` |
+//! | `POST /v1/locks` | write | [`NewLock`] → [`Lock`] |
+//! | `DELETE /v1/locks/{kind}/{name}` | write | → 204 |
 //! | `GET /v1/gateways` | read | → `Vec<`[`Gateway`]`>` |
 //! | `POST /v1/gateways/invites` | write | [`NewGateway`] → [`GatewayInvited`] |
 //! | `DELETE /v1/gateways/{gateway}` | write | → 204 |
@@ -313,6 +316,74 @@ pub struct GrantDoc {
     pub by: String,
     /// When.
     pub created: u64,
+}
+
+/// What can be locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockKind {
+    /// A user.
+    User,
+    /// A device.
+    Device,
+    /// A session.
+    Session,
+    /// A resource.
+    Resource,
+}
+
+impl LockKind {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LockKind::User => "user",
+            LockKind::Device => "device",
+            LockKind::Session => "session",
+            LockKind::Resource => "resource",
+        }
+    }
+
+    /// The kind of that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [LockKind::User, LockKind::Device, LockKind::Session, LockKind::Resource]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
+}
+
+/// A lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    /// What is locked.
+    pub kind: LockKind,
+    /// Name of the user or resource, or id of the device or session.
+    pub name: String,
+    /// Why, for people.
+    pub reason: String,
+    /// Who locked it.
+    pub by: String,
+    /// When, unix seconds.
+    pub created: u64,
+    /// When it ends by itself, unix seconds; within a minute after it.
+    pub expires: Option<u64>,
+}
+
+/// Locks something.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewLock {
+    /// What is locked.
+    pub kind: LockKind,
+    /// Name of the user or resource, name or id of the device, id of the session.
+    pub name: String,
+    /// Why: one line of at most 200 characters.
+    #[serde(default)]
+    pub reason: String,
+    /// For how long, seconds; until it is unlocked when absent.
+    #[serde(default)]
+    pub seconds: Option<u64>,
 }
 
 /// A gateway that is a process of its own.

@@ -8,8 +8,8 @@ use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::verbs::{
-    apply, audit, completions, connect, controller, demo, device, doctor, enroll, gateway, grant, group, login, logout,
-    pipe, plan, policy, proxy, resource, session, status, up, user, version,
+    apply, audit, completions, connect, controller, demo, device, doctor, enroll, gateway, grant, group, lock, login,
+    logout, pipe, plan, policy, proxy, resource, session, status, up, user, version,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -76,6 +76,12 @@ pub(crate) enum Verb {
     /// Grants: one user's right to one resource.
     #[command(subcommand)]
     Grant(grant::Verb),
+    /// Ends everything of a user, device or session, or to a resource, at once, and keeps it so.
+    #[command(subcommand)]
+    Lock(lock::Verb),
+    /// Takes a lock away.
+    #[command(subcommand)]
+    Unlock(lock::Unlock),
     /// Policies: who may reach what, under which conditions.
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -143,6 +149,8 @@ impl Verb {
             Verb::Session(verb) => session::run(verb, call).await,
             Verb::Resource(verb) => resource::run(verb, call).await,
             Verb::Grant(verb) => grant::run(verb, call).await,
+            Verb::Lock(verb) => lock::run(verb, call).await,
+            Verb::Unlock(unlock) => lock::run_unlock(unlock, call).await,
             Verb::Policy(verb) => policy::run(verb, call).await,
             Verb::Plan(args) => plan::run(args, call).await,
             Verb::Apply(args) => apply::run(args, call).await,

@@ -12,6 +12,7 @@ pub(crate) mod enroll;
 pub(crate) mod gateway;
 pub(crate) mod grant;
 pub(crate) mod group;
+pub(crate) mod lock;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod pipe;

@@ -6,15 +6,15 @@ use axum::http::StatusCode;
 use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{
-    Device, DeviceInvited, Ended, Gateway, GatewayInvited, Group, Invited, NewDevice, NewGateway, NewUser, Session,
-    User, UserChange,
+    Device, DeviceInvited, Ended, Gateway, GatewayInvited, Group, Invited, Lock, NewDevice, NewGateway, NewLock,
+    NewUser, Session, User, UserChange,
 };
 
 use super::answer::Answer;
 use super::extract::{Body, By, Path};
 use crate::context::Context;
 use crate::directory::groups::Membership;
-use crate::directory::{DirectoryError, devices, gateways, groups, sessions, users};
+use crate::directory::{DirectoryError, devices, gateways, groups, locks, sessions, users};
 use crate::store;
 
 pub(super) async fn list_users(State(context): State<Context>) -> Answer<Json<Vec<User>>> {
@@ -133,6 +133,28 @@ pub(super) async fn invite_device(
     Body(new): Body<NewDevice>,
 ) -> Answer<(StatusCode, Json<DeviceInvited>)> {
     Ok((StatusCode::CREATED, Json(devices::invite(&context, &new, &actor).await?)))
+}
+
+pub(super) async fn list_locks(State(context): State<Context>) -> Answer<Json<Vec<Lock>>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(store::locks::list(&mut read).await?))
+}
+
+pub(super) async fn lock(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(new): Body<NewLock>,
+) -> Answer<(StatusCode, Json<Lock>)> {
+    Ok((StatusCode::CREATED, Json(locks::lock(&context, &new, &actor).await?)))
+}
+
+pub(super) async fn unlock(
+    State(context): State<Context>,
+    By(actor): By,
+    Path((kind, name)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    locks::unlock(&context, &kind, &name, &actor).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn list_gateways(State(context): State<Context>) -> Answer<Json<Vec<Gateway>>> {

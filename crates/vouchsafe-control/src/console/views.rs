@@ -87,7 +87,7 @@ pub(super) fn users(who: &str, users: &[User]) -> Response {
 fn state_chip(state: &str) -> Markup {
     match state {
         "active" => html! { span .chip .good { "active" } },
-        "disabled" => html! { span .chip .deny { "disabled" } },
+        "disabled" | "locked" => html! { span .chip .deny { (state) } },
         other => html! { span .chip .weak { (other) } },
     }
 }

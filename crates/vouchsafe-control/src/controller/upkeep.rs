@@ -7,7 +7,7 @@ use vouchsafe_runtime::clock;
 use super::start;
 use crate::administrator::grants::described;
 use crate::context::Context;
-use crate::directory::{self, Actor};
+use crate::directory::{self, Actor, locks};
 use crate::store::{StoreError, grants, purge, sessions, settings};
 
 /// How often expired rows are removed.
@@ -97,6 +97,7 @@ pub(super) async fn remove_expired(context: &Context) -> Result<u64, StoreError>
         write.audit(record);
         removed += 1;
     }
+    removed += locks::expire(&mut write, now, BATCH).await?;
     write.commit().await?;
     Ok(removed)
 }

@@ -37,12 +37,13 @@ pub(crate) async fn exists(connection: &mut SqliteConnection, name: &UserName) -
     }
 }
 
-/// Refuses a name that is no user's, or a disabled one's.
+/// Refuses a name that is no user's, or that of one who is disabled or locked.
 pub(crate) async fn enabled(connection: &mut SqliteConnection, name: &UserName) -> Result<(), DirectoryError> {
-    if show(connection, name).await?.state == "disabled" {
-        return Err(DirectoryError::Disabled { name: name.clone() });
+    match show(connection, name).await?.state.as_str() {
+        "disabled" => Err(DirectoryError::Disabled { name: name.clone() }),
+        "locked" => Err(DirectoryError::Locked { name: name.clone() }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 async fn existing_groups(

@@ -262,7 +262,7 @@ async fn verify(service: &Service, write: &mut Write, peer: &Peer, finish: &Fini
         return Err(refuse(None, "the passkey is not registered"));
     };
     let Some(user) = facts::user(write.connection(), &stored.user).await? else {
-        return Err(refuse(Some(&stored.user), "the user is disabled"));
+        return Err(refuse(Some(&stored.user), "the user is disabled or locked"));
     };
     let mut passkey: Passkey = serde_json::from_str(&stored.passkey)
         .map_err(|_| Refused::Failed(StoreError::Corrupt { what: "passkey" }.into()))?;

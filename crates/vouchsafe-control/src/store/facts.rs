@@ -9,8 +9,9 @@ use vouchsafe_model::name::{GroupName, UserName};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::NoSubject;
+use vouchsafe_wire::api::LockKind;
 
-use super::{StoreError, feed, from_db, list_from_db, parsed, sessions};
+use super::{StoreError, feed, from_db, list_from_db, locks, parsed, sessions};
 
 /// Why a session ended, where its device was removed (column `why` of `ended_sessions`).
 pub(crate) const DEVICE_REMOVED: &str = "device removed";
@@ -39,7 +40,7 @@ pub(crate) async fn subject_by_session(
             None => NoSubject::Unknown,
         }));
     };
-    if from_db(expires) <= now {
+    if from_db(expires) <= now || locks::find(connection, LockKind::Session, &id.to_string()).await?.is_some() {
         return Ok(Err(NoSubject::Ended));
     }
     let Some(user) = user(connection, &parsed(&user_name, "user name")?).await? else {
@@ -81,13 +82,15 @@ pub(crate) async fn session_of_cookie(
     row.map(|(session, label)| Ok((parsed(&session, "session id")?, label))).transpose()
 }
 
-/// A user who exists and is not disabled, with groups.
+/// A user who exists and is neither disabled nor locked, with groups.
 pub(crate) async fn user(connection: &mut SqliteConnection, name: &UserName) -> Result<Option<UserFacts>, StoreError> {
-    let id: Option<String> =
-        sqlx::query_scalar("SELECT id FROM users WHERE name = $1 AND disabled = 0 AND deleted = 0")
-            .bind(name.as_str())
-            .fetch_optional(&mut *connection)
-            .await?;
+    let id: Option<String> = sqlx::query_scalar(
+        "SELECT id FROM users WHERE name = $1 AND disabled = 0 AND deleted = 0
+             AND NOT EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'user' AND locks.name = users.name)",
+    )
+    .bind(name.as_str())
+    .fetch_optional(&mut *connection)
+    .await?;
     let Some(id) = id else { return Ok(None) };
     let groups: Vec<String> =
         sqlx::query_scalar("SELECT group_name FROM memberships WHERE user_name = $1 ORDER BY group_name")
@@ -98,16 +101,18 @@ pub(crate) async fn user(connection: &mut SqliteConnection, name: &UserName) -> 
     Ok(Some(UserFacts { id: parsed(&id, "user id")?, name: name.clone(), groups }))
 }
 
-/// An enrolled device.
+/// An enrolled device that is not locked.
 pub(crate) async fn device(
     connection: &mut SqliteConnection,
     id: &DeviceId,
 ) -> Result<Option<DeviceFacts>, StoreError> {
-    let row: Option<(String, Option<String>, String, String)> =
-        sqlx::query_as("SELECT name, owner, grade, tags FROM devices WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(connection)
-            .await?;
+    let row: Option<(String, Option<String>, String, String)> = sqlx::query_as(
+        "SELECT name, owner, grade, tags FROM devices WHERE id = $1
+             AND NOT EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'device' AND locks.name = devices.id)",
+    )
+    .bind(id.to_string())
+    .fetch_optional(connection)
+    .await?;
     let Some((name, owner, grade, tags)) = row else { return Ok(None) };
     let tags = list_from_db(&tags, "device tags")?;
     Ok(Some(DeviceFacts {

@@ -3,9 +3,10 @@
 use sqlx::SqliteConnection;
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::Resource;
+use vouchsafe_wire::api::LockKind;
 use vouchsafe_wire::resource::ResourceDoc;
 
-use super::{StoreError, from_db};
+use super::{StoreError, from_db, locks};
 
 fn doc(text: &str) -> Result<ResourceDoc, StoreError> {
     serde_json::from_str(text).map_err(|_| StoreError::Corrupt { what: "resource" })
@@ -29,9 +30,11 @@ pub(crate) async fn list(connection: &mut SqliteConnection) -> Result<Vec<Resour
     rows.iter().map(|text| doc(text)).collect()
 }
 
-/// All resources as the policy engine takes them.
+/// All resources as the policy engine takes them: a locked one is none, to everybody.
 pub(crate) async fn all(connection: &mut SqliteConnection) -> Result<Vec<Resource>, StoreError> {
-    let docs = list(connection).await?;
+    let mut docs = list(connection).await?;
+    let locks = locks::list(connection).await?;
+    docs.retain(|doc| !locks.iter().any(|lock| lock.kind == LockKind::Resource && lock.name == doc.name));
     docs.iter().map(|doc| doc.to_resource().map_err(|_| StoreError::Corrupt { what: "resource" })).collect()
 }
 

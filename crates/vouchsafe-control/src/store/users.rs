@@ -93,6 +93,7 @@ pub(crate) async fn delete(connection: &mut SqliteConnection, name: &UserName) -
 pub(crate) async fn able_to_sign_in(connection: &mut SqliteConnection) -> Result<Vec<String>, StoreError> {
     let names = sqlx::query_scalar(
         "SELECT name FROM users WHERE deleted = 0 AND disabled = 0
+         AND NOT EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'user' AND locks.name = users.name)
          AND EXISTS (SELECT 1 FROM passkeys WHERE passkeys.user_name = users.name) ORDER BY name",
     )
     .fetch_all(connection)
@@ -116,6 +117,7 @@ pub(crate) async fn able_members(
     let names = sqlx::query_scalar(
         "SELECT name FROM users JOIN memberships ON user_name = name
          WHERE group_name = $1 AND deleted = 0 AND disabled = 0
+         AND NOT EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'user' AND locks.name = users.name)
          AND EXISTS (SELECT 1 FROM passkeys WHERE passkeys.user_name = users.name) ORDER BY name",
     )
     .bind(group.as_str())
@@ -147,7 +149,7 @@ pub(crate) async fn count(connection: &mut SqliteConnection) -> Result<u64, Stor
     Ok(from_db(count))
 }
 
-type UserRow = (String, String, bool, i64, Option<i64>);
+type UserRow = (String, String, bool, bool, i64, Option<i64>);
 type PasskeyRow = (String, String, String, i64, Option<i64>);
 
 /// One user.
@@ -156,11 +158,14 @@ pub(crate) async fn show(
     name: &UserName,
     now: u64,
 ) -> Result<Option<api::User>, StoreError> {
-    let row: Option<UserRow> =
-        sqlx::query_as("SELECT name, id, disabled, created, last_sign_in FROM users WHERE name = $1 AND deleted = 0")
-            .bind(name.as_str())
-            .fetch_optional(&mut *connection)
-            .await?;
+    let row: Option<UserRow> = sqlx::query_as(
+        "SELECT name, id, disabled,
+             EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'user' AND locks.name = users.name), created, last_sign_in
+         FROM users WHERE name = $1 AND deleted = 0",
+    )
+    .bind(name.as_str())
+    .fetch_optional(&mut *connection)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let groups = sqlx::query_scalar("SELECT group_name FROM memberships WHERE user_name = $1 ORDER BY group_name")
         .bind(name.as_str())
@@ -182,10 +187,13 @@ pub(crate) async fn show(
 
 /// All users by name.
 pub(crate) async fn list(connection: &mut SqliteConnection, now: u64) -> Result<Vec<api::User>, StoreError> {
-    let rows: Vec<UserRow> =
-        sqlx::query_as("SELECT name, id, disabled, created, last_sign_in FROM users WHERE deleted = 0 ORDER BY name")
-            .fetch_all(&mut *connection)
-            .await?;
+    let rows: Vec<UserRow> = sqlx::query_as(
+        "SELECT name, id, disabled,
+             EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'user' AND locks.name = users.name), created, last_sign_in
+         FROM users WHERE deleted = 0 ORDER BY name",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let memberships: Vec<(String, String)> =
         sqlx::query_as("SELECT user_name, group_name FROM memberships ORDER BY user_name, group_name")
@@ -218,11 +226,12 @@ pub(crate) async fn list(connection: &mut SqliteConnection, now: u64) -> Result<
 }
 
 fn user(row: UserRow, groups: Vec<String>, passkeys: Vec<PasskeyRow>, sessions: i64) -> api::User {
-    let (name, id, disabled, created, last_sign_in) = row;
-    let state = match (disabled, passkeys.is_empty()) {
-        (true, _) => "disabled",
-        (false, true) => "invited",
-        (false, false) => "active",
+    let (name, id, disabled, locked, created, last_sign_in) = row;
+    let state = match (disabled, locked, passkeys.is_empty()) {
+        (true, _, _) => "disabled",
+        (false, true, _) => "locked",
+        (false, false, true) => "invited",
+        (false, false, false) => "active",
     };
     let passkey = |(_, id, name, created, last_used): PasskeyRow| api::Passkey {
         id,

@@ -469,3 +469,66 @@ async fn i6_a_gateway_that_is_removed_serves_nobody_within_a_second_whatever_the
     assert!(ended.is_err(), "it waits to be let in again: {ended:?}");
     assert!(TcpStream::connect((one.ip, one.port)).await.is_err(), "and listens to nobody");
 }
+
+/// Waits until two gateways are attached.
+async fn both_attached(world: &World) {
+    for _ in 0..200 {
+        let gateways: Value = world.admin.get("/v1/gateways").await.expect("gateways");
+        let all = gateways.as_array().expect("gateways");
+        if all.len() == 2 && all.iter().all(|gateway| gateway["attached"].is_object()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("a gateway doesn't come back: {}", world.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_a_lock_ends_everything_on_all_gateways_and_holds_over_a_restart_until_it_is_taken_away() {
+    let world = controller().await;
+    let one = Gate::join(&world, "one", ONE).await;
+    let two = Gate::join(&world, "two", TWO).await;
+    let company = company(world).await;
+    let mut tunnels = [opened(&one, &company, "strict").await, opened(&two, &company, "strict").await];
+    let begin = Instant::now();
+    let dir = company.world.state_dir();
+    let (exit, _, err) = company.world.cli(&dir, &["lock", "resource", "strict", "--reason", "incident"]).await;
+    assert_eq!(exit, 0, "{err}");
+    let [first, second] = &mut tunnels;
+    tokio::join!(cut(first), cut(second));
+    assert!(begin.elapsed() < Duration::from_secs(2), "with the start of a verb: {:?}", begin.elapsed());
+    let mut patient = [opened(&one, &company, "patient").await, opened(&two, &company, "patient").await];
+    // The device: everything of it ends, also to what is not locked.
+    let locked: Value =
+        company.world.admin.post("/v1/locks", &json!({"kind": "device", "name": "laptop"})).await.expect("locked");
+    assert_eq!(locked["by"].as_str().map(|by| by.starts_with("local:")), Some(true), "{locked}");
+    let [first, second] = &mut patient;
+    let took = tokio::join!(cut(first), cut(second));
+    assert!(took.0.max(took.1) < Duration::from_secs(1), "{took:?}");
+    let Company { world, marketing: _marketing, finance: _finance, alice, laptop } = company;
+    let port = world.port;
+    let dir = world.kill().await;
+    let world = World::start_role(dir, &arguments(port, one.controller)).await;
+    let locks: Value = world.admin.get("/v1/locks").await.expect("locks");
+    assert_eq!(locks.as_array().map(Vec::len), Some(2), "{locks}");
+    // Both gateways come back, and neither lets her in; nor does she get anything on that device.
+    both_attached(&world).await;
+    for gate in [&one, &two] {
+        let refused = gate.tunnel(&laptop, "patient").await.expect_err("locked");
+        assert!(!refused.starts_with("HTTP/1.1 5"), "{refused}");
+    }
+    let status = laptop.device.status().await;
+    assert!(status.is_err(), "a locked device is told nothing: {status:?}");
+    world.admin.delete("/v1/locks/device/laptop").await.expect("unlocked");
+    let laptop = world.sign_in(&alice, laptop).await;
+    let mut open = false;
+    for _ in 0..200 {
+        if one.tunnel(&laptop, "patient").await.is_ok() {
+            open = true;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(open, "unlocked: {}", world.log());
+    assert!(one.tunnel(&laptop, "strict").await.is_err(), "the resource is still locked");
+}

@@ -188,6 +188,12 @@ impl World {
         let ticket = Ticket::parse(&invited.ticket).expect("ticket");
         let name = DeviceName::parse(name).expect("name");
         let device = Arc::new(Device::enrol(&dir, &ticket, &name, Former::Keep).await.expect("enrolled"));
+        self.sign_in(person, TestDevice { dir, device, token: String::new() }).await
+    }
+
+    /// Signs a person in on her device.
+    pub async fn sign_in(&self, person: &Person, device: TestDevice) -> TestDevice {
+        let TestDevice { dir, device, .. } = device;
         let login = Login::start(Arc::clone(&device)).await.expect("login");
         person.browser.sign_in_if_needed(self, &person.authenticator).await;
         person.browser.approve_device(&login.link().parse().expect("link")).await.expect("approved");

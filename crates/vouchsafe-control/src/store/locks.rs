@@ -1,0 +1,88 @@
+//! Locks: what nobody may use until they are taken away. Facts of a locked user or device, and a locked resource,
+//! aren't read at all ([`super::facts`], [`super::resources::all`]), so no way around is left open.
+
+use sqlx::SqliteConnection;
+use vouchsafe_wire::api::{Lock, LockKind};
+
+use super::{StoreError, from_db, to_db};
+
+type LockRow = (String, String, String, String, i64, Option<i64>);
+
+fn lock((kind, name, reason, by, created, expires): LockRow) -> Result<Lock, StoreError> {
+    Ok(Lock {
+        kind: LockKind::from_word(&kind).ok_or(StoreError::Corrupt { what: "kind of a lock" })?,
+        name,
+        reason,
+        by,
+        created: from_db(created),
+        expires: expires.map(from_db),
+    })
+}
+
+/// Writes a lock in the place of the one of the same thing.
+pub(crate) async fn put(connection: &mut SqliteConnection, lock: &Lock) -> Result<(), StoreError> {
+    let Lock { kind, name, reason, by, created, expires } = lock;
+    sqlx::query(
+        "INSERT INTO locks (kind, name, reason, created_by, created, expires) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (kind, name) DO UPDATE SET reason = excluded.reason, created_by = excluded.created_by,
+             created = excluded.created, expires = excluded.expires",
+    )
+    .bind(kind.as_str())
+    .bind(name)
+    .bind(reason)
+    .bind(by)
+    .bind(to_db(*created))
+    .bind(expires.map(to_db))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The lock of one thing.
+pub(crate) async fn find(
+    connection: &mut SqliteConnection,
+    kind: LockKind,
+    name: &str,
+) -> Result<Option<Lock>, StoreError> {
+    let row: Option<LockRow> = sqlx::query_as(
+        "SELECT kind, name, reason, created_by, created, expires FROM locks WHERE kind = $1 AND name = $2",
+    )
+    .bind(kind.as_str())
+    .bind(name)
+    .fetch_optional(connection)
+    .await?;
+    row.map(lock).transpose()
+}
+
+/// All locks, the newest first.
+pub(crate) async fn list(connection: &mut SqliteConnection) -> Result<Vec<Lock>, StoreError> {
+    let rows: Vec<LockRow> = sqlx::query_as(
+        "SELECT kind, name, reason, created_by, created, expires FROM locks ORDER BY created DESC, kind, name",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(lock).collect()
+}
+
+/// Locks whose time is over, at most `limit`.
+pub(crate) async fn expired(connection: &mut SqliteConnection, now: u64, limit: u32) -> Result<Vec<Lock>, StoreError> {
+    let rows: Vec<LockRow> = sqlx::query_as(
+        "SELECT kind, name, reason, created_by, created, expires FROM locks WHERE expires <= $1
+         ORDER BY expires LIMIT $2",
+    )
+    .bind(to_db(now))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(lock).collect()
+}
+
+/// Takes a lock away.
+pub(crate) async fn remove(connection: &mut SqliteConnection, kind: LockKind, name: &str) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM locks WHERE kind = $1 AND name = $2")
+        .bind(kind.as_str())
+        .bind(name)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
