@@ -32,8 +32,8 @@ pub(crate) struct Args {
     /// `*.localhost`, otherwise on all addresses].
     #[arg(long, value_name = "ADDRESS:PORT")]
     gateways: Option<SocketAddr>,
-    /// Name or address by which gateways reach this machine [default: the address that is listened on, or
-    /// `control.<domain>`].
+    /// Name or address by which gateways reach this machine; without it the address that is listened on, or
+    /// `control.<domain>`.
     #[arg(long, value_name = "HOST")]
     gateways_host: Option<String>,
     /// Seconds that gateways may act on what they were told without a sign of life of the controller, 3 to
