@@ -71,21 +71,25 @@ pub(crate) struct How {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Unlock {
     /// Lets a user sign in again.
+    #[command(after_help = "Example:\n  vouchsafe unlock user alice")]
     User {
         /// Name.
         name: UserName,
     },
     /// Lets a device be used again.
+    #[command(after_help = "Example:\n  vouchsafe unlock device alice-laptop")]
     Device {
         /// Name or id.
         name: String,
     },
     /// Forgets the lock of a session, which stays ended.
+    #[command(after_help = "Example:\n  vouchsafe unlock session ses_06f2k0q8c1m5s7v9x3b4d6g8h0")]
     Session {
         /// Id.
         name: SessionId,
     },
     /// Lets policies say again who may reach a resource.
+    #[command(after_help = "Example:\n  vouchsafe unlock resource finance")]
     Resource {
         /// Name.
         name: ResourceName,
