@@ -1,5 +1,6 @@
-//! Room for peers that are no gateways yet: a handshake under way, or somebody who may want to join. However
-//! many come, gateways still get in.
+//! Room for peers that are no gateways yet: a handshake under way, or somebody who may want to join. It is
+//! bounded by source and in all. A gateway that comes back needs such a place for its handshake, so strangers
+//! from many addresses can keep it out: decision 0014, "Known to be open".
 
 use std::collections::HashMap;
 use std::net::IpAddr;
