@@ -3,19 +3,20 @@
 //! An entry may be used only if no change came between asking for it and keeping it; a counter of
 //! changes makes sure of that, so a revocation can't be overtaken by an answer that is older.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+mod memory;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use vouchsafe_model::id::{DeviceId, SessionId};
+use vouchsafe_model::name::UserName;
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_policy::{Engine, PreparedSubject};
 use vouchsafe_runtime::limits::{MAX_LOOKUPS, MAX_SUBJECTS, MAX_WAITING_LOOKUPS};
 use vouchsafe_runtime::link::{Change, ControlLink, Credential, KnownSubject, LinkError, NoSubject};
 
+use self::memory::{Concerns, Memory};
 use crate::decide::Who;
 
 /// How often a look-up is repeated when changes keep coming in between.
@@ -70,8 +71,8 @@ impl Facts {
     pub(crate) fn new(link: Arc<dyn ControlLink>) -> Self {
         Self {
             link,
-            subjects: Memory::new(),
-            devices: Memory::new(),
+            subjects: Memory::new(MAX_SUBJECTS),
+            devices: Memory::new(MAX_SUBJECTS),
             changes_seen: AtomicU64::new(0),
             lookups: Semaphore::new(MAX_LOOKUPS),
             waiting: Semaphore::new(MAX_WAITING_LOOKUPS),
@@ -86,20 +87,26 @@ impl Facts {
         engine: &Arc<Engine>,
         asking: Asking,
     ) -> Result<Result<Ready, NoSubject>, LinkError> {
-        if let Some(ready) = self.subjects.find(&key) {
-            if Arc::ptr_eq(ready.prepared.engine(), engine) {
-                return Ok(Ok(ready));
-            }
-            let prepared = Arc::new(ready.prepared.under(Arc::clone(engine)));
-            let fresh = Ready { known: ready.known, prepared, who: ready.who };
-            // Replaced only where the same facts still stand: an invalidation in between must win, also
-            // when newer facts have been kept since.
-            let same = |present: &Ready| Arc::ptr_eq(&present.known.facts, &fresh.known.facts);
-            self.subjects.replace_if(key, fresh.clone(), same);
-            return Ok(Ok(fresh));
+        match self.remembered(key, engine) {
+            Some(ready) => Ok(Ok(ready)),
+            // Boxed, since nearly every request finds its subject remembered.
+            None => Box::pin(self.look_up(key, engine, asking)).await,
         }
-        // Boxed, since nearly every request finds its subject here.
-        Box::pin(self.look_up(key, engine, asking)).await
+    }
+
+    /// The same without asking anybody: `None` when nothing is remembered.
+    pub(crate) fn remembered(&self, key: CredentialKey, engine: &Arc<Engine>) -> Option<Ready> {
+        let ready = self.subjects.find(&key)?;
+        if Arc::ptr_eq(ready.prepared.engine(), engine) {
+            return Some(ready);
+        }
+        let prepared = Arc::new(ready.prepared.under(Arc::clone(engine)));
+        let fresh = Ready { known: ready.known, prepared, who: ready.who };
+        // Replaced only where the same facts still stand: an invalidation in between must win, also
+        // when newer facts have been kept since.
+        let same = |present: &Ready| Arc::ptr_eq(&present.known.facts, &fresh.known.facts);
+        self.subjects.replace_if(key, fresh.clone(), same);
+        Some(fresh)
     }
 
     async fn look_up(
@@ -166,61 +173,35 @@ impl Facts {
     pub(crate) fn forget(&self, change: &Change) {
         // Counted first: an answer under way that is older than this change will not be kept.
         self.changes_seen.fetch_add(1, Ordering::SeqCst);
-        self.subjects.remove_where(|_, ready| concerns(change, ready));
-        self.devices.remove_where(|id, device| match change {
-            Change::Device(changed) => id == changed,
-            Change::User(name) => device.owner.as_ref() == Some(name),
-            Change::Session(_) => false,
-            Change::Everything => true,
-        });
+        self.subjects.forget(change);
+        self.devices.forget(change);
     }
 }
 
-fn concerns(change: &Change, ready: &Ready) -> bool {
-    let facts = &ready.known.facts;
-    match change {
-        Change::User(name) => facts.user.name == *name,
-        Change::Device(id) => facts.device.as_ref().is_some_and(|device| device.id == *id),
-        Change::Session(id) => facts.session == *id,
-        Change::Everything => true,
+impl Concerns for Ready {
+    fn user(&self) -> Option<&UserName> {
+        Some(&self.known.facts.user.name)
+    }
+
+    fn device(&self) -> Option<DeviceId> {
+        self.known.facts.device.as_ref().map(|device| device.id)
+    }
+
+    fn session(&self) -> Option<SessionId> {
+        Some(self.known.facts.session)
     }
 }
 
-/// A bounded map. When it is full it is emptied: facts are cheap to ask for again, and a flood of
-/// sessions must not grow memory.
-struct Memory<K, V>(Mutex<HashMap<K, V>>);
-
-impl<K: Hash + Eq, V: Clone> Memory<K, V> {
-    fn new() -> Self {
-        Self(Mutex::new(HashMap::new()))
+impl Concerns for DeviceFacts {
+    fn user(&self) -> Option<&UserName> {
+        self.owner.as_ref()
     }
 
-    fn find(&self, key: &K) -> Option<V> {
-        self.0.lock().get(key).cloned()
+    fn device(&self) -> Option<DeviceId> {
+        Some(self.id)
     }
 
-    /// Keeps the value when `still_true` holds under the lock that [`Memory::remove_where`] takes.
-    fn keep_if(&self, key: K, value: V, still_true: impl FnOnce() -> bool) -> bool {
-        let mut map = self.0.lock();
-        if !still_true() {
-            return false;
-        }
-        if map.len() >= MAX_SUBJECTS {
-            map.clear();
-        }
-        map.insert(key, value);
-        true
-    }
-
-    fn replace_if(&self, key: K, value: V, same: impl FnOnce(&V) -> bool) {
-        if let Some(present) = self.0.lock().get_mut(&key)
-            && same(present)
-        {
-            *present = value;
-        }
-    }
-
-    fn remove_where(&self, gone: impl Fn(&K, &V) -> bool) {
-        self.0.lock().retain(|key, value| !gone(key, value));
+    fn session(&self) -> Option<SessionId> {
+        None
     }
 }

@@ -27,7 +27,7 @@ use crate::names::Names;
 use crate::record::{Finisher, Recorder};
 use crate::spool::SpoolError;
 use crate::strangers::{self, Strangers};
-use crate::watch::{self, Flows};
+use crate::watch::{self, Watch};
 
 /// What a gateway is started with.
 pub struct Options {
@@ -118,11 +118,11 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskGroup,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) authenticator: Authenticator,
-    pub(crate) facts: Facts,
-    pub(crate) current: Current,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) current: Arc<Current>,
     pub(crate) recorder: Recorder,
     pub(crate) strangers: Strangers,
-    pub(crate) flows: Arc<Flows>,
+    pub(crate) watch: Watch,
     pub(crate) assertions: AssertionSigner,
     pub(crate) upstreams: Upstreams,
     pub(crate) census: Arc<Census>,
@@ -187,13 +187,15 @@ impl Gateway {
         let known = link.deliver(identity.id, RecordBatch::default()).await?;
         let recorder = Recorder::start(&options.spool, identity.id, known, Arc::clone(&link), tasks)?;
         let finisher = recorder.finisher();
+        let (facts, current) = (Arc::new(Facts::new(Arc::clone(&link))), Arc::new(Current::new(engine)));
+        let watch = Watch::new(Arc::clone(&facts), Arc::clone(&current), Arc::clone(&link));
         let shared = Arc::new(Shared {
             names: Names::new(identity.domain, public_port),
             authenticator: Authenticator::new(identity.issuer.clone(), &identity.token_keys),
-            facts: Facts::new(Arc::clone(&link)),
+            facts,
             assertions: AssertionSigner::new(identity.issuer, &identity.assertion_key_pem, identity.assertion_kid)?,
-            current: Current::new(engine),
-            flows: Arc::default(),
+            current,
+            watch,
             upstreams: Upstreams::default(),
             census: Arc::new(Census::new(options.connections)),
             turnstile: Turnstile::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
@@ -207,9 +209,9 @@ impl Gateway {
             recorder,
             strangers: Strangers::new(std::time::Instant::now()),
         });
-        tasks.spawn_vital("changes", watch::follow_changes(Arc::clone(&shared), changes));
-        tasks.spawn_vital("silence", watch::follow_silence(Arc::clone(&shared)));
-        tasks.spawn_vital("snapshots", watch::follow_snapshots(Arc::clone(&shared)));
+        tasks.spawn_vital("changes", watch::follow_changes(shared.watch.clone(), tasks.clone(), changes));
+        tasks.spawn_vital("silence", watch::follow_silence(shared.watch.clone(), tasks.clone()));
+        tasks.spawn_vital("snapshots", watch::follow_snapshots(shared.watch.clone(), tasks.clone()));
         tasks.spawn_vital("denials", strangers::record_counts(Arc::clone(&shared)));
         tasks.spawn_vital("shown certificates", certificates::follow(Arc::clone(&shared), received));
         tasks.spawn_vital("pool", tidy(Arc::clone(&shared)));

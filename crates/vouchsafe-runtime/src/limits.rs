@@ -94,6 +94,11 @@ pub const RELAY_FIRST_BYTES: usize = 8 * 1024;
 pub const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// How long open work may go on after SIGTERM.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an open flow goes on after a change that concerns it, when its facts can't be had again: less than
+/// the second within which a right that ended is dead (I6).
+pub const CHANGE_PATIENCE: Duration = Duration::from_millis(800);
+/// The same where nothing is known to have changed, or too much to say what.
+pub const SWEEP_PATIENCE: Duration = Duration::from_secs(8);
 /// Subjects whose facts a gateway remembers; the oldest go first.
 pub const MAX_SUBJECTS: usize = 100_000;
 /// Look-ups of unknown credentials at the controller that may be under way at once; more wait.

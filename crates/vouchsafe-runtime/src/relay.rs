@@ -27,6 +27,14 @@ pub struct Traffic {
     pub outward: AtomicU64,
 }
 
+impl Traffic {
+    /// Bytes both ways.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.inward.load(Ordering::Relaxed).wrapping_add(self.outward.load(Ordering::Relaxed))
+    }
+}
+
 /// Copies until both directions have ended. The end of one direction is passed on (half-close)
 /// and the other goes on, as long as it is not silent for [`HALF_OPEN_IDLE`].
 ///

@@ -23,7 +23,7 @@ use crate::listen::Owner;
 use crate::record::Until;
 use crate::route::read::Connection;
 use crate::strangers::Stranger;
-use crate::watch::{self, Basis, Flow};
+use crate::watch::{Basis, Flow};
 
 /// A request whose way in and form of answer are known.
 pub(super) struct Case<'r> {
@@ -160,8 +160,8 @@ impl Case<'_> {
         let audience = asker.audience.clone();
         let basis = Arc::new(Basis { question, credential: asker.credential, audience, device });
         self.connection.place.prove(owner(permit.subject()));
-        let session = permit.subject().session;
-        let Some(flow) = Flow::open(self.shared, id, session, Arc::clone(&basis), who, &decided, &self.observed) else {
+        let facts = permit.subject();
+        let Some(flow) = Flow::open(self.shared, id, facts, Arc::clone(&basis), who, &decided, &self.observed) else {
             let denied = Decided::denied(Reason::TooManyFlows, &self.shared.current.engine());
             return Err(Box::pin(self.deny(&denied, Some(&asker), None)).await);
         };
@@ -176,7 +176,7 @@ impl Case<'_> {
         let engine = self.shared.current.engine();
         let unchanged =
             asker.seen == self.shared.facts.changes_seen() && Arc::ptr_eq(asker.ready.prepared.engine(), &engine);
-        if !unchanged && let Err(reason) = Box::pin(watch::decide_again(self.shared, &basis)).await {
+        if !unchanged && let Err(reason) = Box::pin(self.shared.watch.decide_again(&basis)).await {
             flow.set_cut(reason);
             return Err(Box::pin(self.overtaken(&flow, reason)).await);
         }

@@ -1,0 +1,263 @@
+//! The watch itself: hears of changes, forgets at once what they made untrue, and looks again at the
+//! flows that they concern; looks at all of them when the policy changes, and at least every ten seconds
+//! for what depends on time.
+//!
+//! Hearing never waits for looking. What is remembered decides at once; sessions whose facts must be asked
+//! for are asked for side by side, and one whose facts don't come in time loses its flows.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::time::Instant;
+use vouchsafe_model::decision::Reason;
+use vouchsafe_model::id::SessionId;
+use vouchsafe_policy::Engine;
+use vouchsafe_runtime::limits::{CHANGE_PATIENCE, SWEEP_PATIENCE};
+use vouchsafe_runtime::link::{Change, Delta, Freshness};
+use vouchsafe_runtime::task::TaskGroup;
+
+use super::Watch;
+use super::cut::Ended;
+use super::register::Watched;
+use crate::decide;
+use crate::lease;
+
+/// How often all flows are decided again without a cause: catches what depends on time.
+const SWEEP: Duration = Duration::from_secs(10);
+/// How often it is looked whether the lease is over.
+const LEASE_LOOK: Duration = Duration::from_millis(100);
+/// Flows that are looked at before others have the thread.
+const SLICE: usize = 128;
+
+/// Follows changes of facts and policy, and decides the flows again that they concern.
+pub(crate) async fn follow_changes(watch: Watch, tasks: TaskGroup, mut changes: broadcast::Receiver<Delta>) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looking = Looking::new(watch.clone());
+    loop {
+        tokio::select! {
+            change = changes.recv() => match change {
+                Ok(Delta { change, .. }) => looking.hear(&change),
+                Err(RecvError::Lagged(_)) => looking.hear(&Change::Everything),
+                Err(RecvError::Closed) => return,
+            },
+            () = watch.policy_changed.notified() => looking.look_at_all(),
+            _ = sweep.tick() => {
+                watch.flows.tidy();
+                looking.look_at_all();
+            }
+            () = looking.answered() => {}
+            () = drained(&watch, &tasks) => return,
+        }
+        // Changes come in rows; all that are here are heard before anything is looked at.
+        loop {
+            match changes.try_recv() {
+                Ok(Delta { change, .. }) => looking.hear(&change),
+                Err(TryRecvError::Lagged(_)) => looking.hear(&Change::Everything),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        looking.look(SLICE);
+    }
+}
+
+/// Follows snapshots: compiles each beside the running engine, replaces it at once, then has every open
+/// flow decided again.
+pub(crate) async fn follow_snapshots(watch: Watch, tasks: TaskGroup) {
+    let mut snapshots = watch.link.snapshots();
+    snapshots.mark_changed();
+    loop {
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() { return },
+            () = drained(&watch, &tasks) => return,
+        }
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        let former = watch.current.engine();
+        let compiled = tokio::task::spawn_blocking(move || decide::compile(&snapshot, Some(&former))).await;
+        if let Ok(Some(engine)) = compiled {
+            tracing::info!(version = engine.version(), "policy in force");
+            watch.current.replace(engine);
+        } else {
+            tracing::error!("no policy engine could be made; the gateway stops");
+            return;
+        }
+        watch.policy_changed.notify_one();
+    }
+}
+
+/// Ends flows that are silent for too long, and those whose lease and grace are over without word of the
+/// controller. One look at all of them costs less than a timer for each, and waits for nobody.
+pub(crate) async fn follow_silence(watch: Watch, tasks: TaskGroup) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut lease = tokio::time::interval(LEASE_LOOK);
+    lease.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = every.tick() => watch.flows.end_silent(std::time::Instant::now()),
+            _ = lease.tick() => if lease::is_over(&*watch.link) {
+                end_unleased(&watch, watch.link.freshness(), &watch.current.engine());
+            },
+            () = drained(&watch, &tasks) => return,
+        }
+    }
+}
+
+/// Ends the flows to resources whose grace is over.
+fn end_unleased(watch: &Watch, freshness: Freshness, engine: &Engine) {
+    for flow in watch.flows.sessions().into_iter().flat_map(|session| watch.flows.of(session)) {
+        let resource = engine.resource(flow.basis.question.resource());
+        // One that is gone has none; it is the watch's to say why.
+        let grace = resource.map_or(Duration::ZERO, |resource| resource.offline_grace);
+        if !freshness.is_within(grace) && flow.live.cut.ended().is_none() {
+            tracing::info!(flow = %flow.id, "cut a flow that nothing is known about any more");
+            flow.live.cut.end(Ended::Revoked(Reason::ControllerSilent));
+        }
+    }
+}
+
+/// Resolves when the drain has begun and no flow is open any more: until then the watch goes on.
+async fn drained(watch: &Watch, tasks: &TaskGroup) {
+    tasks.draining().await;
+    while !watch.flows.is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What is to be looked at again, and what is asked for.
+pub(super) struct Looking {
+    watch: Watch,
+    /// What a change concerns: before everything else.
+    changed: Queue,
+    /// What was looked at without a change of its facts.
+    others: Queue,
+    /// Sessions whose facts are being asked for, and by when they are wanted again if they changed meanwhile.
+    asked: HashMap<SessionId, Option<Instant>>,
+    answers: FuturesUnordered<futures_util::future::BoxFuture<'static, SessionId>>,
+}
+
+/// Sessions in the order in which they came, with the moment by which each must be proven right.
+#[derive(Default)]
+struct Queue {
+    order: VecDeque<SessionId>,
+    by: HashMap<SessionId, Instant>,
+}
+
+impl Queue {
+    fn push(&mut self, session: SessionId, by: Instant) {
+        // One that waits already keeps its earlier end.
+        if let Entry::Vacant(place) = self.by.entry(session) {
+            place.insert(by);
+            self.order.push_back(session);
+        }
+    }
+
+    fn pop(&mut self) -> Option<(SessionId, Instant)> {
+        let session = self.order.pop_front()?;
+        self.by.remove(&session).map(|by| (session, by))
+    }
+}
+
+impl Looking {
+    pub(super) fn new(watch: Watch) -> Self {
+        Self {
+            watch,
+            changed: Queue::default(),
+            others: Queue::default(),
+            asked: HashMap::new(),
+            answers: FuturesUnordered::new(),
+        }
+    }
+
+    /// Forgets what a change made untrue, and notes whom it concerns.
+    pub(super) fn hear(&mut self, change: &Change) {
+        self.watch.facts.forget(change);
+        match change {
+            // That facts may have changed, of anybody: they all have to be asked for, which takes a while.
+            Change::Everything => self.look_at_all(),
+            Change::User(_) | Change::Device(_) | Change::Session(_) => {
+                let by = Instant::now() + CHANGE_PATIENCE;
+                for session in self.watch.flows.concerned(change) {
+                    self.changed.push(session, by);
+                }
+            }
+        }
+    }
+
+    pub(super) fn look_at_all(&mut self) {
+        let by = Instant::now() + SWEEP_PATIENCE;
+        for session in self.watch.flows.sessions() {
+            self.others.push(session, by);
+        }
+    }
+
+    /// Looks at some of what is to be looked at: at whole sessions, until that many flows were seen. Says how
+    /// many it were.
+    pub(super) fn look(&mut self, enough: usize) -> usize {
+        let mut seen = 0;
+        while seen < enough
+            && let Some((session, by)) = self.changed.pop().or_else(|| self.others.pop())
+        {
+            if let Some(again) = self.asked.get_mut(&session) {
+                *again = Some(again.map_or(by, |earlier| earlier.min(by)));
+                continue;
+            }
+            let mut flows = self.watch.flows.of(session);
+            seen += flows.len().max(1);
+            // What is remembered decides at once.
+            flows.retain(|flow| match self.watch.decide_now(&flow.basis) {
+                Some(Ok(())) => false,
+                Some(Err(reason)) => {
+                    cut(flow, reason);
+                    false
+                }
+                None => true,
+            });
+            if !flows.is_empty() {
+                self.asked.insert(session, None);
+                self.answers.push(Box::pin(ask(self.watch.clone(), session, flows, by)));
+            }
+        }
+        seen
+    }
+
+    /// Resolves when there is something to go on with: an answer, or more to look at.
+    async fn answered(&mut self) {
+        let more = !self.changed.order.is_empty() || !self.others.order.is_empty();
+        tokio::select! {
+            Some(session) = self.answers.next() => {
+                if let Some(Some(by)) = self.asked.remove(&session) {
+                    self.changed.push(session, by);
+                }
+            }
+            // Others have the thread first.
+            () = tokio::task::yield_now(), if more => {}
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// Decides the flows of one session again whose facts must be asked for.
+async fn ask(watch: Watch, session: SessionId, flows: Vec<Watched>, by: Instant) -> SessionId {
+    for flow in flows {
+        if flow.live.cut.ended().is_some() {
+            continue;
+        }
+        let decided = tokio::time::timeout_at(by, watch.decide_again(&flow.basis)).await;
+        if let Err(reason) = decided.unwrap_or(Err(Reason::FactsUnavailable)) {
+            cut(&flow, reason);
+        }
+    }
+    session
+}
+
+fn cut(flow: &Watched, reason: Reason) {
+    tracing::info!(flow = %flow.id, %reason, "cut a flow that is no longer permitted");
+    flow.live.cut.end(Ended::Revoked(reason));
+}
