@@ -149,6 +149,8 @@ pub(crate) struct Reached {
 struct Peer {
     gateway: GatewayId,
     ip: IpAddr,
+    /// Digest of its certificate.
+    certificate_sha256: [u8; 32],
     not_after: SystemTime,
 }
 
@@ -365,7 +367,7 @@ async fn answer(channel: &Arc<Channel>, peer: Option<Peer>, ip: IpAddr, request:
         return forwarded::answer(channel, peer.gateway, request).await;
     }
     match request.uri().path() {
-        RENEW => join::renew(channel, peer.gateway, ip, request).await,
+        RENEW => join::renew(channel, peer, request).await,
         ATTACH => stream::attach(channel, peer, request).await,
         _ => grpc::refusal(grpc::Status::Unimplemented),
     }
@@ -374,7 +376,9 @@ async fn answer(channel: &Arc<Channel>, peer: Option<Peer>, ip: IpAddr, request:
 impl Peer {
     fn of(proven: &CertifiedPeer, ip: IpAddr) -> Option<Self> {
         match proven.identity {
-            CertifiedIdentity::Gateway(gateway) => Some(Self { gateway, ip, not_after: proven.not_after }),
+            CertifiedIdentity::Gateway(gateway) => {
+                Some(Self { gateway, ip, certificate_sha256: proven.sha256, not_after: proven.not_after })
+            }
             CertifiedIdentity::Device(_) | CertifiedIdentity::Controller(_) => None,
         }
     }

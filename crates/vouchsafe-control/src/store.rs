@@ -10,6 +10,7 @@
 //! the next start, before anything else.
 
 pub(crate) mod ceremonies;
+pub(crate) mod certified;
 pub(crate) mod devices;
 pub(crate) mod enrolment;
 pub(crate) mod facts;
@@ -317,6 +318,7 @@ fn migrator(count: usize) -> Migrator {
         migration(4, "certificates", include_str!("../migrations/0004_certificates.sql")),
         migration(5, "gateways", include_str!("../migrations/0005_gateways.sql")),
         migration(6, "locks", include_str!("../migrations/0006_locks.sql")),
+        migration(7, "invites", include_str!("../migrations/0007_invites.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

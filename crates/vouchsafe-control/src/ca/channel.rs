@@ -7,11 +7,12 @@ use vouchsafe_model::id::{ControllerId, GatewayId};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::KeyAndChain;
 use vouchsafe_wire::audit::Record;
+use vouchsafe_wire::ticket::hex;
 
 use super::certificate::{self, ReadBack, Role, SERVER_LIFE, Validity};
 use super::key::pkcs8_pem;
 use super::signing::{PublicKey, SnapshotSigner};
-use super::{Ca, CaError, MasterKey, ProvenKey, Workshop, generate, issued_detail, issuer_of, unreadable};
+use super::{Ca, CaError, MasterKey, ProvenKey, Workshop, generate, issued_detail, issuer_of, sha256, unreadable};
 use crate::context::Settings;
 use crate::store::{Store, Write, keys};
 
@@ -37,6 +38,8 @@ pub(crate) struct ChannelKeys {
 pub(crate) struct GatewayLeaves {
     /// By which controller and upstreams know it: PEM chain.
     pub(crate) identity_pem: String,
+    /// SHA-256 of its DER, in hexadecimal.
+    pub(crate) identity_sha256: String,
     /// For our own host names, root along: PEM chain.
     pub(crate) server_pem: String,
     /// End of the first that ends, unix seconds.
@@ -118,6 +121,7 @@ impl Ca {
         write.audit(record);
         let leaves = GatewayLeaves {
             identity_pem: format!("{own}{}", gateways.pem),
+            identity_sha256: hex(&sha256(&read.der)),
             server_pem: format!("{hosts}{}{}", names.pem, root.pem),
             not_after: read.not_after.min(read_hosts.not_after),
             renew_at: read.renew_at().min(read_hosts.renew_at()),

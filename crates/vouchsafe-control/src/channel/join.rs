@@ -16,13 +16,15 @@ use vouchsafe_wire::audit::{Kind, Record};
 use vouchsafe_wire::gateway::{Certificates, JoinRequest, Joined, RenewRequest, TokenKey};
 use vouchsafe_wire::ticket::hex;
 
-use super::Channel;
+use super::{Channel, Peer};
 use crate::ca::{Ca, CaError, CsrError, GatewayLeaves, ProvenKey};
 use crate::context::Context;
 use crate::directory::Actor;
 use crate::identity::hash;
 use crate::identity::rate::Pace;
+use crate::store::certified::{self, Holder, Issued};
 use crate::store::gateways::{self, NewGateway};
+use crate::store::invites::{self, GatewayInvite};
 use crate::store::{StoreError, Write};
 
 /// Longest body, bytes: three requests of at most 8 KiB, and some.
@@ -68,10 +70,10 @@ async fn joined(channel: &Channel, ip: IpAddr, request: Request<Incoming>) -> Re
     let (context, now) = (&channel.context, clock::unix_seconds(now));
     let mut write = context.store.write().await?;
     // Used up from here on, whatever else may be wrong: what is committed below takes it out.
-    let Some(name) = gateways::take_invite(write.connection(), &hash(&code), now).await? else {
+    let Some(GatewayInvite(name)) = invites::take(write.connection(), &hash(&code), now).await? else {
         return refuse(write, ip, "the code is unknown, used or expired", Refusal::CodeGone).await;
     };
-    if gateways::name_is_taken(write.connection(), &name).await? {
+    if certified::name_is_taken(write.connection(), certified::Role::Gateway, name.as_str()).await? {
         return refuse(write, ip, "the name is taken by now", Refusal::NameTaken).await;
     }
     let id = GatewayId::from_random(clock::random());
@@ -80,19 +82,13 @@ async fn joined(channel: &Channel, ip: IpAddr, request: Request<Incoming>) -> Re
     record.detail = Some(format!("{name}, key {}", identity.sha256()));
     let keys = [&identity, &server];
     let (mut write, leaves) = context.ca.issue_gateway(write, &context.settings, record, id, keys, now).await?;
-    let gateway = NewGateway {
-        id,
-        name: &name,
-        key_sha256: identity.sha256(),
-        assertion_point: point,
-        certificate_expires: leaves.not_after,
-    };
+    let gateway = NewGateway { id, name: &name, assertion_point: point, issued: issued(&identity, &leaves) };
     gateways::insert(write.connection(), &gateway, now).await?;
     write.commit().await?;
-    tracing::info!(gateway = %id, name, "a gateway has joined");
+    tracing::info!(gateway = %id, %name, "a gateway has joined");
     Ok(Joined {
         gateway: id.to_string(),
-        name,
+        name: name.to_string(),
         domain: context.settings.domain.to_string(),
         port: context.settings.port,
         assertion_kid: Ca::kid_of(point),
@@ -102,40 +98,37 @@ async fn joined(channel: &Channel, ip: IpAddr, request: Request<Incoming>) -> Re
 }
 
 /// `POST /gateway/renew`.
-pub(super) async fn renew(
-    channel: &Arc<Channel>,
-    id: GatewayId,
-    ip: IpAddr,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    respond(renewed(channel, id, ip, request).await)
+pub(super) async fn renew(channel: &Arc<Channel>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    respond(renewed(channel, peer, request).await)
 }
 
-async fn renewed(
-    channel: &Channel,
-    id: GatewayId,
-    ip: IpAddr,
-    request: Request<Incoming>,
-) -> Result<Certificates, Refusal> {
+async fn renewed(channel: &Channel, peer: Peer, request: Request<Incoming>) -> Result<Certificates, Refusal> {
+    let Peer { gateway: id, ip, .. } = peer;
     let RenewRequest { identity_csr, server_csr } = read(request).await?;
     let (identity, server) = (ProvenKey::parse(&identity_csr)?, ProvenKey::parse(&server_csr)?);
     let (context, now) = (&channel.context, clock::unix_seconds(clock::now()));
-    let write = context.store.write().await?;
+    let mut write = context.store.write().await?;
+    let holder = Holder::Gateway(id);
+    if certified::certificates(write.connection(), holder).await?.is_none() {
+        return Err(Refusal::Removed);
+    }
     let mut record: Record = Actor::Anonymous { ip }.record(Kind::Admin, clock::now());
     record.action = Some("gateway.renew".to_owned());
     record.detail = Some(format!("key {}", identity.sha256()));
     let keys = [&identity, &server];
     let (mut write, leaves) = context.ca.issue_gateway(write, &context.settings, record, id, keys, now).await?;
-    if !gateways::renewed(write.connection(), &id, identity.sha256(), leaves.not_after, now).await? {
-        // Nothing of it happened: the certificates are dropped with the change.
-        return Err(Refusal::Removed);
-    }
+    let issued = issued(&identity, &leaves);
+    certified::renewed(write.connection(), holder, issued, &hex(&peer.certificate_sha256), now).await?;
     write.commit().await?;
     Ok(certificates(context, leaves))
 }
 
+fn issued<'c>(key: &'c ProvenKey, leaves: &'c GatewayLeaves) -> Issued<'c> {
+    Issued { key_sha256: key.sha256(), sha256: &leaves.identity_sha256, not_after: leaves.not_after }
+}
+
 fn certificates(context: &Context, leaves: GatewayLeaves) -> Certificates {
-    let GatewayLeaves { identity_pem, server_pem, not_after, renew_at } = leaves;
+    let GatewayLeaves { identity_pem, identity_sha256: _, server_pem, not_after, renew_at } = leaves;
     let keys = context.ca.token_keys().iter();
     Certificates {
         identity: identity_pem,

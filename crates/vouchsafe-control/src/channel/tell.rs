@@ -13,6 +13,7 @@ use vouchsafe_wire::control::{MAX_CHANGES, VERSION, frame};
 
 use super::Outgoing;
 use super::stream::Ended;
+use crate::store::certified::{self, Holder};
 use crate::store::feed::{self, Entry, FeedReader, Row, Since};
 use crate::store::{Store, StoreError, gateways};
 
@@ -43,7 +44,7 @@ impl Beginning {
         if gateways::find(write.connection(), &gateway).await?.is_none() {
             return Ok(None);
         }
-        gateways::seen(write.connection(), &gateway, clock::unix_seconds(clock::now())).await?;
+        certified::seen(write.connection(), Holder::Gateway(gateway), clock::unix_seconds(clock::now())).await?;
         write.commit().await?;
         Ok(Some(Self { feed, skipped, snapshot_row }))
     }

@@ -97,7 +97,7 @@ pub(super) async fn first_start(context: &Context) -> Result<Option<Invited>, Op
         let name = UserName::parse(FIRST_ADMINISTRATOR).map_err(crate::directory::DirectoryError::from)?;
         let now = clock::unix_seconds(clock::now());
         let waiting = !store::users::any_passkey(write.connection()).await?
-            && store::users::latest_invite(write.connection(), &name).await?.is_none_or(|expires| expires <= now)
+            && store::invites::link_expires(write.connection(), &name).await?.is_none_or(|expires| expires <= now)
             && store::users::show(write.connection(), &name, now).await?.is_some_and(|user| user.state == "invited");
         if waiting { Some(users::invite_in(&mut write, context, &name, &by).await?) } else { None }
     };

@@ -61,7 +61,7 @@ async fn a_clock_that_was_set_back_ends_what_has_an_end() {
     let now = clock::unix_seconds(clock::now());
     let count = |store: Store| async move {
         let mut read = store.read().await.unwrap();
-        let of = "SELECT (SELECT COUNT(*) FROM sessions) + (SELECT COUNT(*) FROM device_invites)";
+        let of = "SELECT (SELECT COUNT(*) FROM sessions) + (SELECT COUNT(*) FROM invites WHERE kind = 'device')";
         sqlx::query_scalar::<_, i64>(of).fetch_one(&mut *read).await.unwrap()
     };
     let clock_was = |store: Store, at: u64| async move {

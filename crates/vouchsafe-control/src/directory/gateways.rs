@@ -9,6 +9,8 @@ use super::{Actor, DirectoryError};
 use crate::channel::Reached;
 use crate::context::Context;
 use crate::identity::hash;
+use crate::store::certified::{self, Role};
+use crate::store::invites::{self, GatewayInvite};
 use crate::store::{feed, gateways};
 
 /// How long a join code is good, seconds.
@@ -26,11 +28,12 @@ pub(crate) async fn invite(
     let expires = now.saturating_add(CODE_LIFE_SECONDS);
     let code = clock::random_code();
     let mut write = context.store.write().await?;
-    if gateways::name_is_taken(write.connection(), name.as_str()).await? {
+    if certified::name_is_taken(write.connection(), Role::Gateway, name.as_str()).await? {
         return Err(DirectoryError::GatewayTaken { name });
     }
-    gateways::insert_invite(write.connection(), &hash(&code), name.as_str(), &by.label(), now, expires).await?;
     write.audit(by.changed("gateway.invite", format!("gateway/{name}"), String::new()));
+    let invite = GatewayInvite(name);
+    invites::insert(write.connection(), &hash(&code), &invite, &by.label(), now, expires).await?;
     write.commit().await?;
     let code = JoinCode { code, root_sha256: context.ca.root_sha256(), host: host.clone(), port: *port };
     Ok(api::GatewayInvited { code: code.to_text(), expires })

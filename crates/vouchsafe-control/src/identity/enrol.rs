@@ -11,14 +11,17 @@ use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::Change;
 use vouchsafe_wire::audit::{Kind, Record};
 use vouchsafe_wire::device::{DeviceStatus, EnrolRequest, Enrolled, RenewRequest};
+use vouchsafe_wire::ticket::hex;
 
 use super::Service;
 use super::guard::{Peer, json as read_json};
 use super::refusal::Refusal;
 use super::secret::hash;
-use super::succession::{self, Standing};
+use super::succession::{self, Shown, Standing};
 use crate::ca::{CsrError, DeviceCertificate, ProvenKey};
+use crate::store::certified::{self, Holder, Issued, Role};
 use crate::store::enrolment::{self, NewDevice};
+use crate::store::invites::{self, DeviceInvite};
 use crate::store::{StoreError, Write, facts, policy};
 
 const TICKET_GONE: Refusal =
@@ -46,7 +49,7 @@ pub(super) async fn enroll(
     let key = ProvenKey::parse(&csr)?;
     let now = clock::unix_seconds(clock::now());
     let mut write = service.context.store.write().await?;
-    let invite = match enrolment::take_invite(write.connection(), &hash(&code), now).await? {
+    let invite: DeviceInvite = match invites::take(write.connection(), &hash(&code), now).await? {
         Some(invite) => invite,
         None => {
             refuse(write, &peer, "device.enrol", "the ticket is unknown, used or expired").await?;
@@ -68,8 +71,8 @@ pub(super) async fn enroll(
     record.user = invite.owner.as_ref().map(UserName::to_string);
     record.detail = Some(format!("{name}, key {}", key.sha256()));
     let certificate = service.context.ca.issue_device(&mut write, record, id, &key, now)?;
-    let key_sha256 = key.sha256();
-    let device = NewDevice { id, name: &name, invite: &invite, grade, key_sha256, certificate: &certificate };
+    let issued = issued(&key, &certificate);
+    let device = NewDevice { id, name: &name, invite: &invite, grade, issued };
     enrolment::insert_device(write.connection(), &device, now).await?;
     write.change(Change::Device(id));
     write.commit().await?;
@@ -95,7 +98,7 @@ pub(super) async fn renew(
         refuse(write, &peer, "device.renew", "the device is not, or no longer, enrolled").await?;
         return Err(Refusal::DeviceUnknown);
     };
-    let words = match succession::seen(&mut write, proven).await? {
+    let words = match succession::seen(&mut write, Shown::of(proven)).await? {
         Some(Standing::Newest) => "",
         Some(Standing::Replaced) => "; the one issued before was never seen",
         Some(Standing::Outdated) => {
@@ -110,7 +113,8 @@ pub(super) async fn renew(
     record.action = Some("device.renew".to_owned());
     record.detail = Some(format!("{}, key {}{words}", facts.name, key.sha256()));
     let certificate = service.context.ca.issue_device(&mut write, record, id, &key, now)?;
-    enrolment::renewed(write.connection(), &id, key.sha256(), &certificate, &succession::digest(proven), now).await?;
+    let issued = issued(&key, &certificate);
+    certified::renewed(write.connection(), Holder::Device(id), issued, &hex(&proven.certificate_sha256), now).await?;
     write.commit().await?;
     Ok(Json(answer(&service, facts, certificate)))
 }
@@ -121,11 +125,11 @@ pub(super) async fn status(State(service): State<Service>, peer: Peer) -> Result
     let id = proven.id;
     let mut read = service.context.store.read().await?;
     let facts = facts::device(&mut read, &id).await?.ok_or(Refusal::DeviceUnknown)?;
-    if let Some(known) = enrolment::certificates(&mut read, &id).await?
+    if let Some(known) = certified::certificates(&mut read, Holder::Device(id)).await?
         && known.replaced.is_some()
     {
         let mut write = service.context.store.write().await?;
-        succession::seen(&mut write, proven).await?;
+        succession::seen(&mut write, Shown::of(proven)).await?;
         write.commit().await?;
     }
     Ok(Json(DeviceStatus {
@@ -152,6 +156,10 @@ fn answer(service: &Service, facts: DeviceFacts, certificate: DeviceCertificate)
     }
 }
 
+fn issued<'c>(key: &'c ProvenKey, certificate: &'c DeviceCertificate) -> Issued<'c> {
+    Issued { key_sha256: key.sha256(), sha256: &certificate.sha256, not_after: certificate.not_after }
+}
+
 /// Records a refusal; what the change did until here (a ticket taken out) stays done.
 async fn refuse(mut write: Write, peer: &Peer, action: &str, why: &str) -> Result<(), StoreError> {
     let mut record = peer.nobody().record(Kind::Device, clock::now());
@@ -169,7 +177,7 @@ async fn free_name(write: &mut Write, wanted: &str, id: DeviceId) -> Result<Devi
     for number in 1..=99_u32 {
         let text = if number == 1 { base.clone() } else { format!("{base}-{number}") };
         let name = DeviceName::parse(&text).map_err(|_| UNNAMEABLE)?;
-        if !enrolment::name_is_taken(write.connection(), &name).await? {
+        if !certified::name_is_taken(write.connection(), Role::Device, name.as_str()).await? {
             return Ok(name);
         }
     }

@@ -7,8 +7,8 @@ use vouchsafe_wire::ticket::Ticket;
 use super::guard::AUTH_LABEL;
 use super::secret::{Secret, hash};
 use crate::context::Context;
-use crate::store::enrolment::{self, DeviceInvite};
-use crate::store::{StoreError, Write, invites};
+use crate::store::invites::{self, DeviceInvite, PersonInvite};
+use crate::store::{StoreError, Write};
 
 /// Life of a link, seconds.
 const LINK_LIFE_SECONDS: u64 = 24 * 3600;
@@ -26,7 +26,8 @@ pub(crate) async fn invite_user(
     let now = clock::unix_seconds(clock::now());
     let expires = now.saturating_add(LINK_LIFE_SECONDS);
     let token = Secret::fresh();
-    invites::put(write.connection(), &token.hash(), user, by, now, expires).await?;
+    invites::remove_links(write.connection(), user).await?;
+    invites::insert(write.connection(), &token.hash(), &PersonInvite(user.clone()), by, now, expires).await?;
     Ok((format!("{}/invite#{}", context.settings.origin(AUTH_LABEL), token.expose()), expires))
 }
 
@@ -43,7 +44,7 @@ pub(crate) async fn invite_device(
     let expires = now.saturating_add(TICKET_LIFE_SECONDS);
     let code = clock::random_code();
     let invite = DeviceInvite { owner: owner.cloned(), tags: tags.iter().map(|tag| tag.as_str().to_owned()).collect() };
-    enrolment::insert_invite(write.connection(), &hash(&code), &invite, by, now, expires).await?;
+    invites::insert(write.connection(), &hash(&code), &invite, by, now, expires).await?;
     let ticket = Ticket {
         host: context.settings.domain.host("gw"),
         port: context.settings.port,

@@ -15,7 +15,7 @@ use super::session::clear_cookie;
 use crate::directory;
 use crate::pages;
 use crate::pages::me::MyPage;
-use crate::store::{enrolment, passkeys, sessions, tokens, users};
+use crate::store::{devices, passkeys, sessions, tokens, users};
 
 /// A refusal as a page.
 pub(super) struct PageRefusal(Refusal);
@@ -54,7 +54,7 @@ pub(super) async fn page(
     let mut read = context.store.read().await?;
     let Some(account) = users::show(&mut read, user, now).await? else { return Err(Refusal::SignInRequired.into()) };
     let page = MyPage {
-        devices: enrolment::devices_of(&mut read, user).await?,
+        devices: devices::list_of(&mut read, user).await?,
         sessions: tokens::sessions_of(&mut read, user, now).await?,
         account,
         session: signed_in.facts.session.to_string(),

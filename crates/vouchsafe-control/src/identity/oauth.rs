@@ -20,7 +20,7 @@ use super::guard::{AUTH_LABEL, Peer, field};
 use super::refusal::Refusal;
 use super::secret::{Secret, UserCode, hash};
 use super::session::{SESSION_LIFE_SECONDS, open, refused_record, signed_in_record};
-use super::succession;
+use super::succession::{self, Shown};
 use crate::directory::end_session;
 use crate::store::enrolment::{self, CodeState, DeviceCode};
 use crate::store::sessions::{NewSession, SessionKind};
@@ -92,7 +92,7 @@ pub(super) async fn device_authorization(
     let (code, user_code) = (Secret::fresh(), UserCode::fresh());
     let now = clock::unix_seconds(clock::now());
     let mut write = service.context.store.write().await?;
-    if succession::seen(&mut write, proven).await?.is_none() {
+    if succession::seen(&mut write, Shown::of(proven)).await?.is_none() {
         return Err(Refusal::DeviceUnknown.into());
     }
     let row = DeviceCode {
@@ -142,7 +142,7 @@ pub(super) async fn token(
     let Some(device) = facts::device(write.connection(), &proven.id).await? else {
         return Err(Refusal::DeviceUnknown.into());
     };
-    succession::seen(&mut write, &proven).await?;
+    succession::seen(&mut write, Shown::of(&proven)).await?;
     let verdict = match field(&fields, "grant_type") {
         Some(GRANT_DEVICE_CODE) => {
             let code = field(&fields, "device_code").ok_or(missing("`device_code` is missing."))?;

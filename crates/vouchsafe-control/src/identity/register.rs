@@ -27,8 +27,9 @@ use super::session::open_browser;
 use crate::directory::{Actor, end_session};
 use crate::pages;
 use crate::store::ceremonies::Ceremony;
+use crate::store::invites::{self, PersonInvite};
 use crate::store::passkeys::{self, Registered, StoredPasskey};
-use crate::store::{Write, facts, invites, sessions};
+use crate::store::{Write, facts, sessions};
 
 const BY_INVITE: &str = "register";
 const BY_SESSION: &str = "add";
@@ -68,7 +69,7 @@ pub(super) async fn start(
             let hash = Secret::presented(token).ok_or(INVITE_GONE)?.hash();
             let now = clock::unix_seconds(clock::now());
             let mut read = service.context.store.read().await?;
-            let user = invites::find(&mut read, &hash, now).await?.ok_or(INVITE_GONE)?;
+            let PersonInvite(user) = invites::find(&mut read, &hash, now).await?.ok_or(INVITE_GONE)?;
             (user, Some(hash))
         }
         None => (of_session(&service, &peer, &headers).await?.facts.user.name, None),
@@ -179,7 +180,8 @@ async fn register(
     }
     match invite {
         Some(invite) => {
-            if invites::find(write.connection(), &invite, now).await?.as_ref() != Some(&user) {
+            let invited = invites::find(write.connection(), &invite, now).await?;
+            if invited.is_none_or(|PersonInvite(invited)| invited != user) {
                 return Err(step(Some(&user), INVITE_GONE));
             }
             if let Some(device) = peer.device_id()
@@ -189,7 +191,7 @@ async fn register(
             }
             let old = passkeys::of_user(write.connection(), &user).await?;
             let id = keep(write, peer, &user, &passkey, finish.name.as_deref(), now).await?;
-            invites::take(write.connection(), &invite, now).await?;
+            invites::take::<PersonInvite>(write.connection(), &invite, now).await?;
             let how = if old.is_empty() { "by invitation" } else { "by invitation, in place of all earlier passkeys" };
             let actor = Actor::User {
                 name: user.clone(),

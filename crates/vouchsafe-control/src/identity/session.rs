@@ -11,8 +11,9 @@ use super::guard::{AUTH_LABEL, COOKIE, Peer};
 use super::refusal::Refusal;
 use super::secret::Secret;
 use crate::directory::Actor;
+use crate::store::certified::{self, Holder};
 use crate::store::sessions::{self, NewSession, SessionKind};
-use crate::store::{StoreError, Write, enrolment, facts, tokens};
+use crate::store::{StoreError, Write, facts, tokens};
 
 /// Life of a session, seconds.
 pub(super) const SESSION_LIFE_SECONDS: u64 = 12 * 3600;
@@ -52,7 +53,7 @@ pub(super) async fn open_browser(
 pub(super) async fn open(write: &mut Write, session: &NewSession) -> Result<(), StoreError> {
     sessions::insert(write.connection(), session).await?;
     if let Some(device) = &session.device {
-        enrolment::seen(write.connection(), device, session.created).await?;
+        certified::seen(write.connection(), Holder::Device(*device), session.created).await?;
     }
     Ok(())
 }

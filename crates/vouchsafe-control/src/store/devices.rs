@@ -56,6 +56,21 @@ pub(crate) async fn list(connection: &mut SqliteConnection) -> Result<Vec<api::D
     rows.into_iter().map(device).collect()
 }
 
+/// The devices of a user, by name.
+pub(crate) async fn list_of(
+    connection: &mut SqliteConnection,
+    owner: &UserName,
+) -> Result<Vec<api::Device>, StoreError> {
+    let rows: Vec<DeviceRow> = sqlx::query_as(
+        "SELECT id, name, owner, grade, tags, created, certificate_expires, last_seen FROM devices WHERE owner = $1
+         ORDER BY name",
+    )
+    .bind(owner.as_str())
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(device).collect()
+}
+
 /// Names of the devices of a user.
 pub(crate) async fn of_owner(connection: &mut SqliteConnection, owner: &UserName) -> Result<Vec<String>, StoreError> {
     let names = sqlx::query_scalar("SELECT name FROM devices WHERE owner = $1 ORDER BY name")

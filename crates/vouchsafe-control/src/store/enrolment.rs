@@ -1,63 +1,13 @@
-//! Invitations of devices, the rows that enrolment makes of them, and sign-ins on devices under way.
+//! The rows that enrolment makes of devices, and sign-ins on devices under way.
 
 use sqlx::SqliteConnection;
 use vouchsafe_model::id::{DeviceId, SessionId};
 use vouchsafe_model::name::{DeviceName, UserName};
 use vouchsafe_model::subject::Grade;
-use vouchsafe_wire::api;
 
-use crate::ca::DeviceCertificate;
-
-use super::{StoreError, from_db, list_from_db, list_to_db, parsed, to_db};
-
-/// What an invitation says about the device that will use it.
-pub(crate) struct DeviceInvite {
-    pub(crate) owner: Option<UserName>,
-    pub(crate) tags: Vec<String>,
-}
-
-/// Keeps an invitation.
-pub(crate) async fn insert_invite(
-    connection: &mut SqliteConnection,
-    code_hash: &str,
-    invite: &DeviceInvite,
-    by: &str,
-    now: u64,
-    expires: u64,
-) -> Result<(), StoreError> {
-    let DeviceInvite { owner, tags } = invite;
-    sqlx::query("DELETE FROM device_invites WHERE expires <= $1").bind(to_db(now)).execute(&mut *connection).await?;
-    sqlx::query(
-        "INSERT INTO device_invites (code_hash, owner, tags, created_by, created, expires)
-         VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(code_hash)
-    .bind(owner.as_ref().map(UserName::as_str))
-    .bind(list_to_db(tags))
-    .bind(by)
-    .bind(to_db(now))
-    .bind(to_db(expires))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Takes an invitation out; `None` when it is not, or no longer, good.
-pub(crate) async fn take_invite(
-    connection: &mut SqliteConnection,
-    code_hash: &str,
-    now: u64,
-) -> Result<Option<DeviceInvite>, StoreError> {
-    let row: Option<(Option<String>, String)> =
-        sqlx::query_as("DELETE FROM device_invites WHERE code_hash = $1 AND expires > $2 RETURNING owner, tags")
-            .bind(code_hash)
-            .bind(to_db(now))
-            .fetch_optional(connection)
-            .await?;
-    let Some((owner, tags)) = row else { return Ok(None) };
-    let owner = owner.map(|owner| parsed(&owner, "user name")).transpose()?;
-    Ok(Some(DeviceInvite { owner, tags: list_from_db(&tags, "device tags")? }))
-}
+use super::certified::Issued;
+use super::invites::DeviceInvite;
+use super::{StoreError, from_db, list_to_db, parsed, to_db};
 
 /// A device to be enrolled.
 pub(crate) struct NewDevice<'n> {
@@ -65,17 +15,7 @@ pub(crate) struct NewDevice<'n> {
     pub(crate) name: &'n DeviceName,
     pub(crate) invite: &'n DeviceInvite,
     pub(crate) grade: Grade,
-    pub(crate) key_sha256: &'n str,
-    pub(crate) certificate: &'n DeviceCertificate,
-}
-
-/// Whether a device of that name exists.
-pub(crate) async fn name_is_taken(connection: &mut SqliteConnection, name: &DeviceName) -> Result<bool, StoreError> {
-    let found: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM devices WHERE name = $1")
-        .bind(name.as_str())
-        .fetch_one(connection)
-        .await?;
-    Ok(found > 0)
+    pub(crate) issued: Issued<'n>,
 }
 
 /// Enrols a device.
@@ -84,7 +24,8 @@ pub(crate) async fn insert_device(
     device: &NewDevice<'_>,
     now: u64,
 ) -> Result<(), StoreError> {
-    let NewDevice { id, name, invite: DeviceInvite { owner, tags }, grade, key_sha256, certificate } = device;
+    let NewDevice { id, name, invite: DeviceInvite { owner, tags }, grade, issued } = device;
+    let Issued { key_sha256, sha256, not_after } = issued;
     sqlx::query(
         "INSERT INTO devices
          (id, name, owner, grade, tags, key_sha256, certificate_expires, created, last_seen, certificate_sha256)
@@ -96,77 +37,11 @@ pub(crate) async fn insert_device(
     .bind(grade.as_str())
     .bind(list_to_db(tags))
     .bind(key_sha256)
-    .bind(to_db(certificate.not_after))
+    .bind(to_db(*not_after))
     .bind(to_db(now))
-    .bind(&certificate.sha256)
+    .bind(sha256)
     .execute(connection)
     .await?;
-    Ok(())
-}
-
-/// Certificates of a device, by the SHA-256 of their DER in hexadecimal.
-pub(crate) struct Certificates {
-    /// The newest; `None` when it was issued before anybody noted it.
-    pub(crate) newest: Option<String>,
-    /// The one that the newest was issued for, while the newest was not seen in use.
-    pub(crate) replaced: Option<String>,
-    /// End of the newest, unix seconds.
-    pub(crate) newest_expires: u64,
-}
-
-/// What is known of a device's certificates.
-pub(crate) async fn certificates(
-    connection: &mut SqliteConnection,
-    id: &DeviceId,
-) -> Result<Option<Certificates>, StoreError> {
-    let row: Option<(Option<String>, Option<String>, i64)> =
-        sqlx::query_as("SELECT certificate_sha256, replaced_sha256, certificate_expires FROM devices WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(connection)
-            .await?;
-    Ok(row.map(|(newest, replaced, expires)| Certificates { newest, replaced, newest_expires: from_db(expires) }))
-}
-
-/// Notes the next certificate of a device, issued for the one of that digest.
-pub(crate) async fn renewed(
-    connection: &mut SqliteConnection,
-    id: &DeviceId,
-    key_sha256: &str,
-    certificate: &DeviceCertificate,
-    issued_for: &str,
-    now: u64,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE devices SET key_sha256 = $1, certificate_expires = $2, certificate_sha256 = $3, replaced_sha256 = $4,
-         last_seen = $5 WHERE id = $6",
-    )
-    .bind(key_sha256)
-    .bind(to_db(certificate.not_after))
-    .bind(&certificate.sha256)
-    .bind(issued_for)
-    .bind(to_db(now))
-    .bind(id.to_string())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Notes that the newest certificate of a device was seen in use: the one before it is of no use any more.
-pub(crate) async fn newest_seen(connection: &mut SqliteConnection, id: &DeviceId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE devices SET replaced_sha256 = NULL WHERE id = $1")
-        .bind(id.to_string())
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Notes that a session was opened on a device.
-pub(crate) async fn seen(connection: &mut SqliteConnection, id: &DeviceId, now: u64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE devices SET last_seen = $1 WHERE id = $2")
-        .bind(to_db(now))
-        .bind(id.to_string())
-        .execute(connection)
-        .await?;
     Ok(())
 }
 
@@ -331,34 +206,4 @@ pub(crate) async fn polled(
 pub(crate) async fn remove_code(connection: &mut SqliteConnection, code_hash: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM device_codes WHERE code_hash = $1").bind(code_hash).execute(connection).await?;
     Ok(())
-}
-
-type DeviceRow = (String, String, String, String, i64, i64, Option<i64>);
-
-/// Devices of one user, by name.
-pub(crate) async fn devices_of(
-    connection: &mut SqliteConnection,
-    owner: &UserName,
-) -> Result<Vec<api::Device>, StoreError> {
-    let rows: Vec<DeviceRow> = sqlx::query_as(
-        "SELECT id, name, grade, tags, created, certificate_expires, last_seen FROM devices WHERE owner = $1
-         ORDER BY name",
-    )
-    .bind(owner.as_str())
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter()
-        .map(|(id, name, grade, tags, created, certificate_expires, last_seen)| {
-            Ok(api::Device {
-                id,
-                name,
-                owner: Some(owner.to_string()),
-                grade,
-                tags: list_from_db(&tags, "device tags")?,
-                created: from_db(created),
-                certificate_expires: from_db(certificate_expires),
-                last_seen: last_seen.map(from_db),
-            })
-        })
-        .collect()
 }

@@ -1,62 +1,20 @@
-//! Gateways that are processes of their own, and the codes by which they join.
+//! Gateways that are processes of their own.
 
 use sqlx::SqliteConnection;
 use vouchsafe_model::id::GatewayId;
+use vouchsafe_model::name::GatewayName;
 use vouchsafe_wire::api;
 use vouchsafe_wire::ticket::hex;
 
+use super::certified::Issued;
 use super::{StoreError, from_db, to_db};
-
-/// Keeps an invitation.
-pub(crate) async fn insert_invite(
-    connection: &mut SqliteConnection,
-    code_hash: &str,
-    name: &str,
-    by: &str,
-    now: u64,
-    expires: u64,
-) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM gateway_invites WHERE expires <= $1").bind(to_db(now)).execute(&mut *connection).await?;
-    sqlx::query(
-        "INSERT INTO gateway_invites (code_hash, name, created_by, created, expires) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(code_hash)
-    .bind(name)
-    .bind(by)
-    .bind(to_db(now))
-    .bind(to_db(expires))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Takes an invitation out: the name that the gateway gets; `None` when it is not, or no longer, good.
-pub(crate) async fn take_invite(
-    connection: &mut SqliteConnection,
-    code_hash: &str,
-    now: u64,
-) -> Result<Option<String>, StoreError> {
-    Ok(sqlx::query_scalar("DELETE FROM gateway_invites WHERE code_hash = $1 AND expires > $2 RETURNING name")
-        .bind(code_hash)
-        .bind(to_db(now))
-        .fetch_optional(connection)
-        .await?)
-}
-
-/// Whether a gateway of that name exists.
-pub(crate) async fn name_is_taken(connection: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
-    let found: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM gateways WHERE name = $1").bind(name).fetch_one(connection).await?;
-    Ok(found > 0)
-}
 
 /// A gateway that joins.
 pub(crate) struct NewGateway<'n> {
     pub(crate) id: GatewayId,
-    pub(crate) name: &'n str,
-    pub(crate) key_sha256: &'n str,
+    pub(crate) name: &'n GatewayName,
     pub(crate) assertion_point: &'n [u8],
-    pub(crate) certificate_expires: u64,
+    pub(crate) issued: Issued<'n>,
 }
 
 /// Adds a gateway.
@@ -65,39 +23,22 @@ pub(crate) async fn insert(
     gateway: &NewGateway<'_>,
     now: u64,
 ) -> Result<(), StoreError> {
-    let NewGateway { id, name, key_sha256, assertion_point, certificate_expires } = gateway;
+    let NewGateway { id, name, assertion_point, issued: Issued { key_sha256, sha256, not_after } } = gateway;
     sqlx::query(
-        "INSERT INTO gateways (id, name, key_sha256, assertion_point, certificate_expires, created, last_seen)
-         VALUES ($1, $2, $3, $4, $5, $6, $6)",
+        "INSERT INTO gateways
+         (id, name, key_sha256, assertion_point, certificate_expires, created, last_seen, certificate_sha256)
+         VALUES ($1, $2, $3, $4, $5, $6, $6, $7)",
     )
     .bind(id.to_string())
-    .bind(name)
+    .bind(name.as_str())
     .bind(key_sha256)
     .bind(hex(assertion_point))
-    .bind(to_db(*certificate_expires))
+    .bind(to_db(*not_after))
     .bind(to_db(now))
+    .bind(sha256)
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Notes the next certificates of a gateway; says whether it is one of ours.
-pub(crate) async fn renewed(
-    connection: &mut SqliteConnection,
-    id: &GatewayId,
-    key_sha256: &str,
-    certificate_expires: u64,
-    now: u64,
-) -> Result<bool, StoreError> {
-    let done =
-        sqlx::query("UPDATE gateways SET key_sha256 = $1, certificate_expires = $2, last_seen = $3 WHERE id = $4")
-            .bind(key_sha256)
-            .bind(to_db(certificate_expires))
-            .bind(to_db(now))
-            .bind(id.to_string())
-            .execute(connection)
-            .await?;
-    Ok(done.rows_affected() == 1)
 }
 
 /// Name and assertion key of a gateway that may attach; `None` when it was removed.
@@ -136,16 +77,6 @@ pub(crate) async fn remove(connection: &mut SqliteConnection, text: &str) -> Res
         .bind(text)
         .fetch_optional(connection)
         .await?)
-}
-
-/// Notes that a gateway is attached.
-pub(crate) async fn seen(connection: &mut SqliteConnection, id: &GatewayId, now: u64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE gateways SET last_seen = $1 WHERE id = $2")
-        .bind(to_db(now))
-        .bind(id.to_string())
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 /// The keys that verify the assertions of all gateways.

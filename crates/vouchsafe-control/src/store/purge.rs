@@ -14,8 +14,6 @@ pub(crate) async fn expired(connection: &mut SqliteConnection, now: u64, limit: 
         "DELETE FROM app_codes WHERE rowid IN (SELECT rowid FROM app_codes WHERE expires <= $1 LIMIT $2)",
         "DELETE FROM device_codes WHERE rowid IN (SELECT rowid FROM device_codes WHERE expires <= $1 LIMIT $2)",
         "DELETE FROM invites WHERE rowid IN (SELECT rowid FROM invites WHERE expires <= $1 LIMIT $2)",
-        "DELETE FROM device_invites WHERE rowid IN (SELECT rowid FROM device_invites WHERE expires <= $1 LIMIT $2)",
-        "DELETE FROM gateway_invites WHERE rowid IN (SELECT rowid FROM gateway_invites WHERE expires <= $1 LIMIT $2)",
         "DELETE FROM ceremonies WHERE rowid IN (SELECT rowid FROM ceremonies WHERE expires <= $1 LIMIT $2)",
         "DELETE FROM ended_sessions WHERE rowid IN (SELECT rowid FROM ended_sessions WHERE until <= $1 LIMIT $2)",
     ];

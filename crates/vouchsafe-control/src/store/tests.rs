@@ -1,7 +1,8 @@
-use vouchsafe_model::name::{GroupName, UserName};
+use vouchsafe_model::name::{GatewayName, GroupName, UserName};
 use vouchsafe_runtime::link::Change;
 use vouchsafe_wire::audit::{Kind, Record};
 
+use super::invites::{self, DeviceInvite, GatewayInvite, PersonInvite};
 use super::testing::records;
 use super::{Store, StoreError, facts, groups};
 use crate::directory::Actor;
@@ -173,4 +174,39 @@ async fn facts_read_later_never_have_a_lower_epoch() {
     }
     super::purge::expired(store.write().await.unwrap().connection(), 1, 100).await.unwrap();
     assert_eq!(facts::epoch(&mut store.read().await.unwrap()).await.unwrap().0, last);
+}
+
+#[tokio::test]
+async fn i12_codes_given_out_by_an_older_version_are_good_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vouchsafe.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    super::migrator(6).run(&pool).await.unwrap();
+    for statement in [
+        "INSERT INTO users (name, id, created) VALUES ('alice', 'usr_x', 1)",
+        "INSERT INTO invites VALUES ('p', 'alice', 'admin', 1, 100)",
+        "INSERT INTO device_invites VALUES ('d', 'alice', '[\"laptop\"]', 'admin', 1, 100)",
+        "INSERT INTO device_invites VALUES ('n', NULL, '[]', 'admin', 1, 100)",
+        "INSERT INTO gateway_invites VALUES ('g', 'one', 'admin', 1, 100)",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    pool.close().await;
+    let store = open(&dir).await;
+    let alice = UserName::parse("alice").unwrap();
+    let mut write = store.write().await.unwrap();
+    let connection = write.connection();
+    let person = Some(PersonInvite(alice.clone()));
+    assert_eq!(invites::find(connection, "p", 99).await.unwrap(), person);
+    assert_eq!(invites::take::<PersonInvite>(connection, "p", 100).await.unwrap(), None, "its time is over");
+    assert_eq!(invites::take::<DeviceInvite>(connection, "p", 99).await.unwrap(), None, "of another kind");
+    assert_eq!(invites::take(connection, "p", 99).await.unwrap(), person);
+    assert_eq!(invites::take::<PersonInvite>(connection, "p", 99).await.unwrap(), None, "once");
+    let device = DeviceInvite { owner: Some(alice), tags: vec!["laptop".to_owned()] };
+    assert_eq!(invites::take(connection, "d", 99).await.unwrap(), Some(device));
+    let nobodys = DeviceInvite { owner: None, tags: Vec::new() };
+    assert_eq!(invites::take(connection, "n", 99).await.unwrap(), Some(nobodys));
+    let gateway = GatewayInvite(GatewayName::parse("one").unwrap());
+    assert_eq!(invites::take(connection, "g", 99).await.unwrap(), Some(gateway));
 }

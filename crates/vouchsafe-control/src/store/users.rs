@@ -65,8 +65,7 @@ pub(crate) async fn set_disabled(
 /// ceremonies under way.
 pub(crate) async fn remove_openings(connection: &mut SqliteConnection, name: &UserName) -> Result<(), StoreError> {
     let statements = [
-        "DELETE FROM invites WHERE user_name = $1",
-        "DELETE FROM device_invites WHERE owner = $1",
+        "DELETE FROM invites WHERE kind IN ('person', 'device') AND name = $1",
         "DELETE FROM ceremonies WHERE user_name = $1",
     ];
     for statement in statements {
@@ -129,18 +128,6 @@ pub(crate) async fn able_members(
 /// Whether anybody ever registered a passkey that is still there.
 pub(crate) async fn any_passkey(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM passkeys)").fetch_one(connection).await?)
-}
-
-/// Latest end of a user's invitations; `None` when there is none.
-pub(crate) async fn latest_invite(
-    connection: &mut SqliteConnection,
-    name: &UserName,
-) -> Result<Option<u64>, StoreError> {
-    let expires: Option<i64> = sqlx::query_scalar("SELECT MAX(expires) FROM invites WHERE user_name = $1")
-        .bind(name.as_str())
-        .fetch_one(connection)
-        .await?;
-    Ok(expires.map(from_db))
 }
 
 /// How many users there are.

@@ -1,10 +1,12 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use vouchsafe_model::name::GatewayName;
 use vouchsafe_wire::control::Frames;
 use vouchsafe_wire::control::message::SignedSnapshot;
 
 use super::*;
+use crate::store::certified::Issued;
 use crate::store::gateways::NewGateway;
 use crate::testing::Bench;
 
@@ -33,8 +35,9 @@ async fn newest(bench: &Bench) -> u64 {
 /// A gateway that has joined.
 async fn joined(bench: &Bench) -> GatewayId {
     let gateway = GatewayId::from_random([3; 16]);
-    let new =
-        NewGateway { id: gateway, name: "one", key_sha256: "", assertion_point: &[4; 65], certificate_expires: 1 };
+    let name = GatewayName::parse("one").unwrap();
+    let issued = Issued { key_sha256: "", sha256: "", not_after: 1 };
+    let new = NewGateway { id: gateway, name: &name, assertion_point: &[4; 65], issued };
     let mut write = bench.context().store.write().await.unwrap();
     gateways::insert(write.connection(), &new, 1).await.unwrap();
     write.commit().await.unwrap();
