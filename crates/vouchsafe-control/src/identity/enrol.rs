@@ -16,7 +16,7 @@ use vouchsafe_wire::ticket::hex;
 use super::Service;
 use super::guard::{Peer, json as read_json};
 use super::refusal::Refusal;
-use super::secret::hash;
+use super::secret::{hash, same};
 use super::succession::{self, Shown, Standing};
 use crate::ca::{CsrError, DeviceCertificate, ProvenKey};
 use crate::store::certified::{self, Holder, Issued, Role};
@@ -109,12 +109,20 @@ pub(super) async fn renew(
         }
         None => return Err(Refusal::DeviceUnknown),
     };
+    // Who ends the device's TLS (a gateway) could otherwise show its certificate, and have one for a key of its own.
+    let holder = Holder::Device(id);
+    let known = certified::certificates(write.connection(), holder).await?.ok_or(Refusal::DeviceUnknown)?;
+    if !same(&known.key_sha256, key.sha256()) {
+        tracing::warn!(device = %id, "a device asks for a certificate for another key than its own");
+        refuse(write, &peer, "device.renew", "the key is not the one that the device enrolled with").await?;
+        return Err(Refusal::OtherKey);
+    }
     let mut record: Record = peer.nobody().record(Kind::Device, clock::now());
     record.action = Some("device.renew".to_owned());
     record.detail = Some(format!("{}, key {}{words}", facts.name, key.sha256()));
     let certificate = service.context.ca.issue_device(&mut write, record, id, &key, now)?;
     let issued = issued(&key, &certificate);
-    certified::renewed(write.connection(), Holder::Device(id), issued, &hex(&proven.certificate_sha256), now).await?;
+    certified::renewed(write.connection(), holder, issued, &hex(&proven.certificate_sha256), now).await?;
     write.commit().await?;
     Ok(Json(answer(&service, facts, certificate)))
 }

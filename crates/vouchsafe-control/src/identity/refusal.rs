@@ -34,6 +34,9 @@ pub(super) enum Refusal {
          an administrator; then ask for a new ticket."
     )]
     CertificateReplaced,
+    /// A device asks to have another key certified than the one that it enrolled with.
+    #[error("A device keeps its key. For a new key, ask an administrator for a new ticket and enrol anew.")]
+    OtherKey,
     /// A one-time thing is used up, expired or was never ours.
     #[error("{0}")]
     NotGood(&'static str),
@@ -71,6 +74,7 @@ impl Refusal {
             Refusal::DeviceRequired => (StatusCode::UNAUTHORIZED, "device_required"),
             Refusal::DeviceUnknown => (StatusCode::FORBIDDEN, "device_unknown"),
             Refusal::CertificateReplaced => (StatusCode::FORBIDDEN, "certificate_replaced"),
+            Refusal::OtherKey => (StatusCode::FORBIDDEN, "other_key"),
             Refusal::NotGood(_) => (StatusCode::FORBIDDEN, "not_good"),
             Refusal::Passkey => (StatusCode::FORBIDDEN, "passkey_refused"),
             Refusal::TooFast => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
@@ -95,6 +99,7 @@ impl Refusal {
             | Refusal::DeviceRequired
             | Refusal::DeviceUnknown
             | Refusal::CertificateReplaced
+            | Refusal::OtherKey
             | Refusal::NotGood(_)
             | Refusal::Passkey
             | Refusal::TooFast

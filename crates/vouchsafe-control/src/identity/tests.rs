@@ -43,13 +43,16 @@ struct Client {
     ip: IpAddr,
     device: Option<ProvenDevice>,
     cookie: Option<String>,
+    /// PEM of the device's key.
+    key: String,
 }
 
 impl Client {
     fn new() -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let ip = IpAddr::from([192, 0, 2, NEXT.fetch_add(1, Ordering::Relaxed)]);
-        Self { ip, device: None, cookie: None }
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        Self { ip, device: None, cookie: None, key }
     }
 
     fn on(device: DeviceId) -> Self {

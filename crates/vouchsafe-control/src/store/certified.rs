@@ -60,8 +60,9 @@ pub(crate) struct Issued<'c> {
     pub(crate) not_after: u64,
 }
 
-/// Certificates of one; digests as in [`Issued`].
+/// Certificates and key of one; digests as in [`Issued`].
 pub(crate) struct Certificates {
+    pub(crate) key_sha256: String,
     /// The newest; `None` when it was issued before anybody noted it.
     pub(crate) newest: Option<String>,
     /// The one that the newest was issued for, while the newest was not seen in use.
@@ -85,12 +86,17 @@ pub(crate) async fn certificates(
     connection: &mut SqliteConnection,
     holder: Holder,
 ) -> Result<Option<Certificates>, StoreError> {
-    let statement = holder
-        .role()
-        .statement("SELECT certificate_sha256, replaced_sha256, certificate_expires FROM TABLE WHERE id = $1");
-    let row: Option<(Option<String>, Option<String>, i64)> =
+    let statement = holder.role().statement(
+        "SELECT key_sha256, certificate_sha256, replaced_sha256, certificate_expires FROM TABLE WHERE id = $1",
+    );
+    let row: Option<(String, Option<String>, Option<String>, i64)> =
         sqlx::query_as(statement).bind(holder.id()).fetch_optional(connection).await?;
-    Ok(row.map(|(newest, replaced, expires)| Certificates { newest, replaced, newest_expires: from_db(expires) }))
+    Ok(row.map(|(key_sha256, newest, replaced, expires)| Certificates {
+        key_sha256,
+        newest,
+        replaced,
+        newest_expires: from_db(expires),
+    }))
 }
 
 /// Notes the next certificate, issued for the one of that digest.

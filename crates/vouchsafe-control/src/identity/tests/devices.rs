@@ -10,6 +10,12 @@ use super::*;
 use crate::store::{facts, sessions};
 
 impl Client {
+    /// A request for its key.
+    fn csr(&self) -> String {
+        let key = KeyPair::from_pem(&self.key).unwrap();
+        CertificateParams::new(vec![]).unwrap().serialize_request(&key).unwrap().pem().unwrap()
+    }
+
     /// The same with the certificate that was just issued.
     fn with(&self, enrolled: &Value) -> Client {
         let pem = enrolled["certificate"].as_str().unwrap();
@@ -25,9 +31,9 @@ impl Client {
     }
 }
 
+/// A request for a key that nobody has.
 fn csr() -> String {
-    let key = KeyPair::generate().unwrap();
-    CertificateParams::new(vec![]).unwrap().serialize_request(&key).unwrap().pem().unwrap()
+    Client::new().csr()
 }
 
 impl World {
@@ -50,14 +56,15 @@ impl World {
 
     async fn enrolled(&self, owner: Option<&str>) -> Client {
         let ticket = self.ticket(owner).await;
-        let body = json!({ "code": ticket.code, "csr": csr(), "name": "laptop" });
-        let answer = self.call(&Client::new(), "/device/enroll", &body).await;
+        let client = Client::new();
+        let body = json!({ "code": ticket.code, "csr": client.csr(), "name": "laptop" });
+        let answer = self.call(&client, "/device/enroll", &body).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-        Client::new().with(&answer.json())
+        client.with(&answer.json())
     }
 
     async fn renew(&self, device: &Client) -> Answer {
-        self.call(device, "/device/renew", &json!({ "csr": csr() })).await
+        self.call(device, "/device/renew", &json!({ "csr": device.csr() })).await
     }
 
     async fn status(&self, device: &Client) -> Answer {
@@ -129,7 +136,7 @@ async fn a_request_that_proves_no_key_gets_nothing_and_keeps_the_ticket() {
 async fn renewal_and_status_are_for_enrolled_devices() {
     let world = World::new().await;
     let device = world.enrolled(None).await;
-    let renew = json!({ "csr": csr() });
+    let renew = json!({ "csr": device.csr() });
     let answer = world.call(&device, "/device/renew", &renew).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     let enrolled = answer.json();
@@ -174,6 +181,27 @@ async fn a283_only_the_newest_certificate_is_renewed() {
     let newest = device.with(&second.json());
     assert_eq!(world.renew(&newest).await.status, StatusCode::OK);
     assert_eq!(world.renew(&device).await.status, StatusCode::FORBIDDEN, "two behind");
+}
+
+/// Who saw a device's newest certificate, such as a gateway that ends its TLS, gets none for a key of its own.
+#[tokio::test]
+async fn a283_a_renewal_keeps_the_key() {
+    let world = World::new().await;
+    let device = world.enrolled(None).await;
+    let taken_over = Client { key: Client::new().key, ..device.clone() };
+    let refused = world.renew(&taken_over).await;
+    assert_eq!((refused.status, refused.json()["type"].as_str()), (StatusCode::FORBIDDEN, Some("other_key")));
+    let failed = world.records("device.renew").await;
+    assert!(
+        matches!(&failed[..], [record] if record.outcome.as_deref() == Some("failed")
+            && record.detail.as_deref().unwrap_or_default().contains("key")),
+        "{failed:?}"
+    );
+    // Nothing changed for the device, also not where the one before the newest is renewed.
+    let newest = device.with(&world.renew(&device).await.json());
+    assert_eq!(world.renew(&taken_over).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(world.renew(&device).await.status, StatusCode::OK);
+    assert_eq!(world.renew(&newest).await.status, StatusCode::FORBIDDEN);
 }
 
 /// An answer may be lost on its way: then the device has only what it had before.
