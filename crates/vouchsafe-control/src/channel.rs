@@ -38,6 +38,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::body::{self, Body};
+use vouchsafe_runtime::credential::TokenVerifier;
 use vouchsafe_runtime::grpc::{self, Spawn};
 use vouchsafe_runtime::limits::{HANDSHAKE_TIMEOUT, MAX_HEAD_BYTES};
 use vouchsafe_runtime::link::{ControlLink as _, codec};
@@ -130,6 +131,7 @@ struct Channel {
     places: Arc<Semaphore>,
     attached: Attached,
     guard: Guard,
+    tokens: TokenVerifier,
 }
 
 /// Where gateways reach this controller, and which are attached.
@@ -178,6 +180,7 @@ pub(crate) async fn serve(
         context: context.clone(),
         snapshots: sign(context, &link, signer),
         guard: Guard::follow(context, &link),
+        tokens: TokenVerifier::new(context.settings.issuer(), context.ca.token_keys()),
         link,
         service,
         tls,

@@ -3,6 +3,7 @@
 //! - [`body`]: HTTP bodies as they pass between roles
 //! - [`clock`]: the only place that reads the clock and draws random bytes
 //! - [`cores`]: work that is worth all cores
+//! - [`credential`]: cookies and access tokens, by which clients are known
 //! - [`grpc`]: the one gRPC stream between gateway and controller
 //! - [`http_client`]: HTTP over a stream that is already connected and verified
 //! - [`internal`]: the services behind our own host names, and who calls them
@@ -16,6 +17,7 @@
 pub mod body;
 pub mod clock;
 pub mod cores;
+pub mod credential;
 pub mod grpc;
 pub mod http_client;
 pub mod internal;

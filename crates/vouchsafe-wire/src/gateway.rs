@@ -163,7 +163,8 @@ pub struct TokenKey {
     pub point: String,
 }
 
-/// For whom a gateway sends a request on. Facts of a subject aren't here: the controller has them.
+/// For whom a gateway sends a request on. Who the subject is isn't here: that is what the request itself proves,
+/// to the controller too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CallerDoc {
@@ -174,9 +175,6 @@ pub struct CallerDoc {
     /// Device proven on the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<CallerDevice>,
-    /// Session that was decided on, for hosts that policy guards.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<String>,
     /// The decision that allowed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,

@@ -1,24 +1,29 @@
 //! Requests for our own hosts that a gateway sends on for its clients.
 //!
-//! The gateway says on whose behalf: it ends the client's TLS, so nobody else could. Facts it doesn't say:
-//! they are read here, of the session that policy was asked about, so a session that ended is nobody; and
-//! policy is asked again (`guard`).
+//! The gateway says from where they come and which device the connection proved: it ends the client's TLS, so
+//! nobody else could. Who asks, it does not say: that is found out here once more, by the cookie or token that the
+//! request itself carries, so a gateway speaks only for those who came to it. The facts are read here too, so a
+//! session that ended is nobody; and policy is asked again (`guard`).
 
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
+use sqlx::SqliteConnection;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
+use vouchsafe_runtime::credential::{MAX_COOKIE_BYTES, Presented};
 use vouchsafe_runtime::internal::{Caller, InternalService as _, OwnHost, ProvenDevice};
 use vouchsafe_wire::gateway::{CALLER_HEADER, CallerDevice, CallerDoc};
 use vouchsafe_wire::ticket::unhex;
+use vouchsafe_wire::token::AUDIENCE_API;
 
 use super::{Channel, plain};
 use crate::directory::Actor;
+use crate::identity::hash;
 use crate::store::{StoreError, facts, gateways};
 
 /// Longest description of a caller, bytes; ours take about 400.
@@ -33,7 +38,7 @@ pub(super) async fn answer(
         tracing::error!(%gateway, "a gateway sent a request on for a caller that can't be read");
         return plain(StatusCode::BAD_REQUEST);
     };
-    let caller = match caller(channel, gateway, &doc).await {
+    let caller = match caller(channel, gateway, &doc, request.headers()).await {
         Ok(Ok(caller)) => caller,
         Ok(Err(status)) => return plain(status),
         Err(error) => {
@@ -88,27 +93,9 @@ async fn caller(
     channel: &Channel,
     gateway: GatewayId,
     doc: &CallerDoc,
+    headers: &HeaderMap,
 ) -> Result<Result<Caller, StatusCode>, StoreError> {
-    let CallerDoc { host, ip, device, session, decision } = doc;
-    let mut read = channel.context.store.read().await?;
-    if gateways::find(&mut read, &gateway).await?.is_none() {
-        return Ok(Err(StatusCode::FORBIDDEN));
-    }
-    let subject = match session {
-        None => None,
-        // Only there policy is asked, so only there it is somebody's right that counts.
-        Some(_) if !matches!(OwnHost::from_label(host), Some(OwnHost::Console | OwnHost::Api)) => {
-            return Ok(Err(StatusCode::BAD_REQUEST));
-        }
-        Some(session) => {
-            let Ok(session) = session.parse() else { return Ok(Err(StatusCode::BAD_REQUEST)) };
-            let now = clock::unix_seconds(clock::now());
-            match facts::subject_by_session(&mut read, &session, now).await? {
-                Ok(subject) => Some(Arc::<SubjectFacts>::new(subject)),
-                Err(_) => return Ok(Err(StatusCode::UNAUTHORIZED)),
-            }
-        }
-    };
+    let CallerDoc { host, ip, device, decision } = doc;
     let parsed = || {
         Some(Caller {
             host: OwnHost::from_label(host)?,
@@ -121,12 +108,60 @@ async fn caller(
                     not_after: clock::from_unix_micros(*not_after_us),
                 }),
             },
-            subject,
+            subject: None,
             decision: match decision {
                 None => None,
                 Some(id) => Some(id.parse().ok()?),
             },
         })
     };
-    Ok(parsed().ok_or(StatusCode::BAD_REQUEST))
+    let Some(caller) = parsed() else { return Ok(Err(StatusCode::BAD_REQUEST)) };
+    let mut read = channel.context.store.read().await?;
+    if gateways::find(&mut read, &gateway).await?.is_none() {
+        return Ok(Err(StatusCode::FORBIDDEN));
+    }
+    Ok(match subject(channel, &mut read, &caller, headers).await? {
+        Ok(subject) => Ok(Caller { subject: subject.map(Arc::new), ..caller }),
+        Err(Unproven) => Err(StatusCode::UNAUTHORIZED),
+    })
+}
+
+/// What a request carries proves nobody who is here.
+struct Unproven;
+
+/// Whom the request itself proves, on the hosts that policy guards; nobody where it carries nothing.
+async fn subject(
+    channel: &Channel,
+    read: &mut SqliteConnection,
+    caller: &Caller,
+    headers: &HeaderMap,
+) -> Result<Result<Option<SubjectFacts>, Unproven>, StoreError> {
+    let now = clock::now();
+    // A certificate proves its device only while it is valid.
+    let device = caller.device.as_ref().filter(|device| device.is_valid(now));
+    let presented = match caller.host {
+        OwnHost::Auth | OwnHost::Gateway => return Ok(Ok(None)),
+        OwnHost::Console => Presented::cookie(headers),
+        OwnHost::Api => Presented::token(headers),
+    };
+    let session = match presented {
+        Presented::Nothing => return Ok(Ok(None)),
+        Presented::Ambiguous => return Ok(Err(Unproven)),
+        Presented::Token(token) => {
+            let tokens = &channel.tokens;
+            match tokens.verify(token).and_then(|token| tokens.check(&token, AUDIENCE_API, device)) {
+                Ok(session) => session,
+                Err(_) => return Ok(Err(Unproven)),
+            }
+        }
+        Presented::Cookie(value) if value.len() > MAX_COOKIE_BYTES => return Ok(Err(Unproven)),
+        Presented::Cookie(value) => match facts::session_of_cookie(read, &hash(value)).await? {
+            Some((session, label)) if label == caller.host.label() => session,
+            Some(_) | None => return Ok(Err(Unproven)),
+        },
+    };
+    let found = facts::subject_by_session(read, &session, clock::unix_seconds(now)).await?;
+    let of_this_device =
+        |facts: &SubjectFacts| facts.device.as_ref().map(|device| device.id) == device.map(|device| device.id);
+    Ok(found.ok().filter(of_this_device).map(Some).ok_or(Unproven))
 }

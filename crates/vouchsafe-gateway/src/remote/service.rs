@@ -70,7 +70,7 @@ fn addressed(request: Request<Body>) -> Option<Request<Body>> {
 }
 
 fn describe(caller: &Caller) -> Option<HeaderValue> {
-    let Caller { host, ip, device, subject, decision } = caller;
+    let Caller { host, ip, device, subject: _, decision } = caller;
     let device = device.as_ref().map(|ProvenDevice { id, certificate_sha256, not_after }| CallerDevice {
         id: id.to_string(),
         certificate_sha256: hex(certificate_sha256),
@@ -80,7 +80,6 @@ fn describe(caller: &Caller) -> Option<HeaderValue> {
         host: host.label().to_owned(),
         ip: ip.to_string(),
         device,
-        session: subject.as_ref().map(|subject| subject.session.to_string()),
         decision: decision.map(|id| id.to_string()),
     };
     HeaderValue::try_from(serde_json::to_string(&doc).ok()?).ok()

@@ -12,10 +12,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use vouchsafe_model::id::SessionId;
+use vouchsafe_agent::session::Session;
 use vouchsafe_runtime::tls::{self, Credentials, ServerTrust};
 use vouchsafe_wire::api::{AuditQuery, GatewayInvited};
 use vouchsafe_wire::gateway::JoinCode;
+use vouchsafe_wire::ticket::hex;
+use vouchsafe_wire::token::AUDIENCE_API;
 
 use crate::http::Company;
 use crate::peers::{curl, curl_as, run};
@@ -408,33 +410,54 @@ async fn i12_a_join_code_works_once_and_only_gateways_get_into_the_control_chann
     let answer = curl(&world, &["-H", &forged, world.url("auth", "/me").as_str()]).await;
     assert!(answer.status != 200, "{answer:?}");
 
-    // Who has the key of a gateway speaks for sessions, but has only their rights: alice is no administrator, and
-    // a session that isn't there is nobody.
+    // Who has the key of a gateway speaks for those whose cookie or token he has seen, and has only their rights:
+    // alice is no administrator, and the id of a session gives nothing.
     let (chain, identity) = (world.dir.path().join("stolen.pem"), world.dir.path().join("stolen.key"));
     std::fs::write(&chain, kept["joined"]["certificates"]["identity"].as_str().expect("a chain")).expect("written");
     std::fs::write(&identity, kept["identity_key"].as_str().expect("a key")).expect("written");
     let sessions: Value = world.admin.get("/v1/sessions").await.expect("sessions");
     let session = sessions[0]["id"].as_str().expect("alice's").to_owned();
-    let speak = async |caller: Value, path: &str| {
+    alice.browser.open(&world.url("console", "/"), &alice.authenticator).await.expect("opened");
+    let cookie_of = |host: &str| {
+        let cookies = alice.browser.cookies_of(&world.host(host));
+        let (name, value) = cookies.iter().find(|(name, _)| name == "__Host-vouchsafe").expect("a cookie").clone();
+        format!("Cookie: {name}={value}")
+    };
+    let (cookie, elsewhere) = (cookie_of("console"), cookie_of("auth"));
+    let api = Session::on(Arc::clone(&laptop.device)).token(AUDIENCE_API).await.expect("session").expect("signed in");
+    let api = format!("Authorization: Bearer {}", api.expose());
+    let tunnels = format!("Authorization: Bearer {}", laptop.token);
+    let made_up = format!("Cookie: __Host-vouchsafe={session}");
+    let shown = std::fs::read_to_string(laptop.certificate()).expect("readable");
+    let leaf = tls::certificates(&shown, "certificate").expect("certificates").remove(0);
+    let device = json!({"id": laptop.device.id().to_string(), "certificate_sha256": hex(&tls::sha256(&leaf)),
+                        "not_after_us": u64::MAX / 4});
+    let speak = async |caller: Value, field: &str, path: &str| {
         let url = format!("https://127.0.0.1:{}{path}", parsed.port);
         let caller = format!("vouchsafe-caller: {caller}");
         let (chain, identity) = (chain.display().to_string(), identity.display().to_string());
         let arguments = ["-sSk", "--http2", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}"];
-        let own = ["--cert", &chain, "--key", &identity, "-H", &caller, &url];
+        let own = ["--cert", &chain, "--key", &identity, "-H", &caller, "-H", field, &url];
         run("curl", &[&arguments[..], &own[..]].concat()).await.out
     };
-    let of = |host: &str, session: &str| json!({"host": host, "ip": "127.0.0.1", "session": session});
-    let nobody = SessionId::from_random([9; 16]).to_string();
-    for (caller, path, status) in [
-        (json!({"host": "auth", "ip": "127.0.0.1"}), "/.well-known/jwks.json", "200"),
-        (json!({"host": "api", "ip": "127.0.0.1"}), "/v1/users", "401"),
-        (of("api", &session), "/v1/users", "403"),
-        (of("console", &session), "/", "403"),
-        (of("api", &nobody), "/v1/users", "401"),
-        (of("auth", &session), "/", "400"),
-        (json!({"host": "api", "ip": "127.0.0.1", "subject": "root"}), "/v1/users", "400"),
+    let to = |host: &str| json!({"host": host, "ip": "127.0.0.1"});
+    let on_laptop = |host: &str| json!({"host": host, "ip": "127.0.0.1", "device": device});
+    let named = |host: &str| json!({"host": host, "ip": "127.0.0.1", "session": session});
+    for (caller, field, path, status) in [
+        (to("auth"), "X-None: 1", "/.well-known/jwks.json", "200"),
+        (to("api"), "X-None: 1", "/v1/users", "401"),
+        (named("api"), "X-None: 1", "/v1/users", "400"),
+        (to("console"), &made_up, "/", "401"),
+        (to("console"), &elsewhere, "/", "401"),
+        (on_laptop("console"), &cookie, "/", "401"),
+        (to("console"), &cookie, "/", "403"),
+        (to("api"), &cookie, "/v1/users", "401"),
+        (to("api"), &api, "/v1/users", "401"),
+        (on_laptop("api"), &tunnels, "/v1/users", "401"),
+        (on_laptop("api"), &api, "/v1/users", "403"),
+        (json!({"host": "api", "ip": "127.0.0.1", "subject": "root"}), &api, "/v1/users", "400"),
     ] {
-        assert_eq!(speak(caller.clone(), path).await, status, "{caller} {path}");
+        assert_eq!(speak(caller.clone(), field, path).await, status, "{caller} {field} {path}");
     }
     let records = world.audit(AuditQuery { kind: Some("admin".into()), ..AuditQuery::default() }).await;
     let overruled = records.iter().filter(|record| record.action.as_deref() == Some("gateway.overruled"));
