@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
-use vouchsafe_wire::audit::{RecordError, Scanned, canonical_text, scan};
+use vouchsafe_wire::audit::{Kind, RecordError, Scanned, canonical_text, scan};
 use vouchsafe_wire::spool::{Frame, read_frame};
 
 use self::block::Index;
@@ -96,6 +96,14 @@ pub(crate) enum TakeError {
         claimed: String,
         /// Which number it says it has.
         claimed_seq: u64,
+    },
+    /// A gateway makes no such records.
+    #[error("record {seq} is of a kind that gateways don't make: {kind}")]
+    NotItsKind {
+        /// Its number.
+        seq: u64,
+        /// Its kind, in canonical form.
+        kind: String,
     },
     /// Two records of one number.
     #[error("record {seq} is known already with other content")]
@@ -242,6 +250,12 @@ impl Log {
     }
 }
 
+/// Name under which the controller's own records stand in the log.
+pub(crate) const CONTROLLER_SOURCE: &str = "controller";
+/// Kinds of records that gateways make; what else is done is done by the controller, so a gateway that was taken
+/// over can't make up changes of administrators or sign-ins.
+const OF_GATEWAYS: [Kind; 3] = [Kind::Decision, Kind::FlowEnd, Kind::Lifecycle];
+
 /// Checks frames of one source, numbered from `first_seq` without gaps: each the canonical bytes of
 /// a record that says so itself. Gives frames, and what they are searched by.
 ///
@@ -264,6 +278,9 @@ pub(crate) fn check<'f>(
         if record.source != own || record.seq != seq {
             let claimed = String::from_utf8_lossy(record.source).into_owned();
             return Err(TakeError::NotItsOwn { seq, claimed, claimed_seq: record.seq });
+        }
+        if source != CONTROLLER_SOURCE && !OF_GATEWAYS.iter().any(|kind| record.kind == canonical_text(kind.as_str())) {
+            return Err(TakeError::NotItsKind { seq, kind: String::from_utf8_lossy(record.kind).into_owned() });
         }
         let (frame, behind) = rest.split_at_checked(length).unwrap_or_default();
         records.push((frame, record));

@@ -49,10 +49,8 @@ use vouchsafe_wire::audit::{Record, RecordError};
 use vouchsafe_wire::spool::push_frame;
 
 use self::feed::{Entry, FeedReader};
-use crate::log::{Log, LogError, TakeError};
+use crate::log::{CONTROLLER_SOURCE, Log, LogError, TakeError};
 
-/// Name under which the controller's own records stand in the log.
-pub(crate) const CONTROLLER_SOURCE: &str = "controller";
 /// Name of the audit log's directory beside the database.
 const LOG_DIRECTORY: &str = "audit";
 

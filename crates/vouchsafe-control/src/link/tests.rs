@@ -103,7 +103,11 @@ fn batch(records: &[(u64, Vec<u8>)]) -> RecordBatch {
 }
 
 fn record(gateway: GatewayId, seq: u64) -> (u64, Vec<u8>) {
-    let mut record = Record::new(Kind::Decision, 1_790_000_000_000_000 + seq);
+    of_kind(Kind::Decision, gateway, seq)
+}
+
+fn of_kind(kind: Kind, gateway: GatewayId, seq: u64) -> (u64, Vec<u8>) {
+    let mut record = Record::new(kind, 1_790_000_000_000_000 + seq);
     record.source = gateway.to_string();
     record.seq = seq;
     record.user = Some("alice".into());
@@ -142,6 +146,9 @@ async fn i7_a_batch_with_anything_wrong_is_refused_as_a_whole() {
         (vec![record(gateway, 3), record(gateway, 2)], "says that it is record 2"),
         (vec![record(gateway, 7), record(gateway, 9)], "says that it is record 9"),
         (vec![altered], "other content"),
+        (vec![record(gateway, 2), of_kind(Kind::Admin, gateway, 3)], "record 3 is of a kind"),
+        (vec![of_kind(Kind::SignIn, gateway, 2)], "record 2 is of a kind"),
+        (vec![of_kind(Kind::AuditRead, gateway, 9)], "record 9 is of a kind"),
     ] {
         let error = link.deliver(gateway, batch(&records)).await.unwrap_err();
         assert!(error.why.contains(part), "{error}");
@@ -153,6 +160,10 @@ async fn i7_a_batch_with_anything_wrong_is_refused_as_a_whole() {
     assert_eq!(page["records"], json!([]), "a gap is told only before what is taken");
     let page = bench.done("GET", "/v1/audit?kind=decision", Value::Null).await;
     assert_eq!(page["records"].as_array().unwrap().len(), 1);
+    // What gateways do make is taken.
+    let kinds = [(2, Kind::FlowEnd), (3, Kind::Lifecycle), (4, Kind::Decision)];
+    let made: Vec<_> = kinds.into_iter().map(|(seq, kind)| of_kind(kind, other, seq - 1)).collect();
+    assert_eq!(link.deliver(other, batch(&made)).await.unwrap(), 3);
     // A gap can't be refused for ever, but it is told.
     assert_eq!(link.deliver(gateway, batch(&[record(gateway, 5)])).await.unwrap(), 5);
     let page = bench.done("GET", "/v1/audit?kind=lifecycle&outcome=failed", Value::Null).await;
