@@ -5,6 +5,7 @@
 
 mod memory;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +15,7 @@ use vouchsafe_model::name::UserName;
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_policy::{Engine, PreparedSubject};
 use vouchsafe_runtime::limits::{MAX_LOOKUPS, MAX_SUBJECTS, MAX_WAITING_LOOKUPS};
-use vouchsafe_runtime::link::{Change, ControlLink, Credential, KnownSubject, LinkError, NoSubject};
+use vouchsafe_runtime::link::{Change, ControlLink, Credential, KnownSubject, LinkError, NoSubject, RedeemedCode};
 
 use self::memory::{Concerns, Memory};
 use crate::decide::Who;
@@ -148,6 +149,19 @@ impl Facts {
         Err(LinkError { why: "facts change faster than they can be read".into() })
     }
 
+    /// Exchanges a one-time code for a session cookie. Strangers can make codes up, so they wait with the others who
+    /// make us ask.
+    pub(crate) async fn redeem(
+        &self,
+        code: String,
+        label: String,
+        device: Option<DeviceId>,
+        ip: IpAddr,
+    ) -> Result<Option<RedeemedCode>, LinkError> {
+        let _turn = self.turn(Asking::Request).await?;
+        self.link.redeem(code, label, device, ip).await
+    }
+
     /// How many changes have been seen. Facts and decisions from before the last one may be untrue.
     pub(crate) fn changes_seen(&self) -> u64 {
         self.changes_seen.load(Ordering::SeqCst)
@@ -203,5 +217,30 @@ impl Concerns for DeviceFacts {
 
     fn session(&self) -> Option<SessionId> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::PoorLink;
+
+    /// Made-up codes cost the controller a look each: they must not come without bound.
+    #[tokio::test]
+    async fn i11_codes_of_strangers_wait_for_their_turn() {
+        let link = Arc::new(PoorLink::default());
+        let facts = Arc::new(Facts::new(Arc::clone(&link) as Arc<dyn ControlLink>));
+        let ip = IpAddr::from([192, 0, 2, 1]);
+        let redeem = |facts: Arc<Facts>| async move { facts.redeem("x".into(), "wiki".into(), None, ip).await };
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..MAX_LOOKUPS + MAX_WAITING_LOOKUPS {
+            asking.spawn(redeem(Arc::clone(&facts)));
+        }
+        tokio::task::yield_now().await;
+        while link.codes.load(Ordering::SeqCst) < MAX_LOOKUPS as u64 || facts.waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(redeem(facts).await.is_err(), "one more is refused");
+        assert_eq!(link.codes.load(Ordering::SeqCst), MAX_LOOKUPS as u64);
     }
 }

@@ -39,6 +39,8 @@ mod sign_in;
 mod spool;
 mod strangers;
 mod take_up;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 pub use certificates::BrowserCertificate;

@@ -166,7 +166,7 @@ async fn own_path(
     headers: &HeaderMap,
 ) -> Response<Body> {
     let device = connection.device().map(|device| device.id);
-    sign_in::handle(&shared.names, &*shared.link, label, target, headers, device, connection.ip).await
+    sign_in::handle(&shared.names, &shared.facts, label, target, headers, device, connection.ip).await
 }
 
 /// By what right a request goes to the controller.

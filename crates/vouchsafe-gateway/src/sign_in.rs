@@ -16,11 +16,11 @@ use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::resource::PathRules;
 use vouchsafe_runtime::body::{Body, empty};
 use vouchsafe_runtime::clock;
-use vouchsafe_runtime::link::ControlLink;
 use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::answer;
 use crate::authenticate::{SESSION_COOKIE, cookies};
+use crate::facts::Facts;
 use crate::names::Names;
 
 /// Paths under which every app host answers for us; no upstream ever sees them.
@@ -52,7 +52,7 @@ fn sign_in_url(names: &Names, label: &str, state: &str) -> String {
 /// Answers a path under [`OWN_PREFIX`].
 pub(crate) async fn handle(
     names: &Names,
-    link: &dyn ControlLink,
+    facts: &Facts,
     label: &str,
     target: &CanonicalTarget,
     headers: &HeaderMap,
@@ -60,7 +60,7 @@ pub(crate) async fn handle(
     ip: IpAddr,
 ) -> Response<Body> {
     match (target.method(), target.path()) {
-        ("GET", CALLBACK) => callback(names, link, label, target, headers, device, ip).await,
+        ("GET", CALLBACK) => callback(names, facts, label, target, headers, device, ip).await,
         ("GET" | "HEAD", SIGN_OUT) => sign_out::ask(names, label),
         ("POST", SIGN_OUT) if sign_out::is_from_here(headers, &names.origin(label)) => {
             see_other(&format!("{}/", names.origin("auth")), &[expire(SESSION_COOKIE), expire(PENDING_COOKIE)])
@@ -72,7 +72,7 @@ pub(crate) async fn handle(
 
 async fn callback(
     names: &Names,
-    link: &dyn ControlLink,
+    facts: &Facts,
     label: &str,
     target: &CanonicalTarget,
     headers: &HeaderMap,
@@ -98,7 +98,7 @@ async fn callback(
     if !same {
         return again();
     }
-    match link.redeem(code, label.to_owned(), device, ip).await {
+    match facts.redeem(code, label.to_owned(), device, ip).await {
         Ok(Some(redeemed)) => {
             let session = format!(
                 "{SESSION_COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
