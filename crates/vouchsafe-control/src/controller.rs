@@ -13,6 +13,7 @@ use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{ControlLink, GatewayIdentity};
 use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_runtime::vitals::Vitals;
 use vouchsafe_wire::api::Invited;
 
 use self::directory_lock::StateDirectory;
@@ -27,6 +28,7 @@ use crate::directory::DirectoryError;
 use crate::identity::IdentityError;
 use crate::link::Link;
 use crate::store::{Store, StoreError};
+use crate::vitals::ControllerVitals;
 
 /// Name of the database in the state directory.
 const DATABASE: &str = "vouchsafe.db";
@@ -156,6 +158,12 @@ impl Controller {
     #[must_use]
     pub fn service(&self) -> Arc<dyn InternalService> {
         Arc::clone(&self.service) as Arc<dyn InternalService>
+    }
+
+    /// How it is, for those who run it.
+    #[must_use]
+    pub fn vitals(&self) -> Arc<dyn Vitals> {
+        Arc::new(ControllerVitals(self.context.clone()))
     }
 
     /// Keys and certificates of the gateway in this process.

@@ -15,6 +15,7 @@
 //! - `console`: pages of `console.<domain>`
 //! - `pages`: what pages share: layout, styles, scripts
 //! - `context`: what all of them share
+//! - `vitals`: what is shown to those who run it
 
 mod acme;
 mod admin_socket;
@@ -37,6 +38,7 @@ mod pages;
 mod store;
 #[cfg(test)]
 mod testing;
+mod vitals;
 
 pub use acme::{AcmeError, AcmeOptions, ChallengeKind};
 pub use admin_socket::AdminSocketError;

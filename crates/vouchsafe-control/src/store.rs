@@ -177,6 +177,11 @@ impl Store {
         self.signals.changes.subscribe()
     }
 
+    /// Number of the newest row of the change feed that is committed.
+    pub(crate) fn newest(&self) -> u64 {
+        *self.signals.newest.borrow()
+    }
+
     /// The change feed from behind a number on.
     pub(crate) fn follow(&self, after: u64) -> FeedReader {
         FeedReader::new(self.clone(), self.signals.newest.subscribe(), after)

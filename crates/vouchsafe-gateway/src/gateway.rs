@@ -13,6 +13,7 @@ use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError, RecordBatch};
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::tls::TlsError;
+use vouchsafe_runtime::vitals::Vitals;
 
 use crate::acme_http;
 use crate::assertion::{AssertionError, AssertionSigner};
@@ -27,6 +28,7 @@ use crate::names::Names;
 use crate::record::{Finisher, Recorder};
 use crate::spool::SpoolError;
 use crate::strangers::{self, Strangers};
+use crate::vitals::{Counts, GatewayVitals};
 use crate::watch::{self, Watch};
 
 /// What a gateway is started with.
@@ -123,6 +125,7 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     pub(crate) strangers: Strangers,
     pub(crate) watch: Watch,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) assertions: AssertionSigner,
     pub(crate) upstreams: Upstreams,
     pub(crate) census: Arc<Census>,
@@ -139,6 +142,7 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     certificates: Arc<Certificates>,
     finisher: Finisher,
+    vitals: Arc<GatewayVitals>,
 }
 
 /// Replaces the certificate that browsers see, while the gateway serves.
@@ -196,6 +200,7 @@ impl Gateway {
             assertions: AssertionSigner::new(identity.issuer, &identity.assertion_key_pem, identity.assertion_kid)?,
             current,
             watch,
+            counts: Arc::default(),
             upstreams: Upstreams::default(),
             census: Arc::new(Census::new(options.connections)),
             turnstile: Turnstile::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
@@ -209,6 +214,7 @@ impl Gateway {
             recorder,
             strangers: Strangers::new(std::time::Instant::now()),
         });
+        let vitals = Arc::new(GatewayVitals(Arc::clone(&shared)));
         tasks.spawn_vital("changes", watch::follow_changes(shared.watch.clone(), tasks.clone(), changes));
         tasks.spawn_vital("silence", watch::follow_silence(shared.watch.clone(), tasks.clone()));
         tasks.spawn_vital("snapshots", watch::follow_snapshots(shared.watch.clone(), tasks.clone()));
@@ -224,7 +230,7 @@ impl Gateway {
         for socket in datagrams {
             tasks.spawn_vital("quic listener", listen::quic::accept(Arc::clone(&shared), socket));
         }
-        Ok(Self { addresses, certificates, finisher })
+        Ok(Self { addresses, certificates, finisher, vitals })
     }
 
     /// Addresses that are listened on.
@@ -237,6 +243,12 @@ impl Gateway {
     #[must_use]
     pub fn browser_certificate(&self) -> BrowserCertificateSlot {
         BrowserCertificateSlot(Arc::clone(&self.certificates))
+    }
+
+    /// How it is, for those who run it.
+    #[must_use]
+    pub fn vitals(&self) -> Arc<dyn Vitals> {
+        Arc::clone(&self.vitals) as Arc<dyn Vitals>
     }
 
     /// Waits, a few seconds at most, until the last audit records are on disk. To be called after

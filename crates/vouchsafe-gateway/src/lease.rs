@@ -6,9 +6,23 @@ use vouchsafe_model::decision::Reason;
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::link::ControlLink;
 
+/// By what the word of the controller holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// By the lease.
+    Leased,
+    /// The lease is over, and the resource has a grace that is not.
+    OnGrace,
+}
+
 /// Whether what was permitted may be done still, without word of the controller.
-pub(crate) fn holds(link: &dyn ControlLink, permit: &Permit) -> Result<(), Reason> {
-    if link.freshness().is_within(permit.resource().offline_grace) { Ok(()) } else { Err(Reason::ControllerSilent) }
+pub(crate) fn holds(link: &dyn ControlLink, permit: &Permit) -> Result<Standing, Reason> {
+    let freshness = link.freshness();
+    match freshness.is_within(Duration::ZERO) {
+        true => Ok(Standing::Leased),
+        false if freshness.is_within(permit.resource().offline_grace) => Ok(Standing::OnGrace),
+        false => Err(Reason::ControllerSilent),
+    }
 }
 
 /// Whether the controller has been silent for longer than the lease, so that only resources with a grace are

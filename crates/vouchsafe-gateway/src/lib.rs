@@ -15,7 +15,8 @@
 //! it came by. `answer` gives denials in the form the client's protocol knows; `sign_in` is the app
 //! hosts' half of the browser sign-in; `certificates` is what is shown of ourselves,
 //! and `acme_http` answers a public authority that asks over HTTP.
-//! `lease` is how long all of that holds without word of the controller; `remote` is the way to a
+//! `lease` is how long all of that holds without word of the controller; `vitals` is what is counted and
+//! shown to those who run it; `remote` is the way to a
 //! controller in another process. `fuzzed` is there for tests and fuzzers only.
 
 mod acme_http;
@@ -41,6 +42,7 @@ mod strangers;
 mod take_up;
 #[cfg(test)]
 mod testing;
+mod vitals;
 mod watch;
 
 pub use certificates::BrowserCertificate;

@@ -10,7 +10,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -55,6 +58,28 @@ pub struct Recorder {
     pen: Arc<Pen>,
     source: Arc<str>,
     committed: watch::Receiver<u64>,
+    delivered: Arc<Delivered>,
+}
+
+/// How far the delivery to the controller has got.
+#[derive(Default)]
+struct Delivered {
+    /// Highest number that is acknowledged.
+    through: AtomicU64,
+    /// When the batch was taken up that is on its way.
+    since: Mutex<Option<Instant>>,
+}
+
+/// How it stands with the records of this gateway.
+pub(crate) struct State {
+    /// They can be written.
+    pub(crate) is_writable: bool,
+    /// They wait to be written.
+    pub(crate) queued: usize,
+    /// They are written, and the controller has not acknowledged them.
+    pub(crate) undelivered: u64,
+    /// How long the oldest of those have been on their way.
+    pub(crate) lag: Duration,
 }
 
 /// A record under way.
@@ -102,7 +127,9 @@ impl Recorder {
                 tracing::error!(%error, "audit writer failed");
             }
         });
+        recorder.delivered.through.store(known, Ordering::Relaxed);
         let delivery = Delivery {
+            delivered: Arc::clone(&recorder.delivered),
             reader: Some(reader),
             pen: Arc::clone(&recorder.pen),
             committed: recorder.committed.clone(),
@@ -124,12 +151,21 @@ impl Recorder {
         let queue = Arc::new(queue);
         let (publish, committed) = watch::channel(spool.next_seq());
         let pen = Arc::new(Pen::new(spool, Arc::clone(&source), Arc::clone(&queue), publish));
-        Self { handle: Arc::new(Handle(queue)), pen, source, committed }
+        Self { handle: Arc::new(Handle(queue)), pen, source, committed, delivered: Arc::default() }
     }
 
     /// The name of this source in its records.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// How it stands with the records.
+    pub(crate) fn state(&self) -> State {
+        let (is_writable, queued) = self.handle.0.state();
+        let written = self.committed.borrow().saturating_sub(1);
+        let undelivered = written.saturating_sub(self.delivered.through.load(Ordering::Relaxed));
+        let lag = self.delivered.since.lock().map_or(Duration::ZERO, |since| since.elapsed());
+        State { is_writable, queued, undelivered, lag }
     }
 
     /// Records, and waits until that has got as far as is asked. When the queue is full the caller
@@ -199,6 +235,7 @@ struct Delivery {
     reader: Option<SpoolReader>,
     pen: Arc<Pen>,
     committed: watch::Receiver<u64>,
+    delivered: Arc<Delivered>,
     gateway: GatewayId,
     link: Arc<dyn ControlLink>,
     tasks: TaskGroup,
@@ -227,7 +264,10 @@ impl Delivery {
                 continue;
             }
             let is_large = batch.count >= LARGE_BATCH;
+            *self.delivered.since.lock() = Some(Instant::now());
             let Some(acknowledged) = self.deliver(batch).await else { return };
+            self.delivered.through.store(acknowledged, Ordering::Relaxed);
+            *self.delivered.since.lock() = None;
             if let Some(Err(error)) = self.reader.as_ref().map(|reader| reader.forget(acknowledged)) {
                 tracing::warn!(%error, "delivered audit segments can't be removed");
             }

@@ -35,6 +35,7 @@ use crate::forward::body::Upload;
 use crate::gateway::Shared;
 use crate::lease;
 use crate::record::Recorder;
+use crate::vitals::{Counts, FlowKind};
 
 /// What it takes to decide a flow again.
 pub(crate) struct Basis {
@@ -90,7 +91,7 @@ impl Watch {
     fn judge(&self, ready: &Ready, basis: &Basis) -> Result<(), Reason> {
         authenticate::check(ready, basis.credential, &basis.audience, basis.device.as_ref())?;
         let permit = basis.question.decide(ready).map_err(|decision| decision.reason)?;
-        lease::holds(&*self.link, &permit)
+        lease::holds(&*self.link, &permit).map(drop)
     }
 }
 
@@ -107,6 +108,8 @@ pub(crate) struct Flow {
     /// Id of the decision that opened it.
     decision: DecisionId,
     protocol: &'static str,
+    kind: FlowKind,
+    counts: Arc<Counts>,
     resource: Option<String>,
     action: Option<Action>,
     end: Mutex<End>,
@@ -136,6 +139,8 @@ impl Flow {
         if !flows.add(facts, id, basis, Arc::clone(&live)) {
             return None;
         }
+        let kind = FlowKind::of(observed.action, observed.protocol);
+        shared.counts.opened(kind);
         Some(Arc::new(Self {
             flows: Arc::clone(flows),
             recorder: shared.recorder.clone(),
@@ -147,6 +152,8 @@ impl Flow {
             who,
             decision: decided.id,
             protocol: observed.protocol,
+            kind,
+            counts: Arc::clone(&shared.counts),
             resource: observed.resource.clone(),
             action: observed.action,
             end: Mutex::default(),
@@ -209,6 +216,7 @@ impl Flow {
 impl Drop for Flow {
     fn drop(&mut self) {
         self.flows.remove(self.id, self.session);
+        self.counts.closed(self.kind, self.cut().ended());
         let End { status, detail } = std::mem::take(&mut *self.end.lock());
         let reason = self.cut_reason();
         let detail = match self.cut().ended() {

@@ -13,6 +13,7 @@
 //! - [`relay`]: bytes both ways between two streams, with half-close
 //! - [`task`]: named tasks with an owner, and shutdown in two steps
 //! - [`tls`]: TLS set-up for every role: one provider, one set of versions and groups
+//! - [`vitals`]: what a role shows of itself to those who run it: figures and health
 
 pub mod body;
 pub mod clock;
@@ -27,3 +28,4 @@ pub mod read_ahead;
 pub mod relay;
 pub mod task;
 pub mod tls;
+pub mod vitals;

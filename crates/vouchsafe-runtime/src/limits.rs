@@ -92,6 +92,8 @@ pub const RELAY_BUFFER_BYTES: usize = 128 * 1024;
 pub const RELAY_FIRST_BYTES: usize = 8 * 1024;
 /// What is read at once from a connection that keeps sending, bytes.
 pub const READ_AHEAD_BYTES: usize = 64 * 1024;
+/// Connections at once of those who ask for metrics and health; more wait.
+pub const MAX_VITALS_CONNECTIONS: usize = 16;
 /// How long open work may go on after SIGTERM.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an open flow goes on after a change that concerns it, when its facts can't be had again: less than

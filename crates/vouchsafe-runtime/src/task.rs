@@ -126,6 +126,12 @@ impl TaskGroup {
         self.failed.cancelled().await;
     }
 
+    /// Whether a vital task ended unexpectedly.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_cancelled()
+    }
+
     /// Stops accepting, waits for open work until the deadline, then cuts what is left.
     /// Returns whether all work ended by itself.
     pub async fn shut_down(&self, deadline: Duration) -> Drained {

@@ -9,6 +9,7 @@
 //! - [`device`]: bodies of the device endpoints (`docs/spec/device.md`)
 //! - [`framing`]: where an HTTP/1.1 request ends and the next begins, strictly
 //! - [`gateway`]: how a gateway joins, and what it sends on for its clients
+//! - [`health`]: whether a role can do its work
 //! - [`hello`]: a ClientHello out of pieces of QUIC's CRYPTO frames
 //! - [`http3`]: frames and heads of HTTP/3 (RFC 9114)
 //! - [`qpack`]: field sections of HTTP/3 (RFC 9204)
@@ -29,6 +30,7 @@ pub mod control;
 pub mod device;
 pub mod framing;
 pub mod gateway;
+pub mod health;
 pub mod hello;
 pub mod http3;
 pub mod qpack;

@@ -27,6 +27,7 @@ pub(crate) mod target;
 pub(crate) mod up;
 pub(crate) mod user;
 pub(crate) mod version;
+pub(crate) mod vitals;
 
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;

@@ -83,14 +83,13 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts both; they serve when this returns.
+    /// Starts both in `tasks`; they serve when this returns.
     ///
     /// # Errors
     /// [`UpError`]; nothing keeps running then.
-    pub(crate) async fn start(options: UpOptions) -> Result<Self, UpError> {
+    pub(crate) async fn start(options: UpOptions, tasks: TaskGroup) -> Result<Self, UpError> {
         let connections = ConnectionLimits { all: affordable(options.connections.all), ..options.connections };
         let options = UpOptions { connections, ..options };
-        let tasks = TaskGroup::new();
         match Self::start_in(options, tasks.clone()).await {
             Ok(running) => Ok(running),
             Err(error) => {
@@ -155,6 +154,12 @@ impl Running {
     /// Reads the operator's certificate again, now.
     pub(crate) fn reload(&self) {
         self.reload.notify_one();
+    }
+
+    /// The gateway.
+    #[must_use]
+    pub(crate) fn gateway(&self) -> &Gateway {
+        &self.gateway
     }
 
     /// The tasks of both roles.

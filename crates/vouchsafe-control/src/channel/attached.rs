@@ -22,6 +22,13 @@ struct Entry {
     replaced: watch::Sender<Option<IpAddr>>,
 }
 
+/// How many are attached.
+pub(crate) struct Attendance {
+    pub(crate) attached: usize,
+    /// Changes that the one furthest behind hasn't acknowledged.
+    pub(crate) most_behind: u64,
+}
+
 /// What is known of an attached gateway.
 struct Seen {
     ip: IpAddr,
@@ -48,6 +55,13 @@ impl Attached {
             }
         }
         Place { attached: self.clone(), gateway, stream, seen, watch }
+    }
+
+    /// How many are attached when `newest` is the last row of the feed.
+    pub(crate) fn attendance(&self, newest: u64) -> Attendance {
+        let attached = self.0.lock();
+        let behind = attached.values().map(|entry| newest.saturating_sub(entry.seen.sequence.load(Ordering::Relaxed)));
+        Attendance { attached: attached.len(), most_behind: behind.max().unwrap_or_default() }
     }
 
     /// How a gateway is attached when `newest` is the last row of the feed; `None` when it is not.

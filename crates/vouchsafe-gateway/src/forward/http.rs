@@ -69,6 +69,69 @@ pub(crate) enum ForwardError {
     NotHttp,
 }
 
+/// Why there was no answer, as far as it is counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Its name can't be looked up, or leads where no upstream may be.
+    Address,
+    /// It refuses connections.
+    Refused,
+    /// It took too long.
+    TimedOut,
+    /// Its TLS is not acceptable.
+    Tls,
+    /// It has too much to do.
+    Busy,
+    /// It broke off, or did what it must not.
+    Protocol,
+    /// It is ours.
+    Own,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Fault; 7] =
+        [Fault::Address, Fault::Refused, Fault::TimedOut, Fault::Tls, Fault::Busy, Fault::Protocol, Fault::Own];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Fault::Address => "address",
+            Fault::Refused => "refused",
+            Fault::TimedOut => "timed_out",
+            Fault::Tls => "tls",
+            Fault::Busy => "busy",
+            Fault::Protocol => "protocol",
+            Fault::Own => "own",
+        }
+    }
+}
+
+impl ForwardError {
+    /// What it counts as.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            ForwardError::Dial(dial) => match dial {
+                DialError::Lookup { .. } | DialError::Forbidden { .. } | DialError::Loop { .. } => Fault::Address,
+                DialError::Connect { .. } => Fault::Refused,
+                DialError::TimedOut { .. } => Fault::TimedOut,
+                DialError::Tls { .. } | DialError::NoHttp2 { .. } => Fault::Tls,
+                DialError::NoUpstream => Fault::Own,
+            },
+            ForwardError::TimedOut(_) => Fault::TimedOut,
+            ForwardError::Busy => Fault::Busy,
+            ForwardError::Exchange(_)
+            | ForwardError::AsksAsProxy
+            | ForwardError::Switch
+            | ForwardError::NoWebSockets => Fault::Protocol,
+            ForwardError::Tls(_)
+            | ForwardError::Assertion(_)
+            | ForwardError::Request(_)
+            | ForwardError::ClientBody(_)
+            | ForwardError::Cut
+            | ForwardError::NotHttp => Fault::Own,
+        }
+    }
+}
+
 /// Whether the request asks to change the protocol on its connection or stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {

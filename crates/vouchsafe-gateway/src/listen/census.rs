@@ -96,6 +96,21 @@ struct Source {
     bucket: Bucket,
 }
 
+/// How many there are of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    /// Connections whose handshake is under way.
+    pub(crate) arriving: usize,
+    /// Connections on which nobody is proven.
+    pub(crate) strangers: usize,
+    /// Connections of a device or session.
+    pub(crate) proven: usize,
+    /// Requests of strangers under way.
+    pub(crate) stranger_requests: usize,
+    /// What was not taken on, ever.
+    pub(crate) shed: u64,
+}
+
 /// A place in the census, given back when dropped. Everything that lives on a connection keeps it:
 /// what was upgraded outlives the HTTP connection it came from.
 #[derive(Debug)]
@@ -187,6 +202,18 @@ impl Census {
     pub(crate) fn not_accepted(&self, error: &std::io::Error, now: Instant) {
         tracing::debug!(%error, "a connection could not be accepted");
         self.counts.lock().shed(now);
+    }
+
+    /// How many there are of each.
+    pub(crate) fn numbers(&self) -> Numbers {
+        let counts = self.counts.lock();
+        Numbers {
+            arriving: counts.arriving,
+            strangers: counts.strangers.saturating_sub(counts.arriving),
+            proven: counts.all.saturating_sub(counts.strangers),
+            stranger_requests: counts.requests,
+            shed: counts.shed,
+        }
     }
 
     /// Connections that are open.

@@ -235,6 +235,12 @@ impl Queue {
         if state.closed { Supply::Over } else { Supply::Open }
     }
 
+    /// Whether records can be written at the moment, and how many wait for it.
+    pub(super) fn state(&self) -> (bool, usize) {
+        let state = self.state.lock();
+        (state.condition == Condition::Working, state.entries.len())
+    }
+
     /// Records that nobody waits for and that are not written yet.
     pub(super) fn kept(&self) -> usize {
         self.state.lock().notes

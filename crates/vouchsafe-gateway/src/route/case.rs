@@ -18,7 +18,7 @@ use crate::decide::{self, Decided, Observed, Question, Who};
 use crate::facts::{CredentialKey, Ready};
 use crate::forward::http::ForwardError;
 use crate::gateway::Shared;
-use crate::lease;
+use crate::lease::{self, Standing};
 use crate::listen::Owner;
 use crate::record::Until;
 use crate::route::read::Connection;
@@ -108,6 +108,7 @@ impl Case<'_> {
 
     /// Records a denial, or counts it where strangers are denied in masses.
     async fn recorded(&self, decided: &Decided, who: Option<&Who>) -> Result<(), Response<Body>> {
+        self.shared.counts.decided(decided.decision.reason);
         if who.is_none() && is_doubtful(decided.decision.reason) {
             self.connection.place.doubt();
         }
@@ -142,13 +143,20 @@ impl Case<'_> {
         asker: Asker,
         until: impl FnOnce(&Permit) -> Until,
     ) -> Result<Permitted, Response<Body>> {
-        let permit = match question.decide(&asker.ready) {
+        let begun = Instant::now();
+        let decision = question.decide(&asker.ready);
+        self.shared.counts.deciding(begun.elapsed());
+        let permit = match decision {
             Ok(permit) => permit,
             Err(denial) => return Err(Box::pin(self.deny(&Decided::new(denial), Some(&asker), None)).await),
         };
-        if let Err(reason) = lease::holds(&*self.shared.link, &permit) {
-            let denied = Decided::denied(reason, &self.shared.current.engine());
-            return Err(self.deny(&denied, Some(&asker), None).await);
+        match lease::holds(&*self.shared.link, &permit) {
+            Ok(Standing::Leased) => {}
+            Ok(Standing::OnGrace) => self.shared.counts.on_grace(),
+            Err(reason) => {
+                let denied = Decided::denied(reason, &self.shared.current.engine());
+                return Err(self.deny(&denied, Some(&asker), None).await);
+            }
         }
         let (decision_id, id) = ids();
         let decided = Decided { id: decision_id, decision: permit.decision().clone() };
@@ -169,6 +177,7 @@ impl Case<'_> {
             Ok(draft) => recorder.keep(draft, until).await,
             Err(error) => Err(error),
         };
+        self.shared.counts.decided(decided.decision.reason);
         if recorded.is_err() {
             flow.set_detail("the decision could not be recorded, so nothing was done");
             return Err(self.unrecorded());
@@ -213,6 +222,7 @@ impl Case<'_> {
             _ => {
                 let resource = &permitted.permit.resource().name;
                 tracing::info!(%resource, error = %detail, "no answer from the upstream");
+                self.shared.counts.upstream_failed(error.fault());
                 Reason::UpstreamUnavailable
             }
         };

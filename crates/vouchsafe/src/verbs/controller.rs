@@ -9,12 +9,14 @@ use vouchsafe_control::{ChannelOptions, Controller, OpenOptions};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::link::LEASE;
 use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_runtime::vitals::Board;
 
 use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
 use crate::sandbox::{self, Demand, Needs, Sandbox};
+use crate::verbs::vitals::VitalsArgs;
 use crate::verbs::{serve, show_link};
 use crate::wiring::{self, UpError};
 
@@ -43,6 +45,8 @@ pub(crate) struct Args {
     /// Whether the process must give up what it doesn't need (files, programs, privileges).
     #[arg(long, value_enum, default_value_t = Demand::BestEffort)]
     sandbox: Demand,
+    #[command(flatten)]
+    vitals: VitalsArgs,
     #[arg(skip)]
     entered: Option<Sandbox>,
 }
@@ -60,7 +64,8 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
     }
     args.gateways = Some(listen);
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
-    let needs = Needs { dir: dir.to_owned(), read: Vec::new(), ports: vec![listen.port()] };
+    let ports = [listen.port()].into_iter().chain(args.vitals.confine()?).collect();
+    let needs = Needs { dir: dir.to_owned(), read: Vec::new(), ports };
     args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
     })?;
@@ -73,7 +78,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
 /// [`VerbError`] when it can't start, or when a part of it ends unexpectedly.
 pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let begun = Instant::now();
-    let Args { domain, port, gateways, gateways_host, lease, sandbox: _, entered } = args;
+    let Args { domain, port, gateways, gateways_host, lease, sandbox: _, vitals, entered } = args;
     let tasks = TaskGroup::new();
     let signals = serve::Signals::catch()?;
     let Some(listen) = gateways else { return Err(VerbError::usage("no address to listen on for gateways")) };
@@ -81,12 +86,18 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         ip if ip.is_unspecified() => domain.host("control"),
         ip => ip.to_string(),
     });
+    let board = Board::new("controller", env!("CARGO_PKG_VERSION"), tasks.clone());
+    let shown = vitals.show(&board).await?;
     let options = OpenOptions { dir: call.dir.clone(), domain: domain.clone(), port, acme: None };
     let controller = Controller::open(options, tasks.clone()).await.map_err(UpError::Controller)?;
+    // Only now is the directory certainly ours.
+    shown.to_owner(&call.dir).await;
+    board.add(controller.vitals());
     let (root_file, root_sha256) = wiring::publish_root(&call.dir, controller.root_pem())?;
     let options = ChannelOptions { listen: vec![listen], host: host.clone(), lease: Duration::from_secs(lease) };
     let addresses = controller.serve_gateways(options).await.map_err(UpError::Controller)?;
     controller.serve_admin().await.map_err(UpError::Controller)?;
+    board.complete();
     let invite = controller.first_invite();
     let origin = |label: &str| wiring::origin(&domain, port, label);
     let listening: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -105,23 +116,27 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
             "root": root_file,
             "root_sha256": root_sha256,
             "sandbox": entered,
+            "metrics": shown.address,
             "first_invite": invite.map(|invite| &invite.link),
         }))?;
     } else {
         let out = &call.out;
         out.line(&format!("{} ready in {} ms", out.paint(Style::Good, "●"), begun.elapsed().as_millis()))?;
-        out.facts(&[
+        let mut facts = vec![
             ("gateways", format!("attach at {host}, port {}; now: `vouchsafe gateway invite NAME`", listen.port())),
             ("console", out.paint(Style::Accent, &origin("console"))),
             ("root", format!("{} (trust it in your browser)", root_file.display())),
             ("sha256", root_sha256.clone()),
-        ])?;
+        ];
+        facts.extend(shown.words().map(|words| ("metrics", words)));
+        out.facts(&facts)?;
         if let Some(invite) = invite {
             let words = "You are the first: when a gateway is there, open this to register your passkey.";
             out.line(&format!("\n{}", out.paint(Style::Bold, words)))?;
             show_link(call, &invite.link, invite.expires)?;
         }
     }
-    signals.serve(&tasks, call, || {}).await?;
-    Ok(Exit::Ok)
+    let served = signals.serve(&tasks, call, || {}).await;
+    shown.end().await;
+    served.map(|()| Exit::Ok)
 }

@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let dir = tempfile::Builder::new().prefix("vouchsafe-demo-").tempdir()?;
-    let running = Running::start(options(&args, &dir)?).await?;
+    let running = Running::start(options(&args, &dir)?, vouchsafe_runtime::task::TaskGroup::new()).await?;
     let played = tokio::select! {
         played = play(&args, &dir, &running, call) => played,
         _ = terminate.recv() => Err(VerbError::failed("the demo was stopped")),

@@ -13,9 +13,11 @@ use vouchsafe_gateway::{ConnectionLimits, Gateway, Http3, JoinError, Options, Re
 use vouchsafe_model::name::GatewayName;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
 use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_runtime::vitals::Board;
 use vouchsafe_wire::api::{self, GatewayInvited, NewGateway};
 use vouchsafe_wire::gateway::JoinCode;
 
+use super::vitals::VitalsArgs;
 use super::{ago, agreed, done, now, serve, show};
 use crate::admin::{AdminClient, path};
 use crate::call::Call;
@@ -100,6 +102,8 @@ struct Run {
     /// Whether the process must give up what it doesn't need (files, programs, privileges).
     #[arg(long, value_enum, default_value_t = Demand::BestEffort)]
     sandbox: Demand,
+    #[command(flatten)]
+    vitals: VitalsArgs,
     #[arg(skip)]
     entered: Option<Sandbox>,
 }
@@ -128,7 +132,8 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
     let port = *run.port.get_or_insert(joined.port);
     run.max_connections = wiring::affordable(run.max_connections);
     let read = run.tls_cert.iter().chain(&run.tls_key).cloned().collect();
-    let needs = Needs { dir: dir.to_owned(), read, ports: vec![port] };
+    let ports = [port].into_iter().chain(run.vitals.confine()?).collect();
+    let needs = Needs { dir: dir.to_owned(), read, ports };
     run.entered = sandbox::enter(run.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
     })?;
@@ -208,6 +213,9 @@ async fn serve_gateway(run: Run, call: &Call) -> Result<Exit, VerbError> {
     let mut signals = serve::Signals::catch()?;
     let files = run.tls_cert.zip(run.tls_key).map(|(chain, key)| CertificateFiles::new(chain, key));
     let given = files.as_ref().map(CertificateFiles::read).transpose()?;
+    let board = Board::new("gateway", env!("CARGO_PKG_VERSION"), tasks.clone());
+    let shown = run.vitals.show(&board).await?;
+    shown.to_owner(&call.dir).await;
     let starting = Remote::start(&call.dir, &tasks);
     let remote = tokio::select! {
         started = starting => started?,
@@ -229,6 +237,8 @@ async fn serve_gateway(run: Run, call: &Call) -> Result<Exit, VerbError> {
     let Remote { identity, link, service, name, .. } = remote;
     let (id, domain) = (identity.id, identity.domain.clone());
     let gateway = Gateway::start(options, identity, link, service, &tasks).await.map_err(UpError::Gateway)?;
+    board.add(gateway.vitals());
+    board.complete();
     let reload = Arc::new(Notify::new());
     if let Some(files) = files {
         let following = files.follow(gateway.browser_certificate(), Arc::clone(&reload), tasks.clone());
@@ -248,15 +258,19 @@ async fn serve_gateway(run: Run, call: &Call) -> Result<Exit, VerbError> {
             "port": port,
             "addresses": addresses,
             "sandbox": run.entered,
+            "metrics": shown.address,
         }))?;
     } else {
         let out = &call.out;
         out.line(&format!("{} ready in {} ms", out.paint(Style::Good, "●"), begun.elapsed().as_millis()))?;
-        out.facts(&[("gateway", format!("{} on {}", clean(&name), addresses.join(", ")))])?;
+        let mut facts = vec![("gateway", format!("{} on {}", clean(&name), addresses.join(", ")))];
+        facts.extend(shown.words().map(|words| ("metrics", words)));
+        out.facts(&facts)?;
     }
     let served = signals.serve(&tasks, call, || reload.notify_one()).await;
     // The records of all that was served are on disk before the process ends.
     gateway.finish().await;
+    shown.end().await;
     served.map(|()| Exit::Ok)
 }
 

@@ -9,7 +9,8 @@ use vouchsafe_control::{AcmeOptions, ChallengeKind};
 use vouchsafe_gateway::{ConnectionLimits, Http3};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
-use vouchsafe_runtime::task::Drained;
+use vouchsafe_runtime::task::{Drained, TaskGroup};
+use vouchsafe_runtime::vitals::Board;
 
 use crate::call::Call;
 use crate::error::VerbError;
@@ -18,6 +19,7 @@ use crate::output::Style;
 use crate::sandbox::{self, Demand, Needs, Sandbox};
 use crate::verbs::serve::{Signals, ended};
 use crate::verbs::show_link;
+use crate::verbs::vitals::{Shown, VitalsArgs};
 use crate::wiring::{self, Running, UpError, UpOptions};
 
 /// Starts controller and gateway on this machine, with everything they need.
@@ -66,6 +68,8 @@ pub(crate) struct Args {
     /// Whether the process must give up what it doesn't need (files, programs, privileges).
     #[arg(long, value_enum, default_value_t = Demand::BestEffort)]
     sandbox: Demand,
+    #[command(flatten)]
+    vitals: VitalsArgs,
     #[arg(skip)]
     entered: Option<Sandbox>,
 }
@@ -85,8 +89,8 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
     args.max_connections = wiring::affordable(args.max_connections);
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let read = args.tls_cert.iter().chain(&args.tls_key).chain(&args.acme_ca_file).cloned().collect();
-    let needs =
-        Needs { dir: dir.to_owned(), read, ports: [args.port].into_iter().chain(args.acme_http_port).collect() };
+    let ports = [args.port].into_iter().chain(args.acme_http_port).chain(args.vitals.confine()?).collect();
+    let needs = Needs { dir: dir.to_owned(), read, ports };
     args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
     })?;
@@ -118,13 +122,22 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         connections: ConnectionLimits { all: args.max_connections, per_source: args.max_connections_per_source },
     };
     let mut signals = Signals::catch()?;
-    let running = Running::start(options).await?;
-    announce(&running, args.entered, begun, call)?;
+    let tasks = TaskGroup::new();
+    let board = Board::new("up", env!("CARGO_PKG_VERSION"), tasks.clone());
+    let shown = args.vitals.show(&board).await?;
+    let running = Running::start(options, tasks).await?;
+    // Only now is the directory certainly ours.
+    shown.to_owner(&call.dir).await;
+    board.add(running.controller.vitals());
+    board.add(running.gateway().vitals());
+    board.complete();
+    announce(&running, &shown, args.entered, begun, call)?;
     let failed = signals.stopped(running.tasks(), || running.reload()).await;
     call.out.note("stopping: no new connections, open ones may finish");
     if running.shut_down().await == Drained::ByCutting {
         call.out.note("stopped; connections that were still open have been cut");
     }
+    shown.end().await;
     ended(failed).map(|()| Exit::Ok)
 }
 
@@ -145,7 +158,13 @@ fn number(text: &str) -> Result<usize, String> {
 ///
 /// # Errors
 /// What standard output gives.
-fn announce(running: &Running, sandbox: Option<Sandbox>, begun: Instant, call: &Call) -> Result<(), VerbError> {
+fn announce(
+    running: &Running,
+    shown: &Shown,
+    sandbox: Option<Sandbox>,
+    begun: Instant,
+    call: &Call,
+) -> Result<(), VerbError> {
     let out = &call.out;
     let invite = running.controller.first_invite();
     let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
@@ -165,16 +184,19 @@ fn announce(running: &Running, sandbox: Option<Sandbox>, begun: Instant, call: &
             "root": running.root_file,
             "root_sha256": running.root_sha256,
             "sandbox": sandbox,
+            "metrics": shown.address,
             "first_invite": invite.map(|invite| &invite.link),
         }))?);
     }
     out.line(&format!("{} ready in {} ms", out.paint(Style::Good, "●"), begun.elapsed().as_millis()))?;
-    out.facts(&[
+    let mut facts = vec![
         ("console", out.paint(Style::Accent, &running.origin("console"))),
         ("gateway", format!("{} on {}", running.origin("gw"), addresses.join(", "))),
         ("root", format!("{} (trust it in your browser)", running.root_file.display())),
         ("sha256", running.root_sha256.clone()),
-    ])?;
+    ];
+    facts.extend(shown.words().map(|words| ("metrics", words)));
+    out.facts(&facts)?;
     if let Some(invite) = invite {
         let words = "You are the first: open this to register your passkey as administrator.";
         out.line(&format!("\n{}", out.paint(Style::Bold, words)))?;

@@ -29,4 +29,5 @@ mod ssh;
 mod tls;
 mod udp;
 mod upstreams;
+mod vitals;
 mod world;

@@ -97,20 +97,20 @@ impl Gate {
     }
 }
 
-async fn invite(world: &World, name: &str) -> String {
+pub async fn invite(world: &World, name: &str) -> String {
     let invited: GatewayInvited =
         world.admin.post("/v1/gateways/invites", &json!({"name": name})).await.expect("invited");
     invited.code
 }
 
 /// A controller without any gateway.
-async fn controller() -> World {
+pub async fn controller() -> World {
     let dir = tempfile::tempdir().expect("temporary directory");
     let port = free_port();
     World::start_role(dir, &arguments(port, free_port())).await
 }
 
-fn arguments(port: u16, gateways: u16) -> Vec<String> {
+pub fn arguments(port: u16, gateways: u16) -> Vec<String> {
     let gateways = format!("127.0.0.1:{gateways}");
     ["controller", "--port", &port.to_string(), "--gateways", &gateways, "--lease", &LEASE.as_secs().to_string()]
         .map(String::from)
@@ -118,10 +118,10 @@ fn arguments(port: u16, gateways: u16) -> Vec<String> {
 }
 
 /// A lease that tests can wait for.
-const LEASE: Duration = Duration::from_secs(4);
+pub const LEASE: Duration = Duration::from_secs(4);
 
 /// A port that is free on every address of ours.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let probe = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bound");
     probe.local_addr().expect("address").port()
 }

@@ -1,0 +1,52 @@
+//! What the controller shows of itself to those who run it (`docs/reference/metrics.md`).
+
+use std::fmt;
+
+use vouchsafe_runtime::internal::BoxFuture;
+use vouchsafe_runtime::vitals::{Page, Vitals};
+use vouchsafe_wire::health::Check;
+
+use crate::context::Context;
+
+/// The controller, as those who run it see it.
+pub(crate) struct ControllerVitals(pub(crate) Context);
+
+impl Vitals for ControllerVitals {
+    fn figures(&self, page: &mut Page<'_>) -> fmt::Result {
+        let store = &self.0.store;
+        let newest = store.newest();
+        page.gauge("vouchsafe_feed_sequence", "Number of the newest change that gateways hear of", newest)?;
+        page.gauge("vouchsafe_audit_log_records", "Records in the audit log", store.log().size())?;
+        let Some(reached) = self.0.channel.get() else { return Ok(()) };
+        let attendance = reached.attached.attendance(newest);
+        page.gauge("vouchsafe_gateways_attached", "Gateways that are attached", attendance.attached)?;
+        page.gauge(
+            "vouchsafe_gateways_behind_changes",
+            "Changes that the gateway furthest behind hasn't acknowledged",
+            attendance.most_behind,
+        )
+    }
+
+    fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
+        Box::pin(async move { vec![self.store().await] })
+    }
+}
+
+impl ControllerVitals {
+    /// Whether a change could be made now: a turn to write is taken, and given back.
+    async fn store(&self) -> Check {
+        match self.0.store.write().await {
+            Ok(_turn) => Check::holds("store", "changes can be made and recorded"),
+            Err(error) => Check::fails(
+                "store",
+                format!("no change can be made: {}", causes(&error)),
+                "look whether the disk is full, and at the log",
+            ),
+        }
+    }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
