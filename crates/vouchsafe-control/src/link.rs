@@ -12,7 +12,7 @@ use vouchsafe_model::id::{DeviceId, GatewayId};
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::{
-    BoxFuture, ControlLink, Credential, Delta, GatewayCertificates, KnownSubject, LinkError, NoSubject, RecordBatch,
+    BoxFuture, ControlLink, Credential, GatewayCertificates, KnownSubject, LinkError, News, NoSubject, RecordBatch,
     RedeemedCode, Snapshot,
 };
 use vouchsafe_wire::ticket::hex;
@@ -108,7 +108,7 @@ impl ControlLink for Link {
         self.context.ca.certificates()
     }
 
-    fn changes(&self) -> broadcast::Receiver<Delta> {
+    fn news(&self) -> broadcast::Receiver<News> {
         self.context.store.changes()
     }
 

@@ -44,7 +44,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, mpsc, watch};
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::clock;
-use vouchsafe_runtime::link::{Change, Delta};
+use vouchsafe_runtime::link::{Change, Delta, News};
 use vouchsafe_wire::audit::{Record, RecordError};
 use vouchsafe_wire::spool::push_frame;
 
@@ -101,7 +101,7 @@ enum Outbox {
 }
 
 struct Signals {
-    changes: broadcast::Sender<Delta>,
+    changes: broadcast::Sender<News>,
     /// Number of the newest row of the change feed that is committed.
     newest: watch::Sender<u64>,
     snapshot: mpsc::UnboundedSender<()>,
@@ -173,7 +173,7 @@ impl Store {
     }
 
     /// Changes of facts from now on.
-    pub(crate) fn changes(&self) -> broadcast::Receiver<Delta> {
+    pub(crate) fn changes(&self) -> broadcast::Receiver<News> {
         self.signals.changes.subscribe()
     }
 
@@ -268,7 +268,7 @@ impl Write {
             self.signals.newest.send_replace(newest);
         }
         for delta in deltas {
-            let _ = self.signals.changes.send(delta);
+            let _ = self.signals.changes.send(News::Changed(delta));
         }
         if self.snapshot == Snapshot::Changed {
             let _ = self.signals.snapshot.send(());

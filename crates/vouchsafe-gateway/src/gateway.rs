@@ -184,7 +184,7 @@ impl Gateway {
         let certificates =
             Arc::new(Certificates::new(&identity, received.clone(), options.browser_certificate.as_ref())?);
         // Subscribed before anything is read, so that no change falls in between.
-        let changes = link.changes();
+        let news = link.news();
         let first = Arc::clone(&link.snapshots().borrow());
         let engine = decide::compile(&first, None).ok_or(GatewayError::Policy)?;
         // What the controller knows of this gateway's records decides where numbering goes on.
@@ -192,7 +192,7 @@ impl Gateway {
         let recorder = Recorder::start(&options.spool, identity.id, known, Arc::clone(&link), tasks)?;
         let finisher = recorder.finisher();
         let (facts, current) = (Arc::new(Facts::new(Arc::clone(&link))), Arc::new(Current::new(engine)));
-        let watch = Watch::new(Arc::clone(&facts), Arc::clone(&current), Arc::clone(&link));
+        let watch = Watch::new(Arc::clone(&facts), Arc::clone(&current), Arc::clone(&link), first.sequence);
         let shared = Arc::new(Shared {
             names: Names::new(identity.domain, public_port),
             authenticator: Authenticator::new(identity.issuer.clone(), &identity.token_keys),
@@ -215,7 +215,7 @@ impl Gateway {
             strangers: Strangers::new(std::time::Instant::now()),
         });
         let vitals = Arc::new(GatewayVitals(Arc::clone(&shared)));
-        tasks.spawn_vital("changes", watch::follow_changes(shared.watch.clone(), tasks.clone(), changes));
+        tasks.spawn_vital("changes", watch::follow_news(shared.watch.clone(), tasks.clone(), news));
         tasks.spawn_vital("silence", watch::follow_silence(shared.watch.clone(), tasks.clone()));
         tasks.spawn_vital("snapshots", watch::follow_snapshots(shared.watch.clone(), tasks.clone()));
         tasks.spawn_vital("denials", strangers::record_counts(Arc::clone(&shared)));

@@ -33,7 +33,7 @@ use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{
     BoxFuture, Change, ControlLink, Credential, Delta, Freshness, GatewayCertificates, GatewayIdentity, KeyAndChain,
-    KnownSubject, LEASE, LinkError, NoSubject, RecordBatch, RedeemedCode, Snapshot, codec,
+    KnownSubject, LEASE, LinkError, News, NoSubject, RecordBatch, RedeemedCode, Snapshot, codec,
 };
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_wire::control::frame;
@@ -137,7 +137,7 @@ fn shown(state: &State) -> GatewayCertificates {
 pub(crate) struct RemoteLink {
     snapshots: watch::Sender<Arc<Snapshot>>,
     certificates: watch::Sender<Arc<GatewayCertificates>>,
-    changes: broadcast::Sender<Delta>,
+    news: broadcast::Sender<News>,
     /// There is a snapshot, and the controller gave a sign of life once.
     ready: watch::Sender<bool>,
     life: Mutex<Life>,
@@ -189,7 +189,7 @@ impl RemoteLink {
         Self {
             snapshots: watch::Sender::new(Arc::new(nothing)),
             certificates: watch::Sender::new(Arc::new(certificates)),
-            changes: broadcast::channel(CHANGES).0,
+            news: broadcast::channel(CHANGES).0,
             ready: watch::Sender::new(false),
             life: Mutex::new(Life { heard: clock::since_boot(), lease: LEASE, removed: false }),
             calls: Mutex::default(),
@@ -218,7 +218,7 @@ impl RemoteLink {
 
     fn tell(&self, delta: Delta) {
         // Nobody listening is fine: there are no facts yet.
-        let _ = self.changes.send(delta);
+        let _ = self.news.send(News::Changed(delta));
     }
 
     fn forget_everything(&self, sequence: u64) {
@@ -230,8 +230,14 @@ impl RemoteLink {
         (life.lease, life.removed) = (lease, false);
     }
 
+    /// The lease begins anew only once the watch has done what came before: between a long silence and what
+    /// was told after it nobody may be served on what is remembered.
     fn heard(&self, asked: Duration) {
-        self.life.lock().heard = asked;
+        let alive = News::Alive { asked, snapshot: self.snapshots.borrow().sequence };
+        if self.news.send(alive).is_err() {
+            // There is no watch yet, so nothing is remembered either.
+            self.in_force(asked);
+        }
     }
 
     /// Nothing here counts any more, whatever grace a resource has.
@@ -285,8 +291,12 @@ impl ControlLink for RemoteLink {
         self.certificates.subscribe()
     }
 
-    fn changes(&self) -> broadcast::Receiver<Delta> {
-        self.changes.subscribe()
+    fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    fn in_force(&self, asked: Duration) {
+        self.life.lock().heard = asked;
     }
 
     fn freshness(&self) -> Freshness {

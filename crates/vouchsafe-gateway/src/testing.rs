@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 use vouchsafe_model::id::{DeviceId, GatewayId};
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_runtime::link::{
-    BoxFuture, ControlLink, Credential, Delta, Freshness, GatewayCertificates, KnownSubject, LEASE, LinkError,
+    BoxFuture, ControlLink, Credential, Freshness, GatewayCertificates, KnownSubject, LEASE, LinkError, News,
     NoSubject, RecordBatch, RedeemedCode, Snapshot,
 };
 
@@ -31,7 +31,7 @@ impl ControlLink for PoorLink {
         panic!("not asked for here")
     }
 
-    fn changes(&self) -> broadcast::Receiver<Delta> {
+    fn news(&self) -> broadcast::Receiver<News> {
         panic!("not asked for here")
     }
 

@@ -9,7 +9,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::id::{DecisionId, FlowId, SessionId};
 use vouchsafe_model::subject::SubjectFacts;
+use vouchsafe_policy::Engine;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::ProvenDevice;
 use vouchsafe_runtime::link::ControlLink;
@@ -25,7 +26,7 @@ use vouchsafe_runtime::relay::Traffic;
 use vouchsafe_wire::audit::{Draft, Kind, Member, Members};
 
 pub(crate) use cut::{Cut, Ended, Way};
-pub(crate) use follow::{follow_changes, follow_silence, follow_snapshots};
+pub(crate) use follow::{follow_news, follow_silence, follow_snapshots};
 pub(crate) use register::Flows;
 
 use crate::authenticate;
@@ -61,14 +62,23 @@ pub(crate) struct Watch {
     pub(crate) facts: Arc<Facts>,
     pub(crate) current: Arc<Current>,
     pub(crate) link: Arc<dyn ControlLink>,
-    /// Told after another engine came into force.
+    /// Number of the snapshot whose engine is in force, and told after that changed.
+    snapshot: Arc<AtomicU64>,
     policy_changed: Arc<Notify>,
 }
 
 impl Watch {
-    /// Over no flow yet.
-    pub(crate) fn new(facts: Arc<Facts>, current: Arc<Current>, link: Arc<dyn ControlLink>) -> Self {
-        Self { flows: Arc::default(), facts, current, link, policy_changed: Arc::default() }
+    /// Over no flow yet; the engine that is in force was made of the snapshot with that number.
+    pub(crate) fn new(facts: Arc<Facts>, current: Arc<Current>, link: Arc<dyn ControlLink>, snapshot: u64) -> Self {
+        let snapshot = Arc::new(AtomicU64::new(snapshot));
+        Self { flows: Arc::default(), facts, current, link, snapshot, policy_changed: Arc::default() }
+    }
+
+    /// Puts the engine of another snapshot into force.
+    fn replace(&self, engine: Arc<Engine>, snapshot: u64) {
+        self.current.replace(engine);
+        self.snapshot.store(snapshot, Ordering::SeqCst);
+        self.policy_changed.notify_one();
     }
 
     /// Decides a flow on the facts and policy of this moment.

@@ -147,6 +147,32 @@ pub struct Delta {
     pub change: Change,
 }
 
+/// What a gateway hears while it is attached, in the order in which it is so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Facts ceased to be true.
+    Changed(Delta),
+    /// The controller gave a sign of life. It counts ([`ControlLink::in_force`]) once all that was heard before
+    /// is in force.
+    Alive {
+        /// When it was asked for, counted from the machine's start.
+        asked: Duration,
+        /// Number of the snapshot that must be in force for it.
+        snapshot: u64,
+    },
+}
+
+impl News {
+    /// The change, where it is one.
+    #[must_use]
+    pub fn changed(self) -> Option<Delta> {
+        match self {
+            News::Changed(delta) => Some(delta),
+            News::Alive { .. } => None,
+        }
+    }
+}
+
 /// What was presented in place of a subject.
 #[derive(Clone)]
 pub enum Credential {
@@ -201,8 +227,13 @@ pub trait ControlLink: Send + Sync + 'static {
     /// The certificates to show, and a signal at each change of them.
     fn certificates(&self) -> watch::Receiver<Arc<GatewayCertificates>>;
 
-    /// Changes of facts from now on. A receiver that lags must treat it as [`Change::Everything`].
-    fn changes(&self) -> broadcast::Receiver<Delta>;
+    /// Changes of facts from now on, and signs of life. A receiver that lags must treat it as
+    /// [`Change::Everything`].
+    fn news(&self) -> broadcast::Receiver<News>;
+
+    /// All that was heard before the sign of life that was asked for then is in force: the lease counts from
+    /// there. In one process there is no lease.
+    fn in_force(&self, _asked: Duration) {}
 
     /// How old what is known here may be. In one process it is always of this moment.
     fn freshness(&self) -> Freshness {

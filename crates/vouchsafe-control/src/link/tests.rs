@@ -33,9 +33,9 @@ async fn a_cookie_and_a_token_stand_for_the_same_subject() {
     assert_eq!(known.facts.grade(), Grade::Software);
     let by_token = link.subject(Credential::Session(session)).await.unwrap().unwrap();
     assert_eq!((by_token.audience, &by_token.facts), (None, &known.facts));
-    let mut changes = link.changes();
+    let mut changes = link.news();
     bench.done("DELETE", "/v1/groups/mkt/members/alice", Value::Null).await;
-    assert_eq!(changes.recv().await.unwrap().change, Change::User(known.facts.user.name.clone()));
+    assert_eq!(changes.recv().await.unwrap().changed().unwrap().change, Change::User(known.facts.user.name.clone()));
     let later = link.subject(Credential::Session(session)).await.unwrap().unwrap();
     assert!(later.facts.user.groups.is_empty());
     assert!(later.facts.epoch > known.facts.epoch);
@@ -55,12 +55,12 @@ async fn what_ended_is_told_apart_from_what_never_was() {
     let device = bench.done("GET", "/v1/devices/alice-laptop", Value::Null).await["id"].clone();
     let device = device.as_str().unwrap().parse().unwrap();
     assert!(link.device(device).await.unwrap().is_some());
-    let mut changes = link.changes();
+    let mut changes = link.news();
     bench.done("DELETE", "/v1/devices/alice-laptop", Value::Null).await;
     assert_eq!(ask().await, Some(NoSubject::DeviceRemoved));
     assert_eq!(link.device(device).await.unwrap(), None);
-    assert_eq!(changes.recv().await.unwrap().change, Change::Session(session));
-    assert_eq!(changes.recv().await.unwrap().change, Change::Device(device));
+    assert_eq!(changes.recv().await.unwrap().changed().unwrap().change, Change::Session(session));
+    assert_eq!(changes.recv().await.unwrap().changed().unwrap().change, Change::Device(device));
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ async fn a_change_that_is_committed_is_told_even_when_nobody_waits() {
     // Begun, and then the client hangs up.
     assert!(futures_util::poll!(&mut commit).is_pending());
     drop(commit);
-    assert_eq!(changes.recv().await.unwrap().change, Change::Everything);
+    assert_eq!(changes.recv().await.unwrap().changed().unwrap().change, Change::Everything);
     drop(store.write().await.unwrap());
     assert_eq!(targets(&store), ["one"]);
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_runtime::link::{
-    Credential, Delta, GatewayCertificates, KnownSubject, LinkError, NoSubject, RedeemedCode, Snapshot,
+    Credential, GatewayCertificates, KnownSubject, LinkError, News, NoSubject, RedeemedCode, Snapshot,
 };
 use vouchsafe_runtime::task::Drained;
 use vouchsafe_wire::audit::{Kind, Record};
@@ -238,7 +238,7 @@ impl ControlLink for Taker {
         panic!("only records come here")
     }
 
-    fn changes(&self) -> broadcast::Receiver<Delta> {
+    fn news(&self) -> broadcast::Receiver<News> {
         panic!("only records come here")
     }
 

@@ -228,7 +228,7 @@ async fn drained(tasks: &TaskGroup, link: &RemoteLink) {
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         // The watch over open flows holds its end of the changes until the last of them is gone.
-        if link.changes.receiver_count() == 0 {
+        if link.news.receiver_count() == 0 {
             return;
         }
     }

@@ -8,6 +8,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -19,7 +20,7 @@ use vouchsafe_model::decision::Reason;
 use vouchsafe_model::id::SessionId;
 use vouchsafe_policy::Engine;
 use vouchsafe_runtime::limits::{CHANGE_PATIENCE, SWEEP_PATIENCE};
-use vouchsafe_runtime::link::{Change, Delta, Freshness};
+use vouchsafe_runtime::link::{Change, Delta, Freshness, News};
 use vouchsafe_runtime::task::TaskGroup;
 
 use super::Watch;
@@ -36,14 +37,14 @@ const LEASE_LOOK: Duration = Duration::from_millis(100);
 const SLICE: usize = 128;
 
 /// Follows changes of facts and policy, and decides the flows again that they concern.
-pub(crate) async fn follow_changes(watch: Watch, tasks: TaskGroup, mut changes: broadcast::Receiver<Delta>) {
+pub(crate) async fn follow_news(watch: Watch, tasks: TaskGroup, mut news: broadcast::Receiver<News>) {
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut looking = Looking::new(watch.clone());
     loop {
         tokio::select! {
-            change = changes.recv() => match change {
-                Ok(Delta { change, .. }) => looking.hear(&change),
+            heard = news.recv() => match heard {
+                Ok(heard) => looking.take(heard),
                 Err(RecvError::Lagged(_)) => looking.hear(&Change::Everything),
                 Err(RecvError::Closed) => return,
             },
@@ -57,12 +58,13 @@ pub(crate) async fn follow_changes(watch: Watch, tasks: TaskGroup, mut changes: 
         }
         // Changes come in rows; all that are here are heard before anything is looked at.
         loop {
-            match changes.try_recv() {
-                Ok(Delta { change, .. }) => looking.hear(&change),
+            match news.try_recv() {
+                Ok(heard) => looking.take(heard),
                 Err(TryRecvError::Lagged(_)) => looking.hear(&Change::Everything),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
+        looking.renew_lease();
         looking.look(SLICE);
     }
 }
@@ -78,16 +80,15 @@ pub(crate) async fn follow_snapshots(watch: Watch, tasks: TaskGroup) {
             () = drained(&watch, &tasks) => return,
         }
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
-        let former = watch.current.engine();
+        let (former, sequence) = (watch.current.engine(), snapshot.sequence);
         let compiled = tokio::task::spawn_blocking(move || decide::compile(&snapshot, Some(&former))).await;
         if let Ok(Some(engine)) = compiled {
             tracing::info!(version = engine.version(), "policy in force");
-            watch.current.replace(engine);
+            watch.replace(engine, sequence);
         } else {
             tracing::error!("no policy engine could be made; the gateway stops");
             return;
         }
-        watch.policy_changed.notify_one();
     }
 }
 
@@ -137,6 +138,9 @@ pub(super) struct Looking {
     changed: Queue,
     /// What was looked at without a change of its facts.
     others: Queue,
+    /// The newest sign of life that doesn't count yet: when it was asked for, and the snapshot that belongs
+    /// to it.
+    alive: Option<(Duration, u64)>,
     /// Sessions whose facts are being asked for, and by when they are wanted again if they changed meanwhile.
     asked: HashMap<SessionId, Option<Instant>>,
     answers: FuturesUnordered<futures_util::future::BoxFuture<'static, SessionId>>,
@@ -170,8 +174,27 @@ impl Looking {
             watch,
             changed: Queue::default(),
             others: Queue::default(),
+            alive: None,
             asked: HashMap::new(),
             answers: FuturesUnordered::new(),
+        }
+    }
+
+    fn take(&mut self, heard: News) {
+        match heard {
+            News::Changed(Delta { change, .. }) => self.hear(&change),
+            News::Alive { asked, snapshot } => self.alive = Some((asked, snapshot)),
+        }
+    }
+
+    /// The lease begins anew once everything that came before the sign of life is in force. Changes are: they
+    /// were heard in their order. A snapshot has to be compiled first.
+    fn renew_lease(&mut self) {
+        if let Some((asked, snapshot)) = self.alive
+            && snapshot <= self.watch.snapshot.load(Ordering::SeqCst)
+        {
+            self.alive = None;
+            self.watch.link.in_force(asked);
         }
     }
 

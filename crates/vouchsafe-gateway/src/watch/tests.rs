@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
@@ -13,7 +14,7 @@ use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade,
 use vouchsafe_policy::{Engine, PolicyFile, PolicySource};
 use vouchsafe_runtime::limits::CHANGE_PATIENCE;
 use vouchsafe_runtime::link::{
-    BoxFuture, Change, Credential, Delta, GatewayCertificates, KnownSubject, LinkError, NoSubject, RecordBatch,
+    BoxFuture, Change, Credential, Delta, GatewayCertificates, KnownSubject, LinkError, News, NoSubject, RecordBatch,
     RedeemedCode, Snapshot,
 };
 use vouchsafe_runtime::task::TaskGroup;
@@ -27,6 +28,9 @@ struct Desk {
     subjects: Mutex<HashMap<SessionId, Arc<SubjectFacts>>>,
     silent: Mutex<HashSet<SessionId>>,
     asked: Mutex<Vec<SessionId>>,
+    facts: OnceLock<Arc<Facts>>,
+    /// Signs of life that counted, and the changes that had been heard then.
+    in_force: Mutex<Vec<(Duration, u64)>>,
 }
 
 impl ControlLink for Desk {
@@ -38,8 +42,12 @@ impl ControlLink for Desk {
         panic!("nothing is shown")
     }
 
-    fn changes(&self) -> broadcast::Receiver<Delta> {
+    fn news(&self) -> broadcast::Receiver<News> {
         panic!("changes are given")
+    }
+
+    fn in_force(&self, asked: Duration) {
+        self.in_force.lock().push((asked, self.facts.get().unwrap().changes_seen()));
     }
 
     fn subject(&self, credential: Credential) -> BoxFuture<'_, Result<Result<KnownSubject, NoSubject>, LinkError>> {
@@ -126,7 +134,7 @@ const OPEN: &str = "@id(\"open\") permit(principal, action, resource == Tcp::\"l
 struct Bench {
     desk: Arc<Desk>,
     watch: Watch,
-    changes: broadcast::Sender<Delta>,
+    news: broadcast::Sender<News>,
     tasks: TaskGroup,
 }
 
@@ -135,13 +143,14 @@ impl Bench {
         let desk = Arc::new(Desk::default());
         let link: Arc<dyn ControlLink> = Arc::clone(&desk) as Arc<dyn ControlLink>;
         let (facts, current) = (Arc::new(Facts::new(Arc::clone(&link))), Arc::new(Current::new(engine(OPEN))));
-        let watch = Watch::new(facts, current, link);
-        Self { desk, watch, changes: broadcast::channel(1_024).0, tasks: TaskGroup::new() }
+        let watch = Watch::new(facts, current, link, 1);
+        desk.facts.set(Arc::clone(&watch.facts)).ok().unwrap();
+        Self { desk, watch, news: broadcast::channel(1_024).0, tasks: TaskGroup::new() }
     }
 
     fn start(&self) {
         let (watch, tasks) = (self.watch.clone(), self.tasks.clone());
-        self.tasks.spawn("changes", follow_changes(watch, tasks, self.changes.subscribe()));
+        self.tasks.spawn("changes", follow_news(watch, tasks, self.news.subscribe()));
     }
 
     /// A flow of a session whose facts are remembered, as a permitted one has it.
@@ -171,7 +180,7 @@ impl Bench {
     }
 
     fn change(&self, change: Change) {
-        self.changes.send(Delta { sequence: 1, change }).unwrap();
+        self.news.send(News::Changed(Delta { sequence: 1, change })).unwrap();
     }
 }
 
@@ -242,11 +251,31 @@ async fn i6_another_policy_reaches_every_flow() {
     bench.start();
     tokio::task::yield_now().await;
     let closed = format!("{OPEN}\n@id(\"closed\") forbid(principal == User::\"user-7\", action, resource);");
-    bench.watch.current.replace(engine(&closed));
-    bench.watch.policy_changed.notify_one();
+    bench.watch.replace(engine(&closed), 2);
     assert_eq!(lives[7].cut.cancelled().await, Ended::Revoked(Reason::Forbidden));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(lives.iter().filter(|live| live.cut.ended().is_some()).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i6_a_sign_of_life_counts_once_what_came_before_it_is_in_force() {
+    let bench = Bench::new();
+    let _flow = bench.open(1, 1).await;
+    bench.start();
+    tokio::task::yield_now().await;
+    let second = Duration::from_secs(1);
+    bench.change(Change::User(user(1)));
+    bench.news.send(News::Alive { asked: second, snapshot: 1 }).unwrap();
+    tokio::time::sleep(second / 10).await;
+    assert_eq!(*bench.desk.in_force.lock(), [(second, 1)], "behind the change");
+    bench.news.send(News::Alive { asked: second * 2, snapshot: 3 }).unwrap();
+    tokio::time::sleep(second).await;
+    bench.watch.replace(engine(OPEN), 2);
+    tokio::time::sleep(second).await;
+    assert_eq!(bench.desk.in_force.lock().len(), 1, "its snapshot is not in force yet");
+    bench.watch.replace(engine(OPEN), 3);
+    tokio::time::sleep(second / 10).await;
+    assert_eq!(bench.desk.in_force.lock().last(), Some(&(second * 2, 1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,6 +297,7 @@ async fn sessions_without_flows_are_forgotten() {
 /// What a look at all flows costs, and one at a single person's among them. `VOUCHSAFE_FLOWS=100000` in a release build
 /// gives the figures of `docs/concepts/performance.md`.
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "says how much to look at; the usual test looks at little")]
 async fn a_look_at_all_flows_asks_nobody_and_one_at_a_person_s_does_not_see_the_others() {
     let flows: u32 = std::env::var("VOUCHSAFE_FLOWS").map_or(2_000, |flows| flows.parse().unwrap());
     let bench = Bench::new();

@@ -1,4 +1,4 @@
-//! Replays what the fuzzers have found worth keeping.
+//! Replays what the fuzzers have found worth keeping, and checks the control channel's protocol as a model.
 
 #![allow(
     clippy::expect_used,
@@ -10,6 +10,7 @@
     reason = "all of this is test code: a broken expectation ends the test"
 )]
 
+mod protocol;
 #[path = "../../../../fuzz/targets.rs"]
 mod targets;
 

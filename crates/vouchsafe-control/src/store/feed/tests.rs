@@ -102,7 +102,7 @@ async fn every_kind_of_entry_is_read_back_as_it_was_written() {
     expected.extend([Entry::Gateway(gateway), Entry::Snapshot]);
     assert_eq!(rows(&mut reader).await, expected);
     for (number, change) in (1..).zip(&changes) {
-        let told = live.recv().await.unwrap();
+        let told = live.recv().await.unwrap().changed().unwrap();
         assert_eq!((told.sequence, &told.change), (number, change), "told with the number of its row");
     }
     // A word of a later version may mean anything.
