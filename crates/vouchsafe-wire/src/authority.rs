@@ -39,6 +39,9 @@ pub enum AuthorityError {
     Label,
 }
 
+/// A name of 253 bytes, a colon and the longest port.
+const MAX_BYTES: usize = 253 + 6;
+
 impl Authority {
     /// Reads `host` or `host:port`. Upper case is folded (names are case-insensitive, RFC 4343);
     /// everything else that is not canonical is refused.
@@ -46,7 +49,7 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`] names the rule that was broken.
     pub fn parse(text: &str) -> Result<Self, AuthorityError> {
-        if text.is_empty() || text.len() > 260 {
+        if text.is_empty() || text.len() > MAX_BYTES {
             return Err(AuthorityError::Length);
         }
         if text.starts_with('[') {
@@ -114,6 +117,25 @@ mod tests {
         ] {
             assert!(Authority::parse(bad).is_err(), "{bad:?} was accepted");
         }
+    }
+
+    #[test]
+    fn lengths_have_limits() {
+        let labels = format!("{0}.{0}.{0}.{1}", "x".repeat(63), "x".repeat(61));
+        assert_eq!(labels.len(), 253);
+        assert!(Authority::parse(&labels).is_ok());
+        assert!(Authority::parse(&format!("{labels}:65535")).is_ok());
+        assert_eq!(Authority::parse(&format!("{labels}x")), Err(AuthorityError::Label));
+        assert_eq!(Authority::parse(&format!("{labels}x:65535")), Err(AuthorityError::Length));
+        assert_eq!(Authority::parse(""), Err(AuthorityError::Length));
+        assert_eq!(Authority::parse(&"x".repeat(64)), Err(AuthorityError::Label));
+    }
+
+    #[test]
+    fn a_name_may_begin_with_a_digit_but_not_be_an_address() {
+        assert!(Authority::parse("3scale.corp.example").is_ok());
+        assert!(Authority::parse("10.0.0.app").is_ok());
+        assert_eq!(Authority::parse("10.0.0.1:443"), Err(AuthorityError::Address));
     }
 
     #[test]

@@ -223,7 +223,6 @@ fn push_byte(canonical: &mut String, value: u8, was_encoded: bool, rules: PathRu
             canonical.push(char::from(value));
             Ok(())
         }
-        0x80..=0xff if !was_encoded => Err(Ambiguity::Character),
         // Browsers leave `|`, `^` and brackets plain though RFC 3986 does not allow it; all servers
         // decode them alike.
         _ if was_encoded || matches!(value, b'|' | b'^' | b'[' | b']') => {
@@ -432,6 +431,42 @@ mod tests {
 
     fn under(text: &str, rules: PathRules) -> Result<CanonicalTarget, Ambiguity> {
         CanonicalTarget::parse("GET", text, rules)
+    }
+
+    #[test]
+    fn a_target_says_what_was_asked_for() {
+        let get = under("/a/b?c=d", PathRules::STRICT).unwrap();
+        assert_eq!((get.method(), get.path(), get.query()), ("GET", "/a/b", Some("c=d")));
+        assert_eq!(under("/a", PathRules::STRICT).unwrap().query(), None);
+        for (method, action) in [
+            ("GET", Action::HttpRead),
+            ("HEAD", Action::HttpRead),
+            ("OPTIONS", Action::HttpRead),
+            ("POST", Action::HttpWrite),
+            ("DELETE", Action::HttpWrite),
+            ("PROPFIND", Action::HttpWrite),
+        ] {
+            assert_eq!(CanonicalTarget::parse(method, "/", PathRules::STRICT).unwrap().action(), action, "{method}");
+        }
+    }
+
+    #[test]
+    fn paths_have_limits_as_given_and_as_sent() {
+        let plain = |length: usize| format!("/{}", "x".repeat(length - 1));
+        assert!(path(&plain(MAX_PATH_BYTES)).is_ok());
+        assert_eq!(path(&plain(MAX_PATH_BYTES + 1)), Err(Ambiguity::PathForm));
+        // Three bytes of what is sent for one that was given.
+        let grows = |length: usize| format!("/|{}", "x".repeat(length - 4));
+        assert_eq!(path(&grows(MAX_PATH_BYTES)).map(|sent| sent.len()), Ok(MAX_PATH_BYTES));
+        assert_eq!(path(&grows(MAX_PATH_BYTES + 1)), Err(Ambiguity::PathForm));
+    }
+
+    #[test]
+    fn the_readings_under_other_rules_are_those_of_the_path_there() {
+        let rules = PathRules { case: PathCase::Folded, ..PathRules::WIDEST };
+        let sensitive = PathRules { case: PathCase::Sensitive, ..PathRules::WIDEST };
+        let folded = under("/A;V/B", sensitive).unwrap().under(rules).unwrap();
+        assert_eq!((folded.path(), folded.other_readings()), ("/a;v/b", &["/a/b".to_owned()][..]));
     }
 
     #[test]

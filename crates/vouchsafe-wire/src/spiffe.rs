@@ -67,6 +67,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_role_has_its_own_ids() {
+        let domain = BaseDomain::parse("corp.example").expect("valid");
+        let roles = [
+            CertifiedIdentity::Device(DeviceId::from_random([1; 16])),
+            CertifiedIdentity::Gateway(GatewayId::from_random([2; 16])),
+            CertifiedIdentity::Controller(ControllerId::from_random([3; 16])),
+        ];
+        for role in roles {
+            assert_eq!(CertifiedIdentity::parse(&role.to_uri(&domain), &domain), Ok(role));
+            assert_eq!(CertifiedIdentity::trust_domain(&role.to_uri(&domain)), Some(domain.clone()));
+        }
+        for bad in
+            ["spiffe://Corp.example/device/x", "spiffe:///device/x", "https://corp.example/x", "spiffe://corp.example"]
+        {
+            assert_eq!(CertifiedIdentity::trust_domain(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn a171_other_spellings_are_refused() {
         let domain = BaseDomain::parse("corp.example").expect("valid");
         let id = CertifiedIdentity::Device(DeviceId::from_random([9; 16]));

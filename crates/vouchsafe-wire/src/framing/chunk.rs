@@ -61,3 +61,18 @@ impl Chunks {
         Stride::Pass(at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_followed_to_its_last_byte_however_it_is_cut() {
+        let body = [&b"1f\r\n"[..], &[b'x'; 0x1f], b"\r\n102\r\n", &[b'y'; 0x102], b"\r\n0\r\n"].concat();
+        for cut in 0..body.len() {
+            let (mut chunks, (begin, end)) = (Chunks::default(), body.split_at(cut));
+            assert!(matches!(chunks.stride(begin), Stride::Pass(passed) if passed == cut), "cut at {cut}");
+            assert!(matches!(chunks.stride(end), Stride::Last(passed) if passed == end.len()), "cut at {cut}");
+        }
+    }
+}

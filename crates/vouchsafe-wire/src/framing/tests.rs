@@ -185,6 +185,17 @@ fn a059_request_lines_have_one_form() {
 }
 
 #[test]
+fn a_target_may_be_as_long_as_path_and_query_are() {
+    const ROOMY: Limits = Limits { head_bytes: 64 * 1024, ..LIMITS };
+    let next = |length: usize| {
+        let head = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(length - 1));
+        Guard::new(ROOMY).inspect(head.as_bytes()).next
+    };
+    assert_eq!(next(32 * 1024), Next::More);
+    assert_eq!(next(32 * 1024 + 1), Next::Refused(Fault::TooLong, Place::Head));
+}
+
+#[test]
 fn sizes_have_limits() {
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(LIMITS.head_bytes));
     refused(&long, Fault::TooLong, Place::Head);
