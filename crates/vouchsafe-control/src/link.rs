@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, watch};
 use vouchsafe_model::id::{DeviceId, GatewayId};
@@ -110,6 +110,10 @@ impl ControlLink for Link {
 
     fn news(&self) -> broadcast::Receiver<News> {
         self.context.store.changes()
+    }
+
+    fn committed(&self, sequence: u64) -> Option<Instant> {
+        self.context.store.committed(sequence)
     }
 
     fn subject(&self, credential: Credential) -> BoxFuture<'_, Result<Result<KnownSubject, NoSubject>, LinkError>> {

@@ -36,7 +36,7 @@ pub(crate) mod users;
 use std::any::Any;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -44,7 +44,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, mpsc, watch};
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::clock;
-use vouchsafe_runtime::link::{Change, Delta, News};
+use vouchsafe_runtime::link::{Change, Commits, Delta, News};
 use vouchsafe_wire::audit::{Record, RecordError};
 use vouchsafe_wire::spool::push_frame;
 
@@ -104,6 +104,7 @@ struct Signals {
     changes: broadcast::Sender<News>,
     /// Number of the newest row of the change feed that is committed.
     newest: watch::Sender<u64>,
+    commits: Commits,
     snapshot: mpsc::UnboundedSender<()>,
     held: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -130,7 +131,8 @@ impl Store {
         let log = blocking(move || Log::open(&dir, known)).await??;
         let newest = watch::Sender::new(feed::newest(&mut *reader.acquire().await?).await?);
         let changes = broadcast::channel(4096).0;
-        let signals = Arc::new(Signals { changes, newest, snapshot, held: OnceLock::new() });
+        let signals =
+            Arc::new(Signals { changes, newest, commits: Commits::default(), snapshot, held: OnceLock::new() });
         let store = Self { writer, reader, signals, log, outbox: Arc::new(Mutex::new(Outbox::Behind)) };
         // What a crash left in the outbox is moved before anything else happens.
         drop(store.write().await?);
@@ -175,6 +177,11 @@ impl Store {
     /// Changes of facts from now on.
     pub(crate) fn changes(&self) -> broadcast::Receiver<News> {
         self.signals.changes.subscribe()
+    }
+
+    /// When what has that number in the change feed was committed, if it is one of the latest.
+    pub(crate) fn committed(&self, sequence: u64) -> Option<Instant> {
+        self.signals.commits.at(sequence)
     }
 
     /// Number of the newest row of the change feed that is committed.
@@ -265,6 +272,7 @@ impl Write {
         self.transaction.commit().await?;
         // Nobody listening is fine: a gateway that comes later reads the facts afresh.
         if let Some(newest) = newest {
+            self.signals.commits.note(newest, Instant::now());
             self.signals.newest.send_replace(newest);
         }
         for delta in deltas {

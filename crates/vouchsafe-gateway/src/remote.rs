@@ -5,6 +5,7 @@
 //! - `follow`: what the controller tells, checked; no I/O
 //! - `connection`: one connection to the controller, from its begin to its end
 //! - `service`: requests for our own hosts, sent on
+//! - `vitals`: how it stands with all of that, for those who run the gateway
 //!
 //! The gateway works on what it was told last while the connection is gone; for how long, the lease says.
 
@@ -13,13 +14,14 @@ mod follow;
 mod join;
 mod service;
 mod state;
+mod vitals;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::client::conn::http2::SendRequest;
@@ -32,10 +34,11 @@ use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{
-    BoxFuture, Change, ControlLink, Credential, Delta, Freshness, GatewayCertificates, GatewayIdentity, KeyAndChain,
-    KnownSubject, LEASE, LinkError, News, NoSubject, RecordBatch, RedeemedCode, Snapshot, codec,
+    BoxFuture, Change, Commits, ControlLink, Credential, Delta, Freshness, GatewayCertificates, GatewayIdentity,
+    KeyAndChain, KnownSubject, LEASE, LinkError, News, NoSubject, RecordBatch, RedeemedCode, Snapshot, codec,
 };
 use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_runtime::vitals::Board;
 use vouchsafe_wire::control::frame;
 use vouchsafe_wire::control::message::{AnswerKind, Ask, Question, Records, Redeem, Up, UpKind};
 
@@ -43,6 +46,7 @@ use self::follow::Follower;
 pub use self::join::{JoinError, join};
 use self::state::State;
 pub use self::state::StateError;
+use self::vitals::{ChannelVitals, Trouble};
 
 /// Longest wait for an answer of the controller.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -97,16 +101,17 @@ pub fn joined(dir: &Path) -> Result<Member, StateError> {
 
 impl Remote {
     /// Attaches to the controller that the gateway of that directory has joined, and waits for its first
-    /// snapshot: before that there is nothing to decide on.
+    /// snapshot: before that there is nothing to decide on. How that goes is on the board.
     ///
     /// # Errors
     /// [`RemoteError`].
-    pub async fn start(dir: &Path, tasks: &TaskGroup) -> Result<Self, RemoteError> {
+    pub async fn start(dir: &Path, tasks: &TaskGroup, board: &Board) -> Result<Self, RemoteError> {
         let state = Arc::new(State::load(dir)?);
         let identity = state.identity()?;
         let (port, name) = (state.kept().joined.port, state.kept().joined.name.clone());
         let link = Arc::new(RemoteLink::new(shown(&state)));
         let follower = Follower::new(state.snapshot_key()?, identity.domain.clone(), state.highest_snapshot()?);
+        board.add(Arc::new(ChannelVitals { link: Arc::clone(&link), state: Arc::clone(&state) }));
         let driver = connection::Driver::new(Arc::clone(&state), Arc::clone(&link), follower, tasks.clone());
         tasks.spawn_vital("control channel", driver.run());
         tasks.spawn_vital("gateway certificates", join::renewals(state, Arc::clone(&link), tasks.clone()));
@@ -140,9 +145,13 @@ pub(crate) struct RemoteLink {
     news: broadcast::Sender<News>,
     /// There is a snapshot, and the controller gave a sign of life once.
     ready: watch::Sender<bool>,
+    /// When changes were heard of.
+    told: Commits,
     life: Mutex<Life>,
     calls: Mutex<Calls>,
     next_call: AtomicU64,
+    /// Why the last connection ended, until there is a sign of life again.
+    trouble: Mutex<Option<Trouble>>,
     /// The connection, for requests that are sent on.
     connection: watch::Sender<Option<SendRequest<Body>>>,
 }
@@ -195,6 +204,8 @@ impl RemoteLink {
             calls: Mutex::default(),
             // Never twice on one stream; that is easiest to have when never twice at all.
             next_call: AtomicU64::new(1),
+            trouble: Mutex::default(),
+            told: Commits::default(),
             connection: watch::Sender::new(None),
         }
     }
@@ -217,12 +228,17 @@ impl RemoteLink {
     }
 
     fn tell(&self, delta: Delta) {
+        self.told.note(delta.sequence, Instant::now());
         // Nobody listening is fine: there are no facts yet.
         let _ = self.news.send(News::Changed(delta));
     }
 
     fn forget_everything(&self, sequence: u64) {
         self.tell(Delta { sequence, change: Change::Everything });
+    }
+
+    fn troubled(&self, trouble: Trouble) {
+        *self.trouble.lock() = Some(trouble);
     }
 
     fn welcomed(&self, lease: Duration) {
@@ -233,6 +249,7 @@ impl RemoteLink {
     /// The lease begins anew only once the watch has done what came before: between a long silence and what
     /// was told after it nobody may be served on what is remembered.
     fn heard(&self, asked: Duration) {
+        *self.trouble.lock() = None;
         let alive = News::Alive { asked, snapshot: self.snapshots.borrow().sequence };
         if self.news.send(alive).is_err() {
             // There is no watch yet, so nothing is remembered either.
@@ -297,6 +314,10 @@ impl ControlLink for RemoteLink {
 
     fn in_force(&self, asked: Duration) {
         self.life.lock().heard = asked;
+    }
+
+    fn committed(&self, sequence: u64) -> Option<Instant> {
+        self.told.at(sequence)
     }
 
     fn freshness(&self) -> Freshness {

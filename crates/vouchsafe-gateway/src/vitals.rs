@@ -11,7 +11,7 @@ use vouchsafe_model::decision::{Outcome, Reason};
 use vouchsafe_runtime::internal::BoxFuture;
 use vouchsafe_runtime::link::Freshness;
 use vouchsafe_runtime::vitals::{Histogram, Page, Vitals};
-use vouchsafe_wire::health::Check;
+use vouchsafe_wire::health::{Check, Note};
 
 use crate::forward::http::Fault;
 use crate::gateway::Shared;
@@ -32,6 +32,22 @@ const SHORT: &[Duration] = &[
     Duration::from_millis(5),
     Duration::from_millis(20),
     Duration::from_millis(100),
+];
+
+/// The same for how long a revocation takes.
+const REVOKING: &[Duration] = &[
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_millis(1_000),
+    Duration::from_millis(2_000),
+    Duration::from_millis(5_000),
 ];
 
 /// What a flow is, as far as it is counted apart.
@@ -108,6 +124,7 @@ pub(crate) struct Counts {
     deciding: Histogram,
     open: Tally<{ FlowKind::ALL.len() }>,
     revoked: Tally<{ Reason::ALL.len() }>,
+    revoking: Histogram,
     silent: AtomicU64,
     on_grace: AtomicU64,
     faults: Tally<{ Fault::ALL.len() }>,
@@ -120,6 +137,7 @@ impl Default for Counts {
             deciding: Histogram::new(SHORT),
             open: Tally::new(),
             revoked: Tally::new(),
+            revoking: Histogram::new(REVOKING),
             silent: AtomicU64::new(0),
             on_grace: AtomicU64::new(0),
             faults: Tally::new(),
@@ -156,6 +174,11 @@ impl Counts {
             Some(Ended::Revoked(reason)) => self.revoked.add(reason as usize),
             Some(Ended::Silent(_)) => drop(self.silent.fetch_add(1, Ordering::Relaxed)),
         }
+    }
+
+    /// A flow is gone that was cut for a change; how long ago that was committed.
+    pub(crate) fn revoked_within(&self, took: Duration) {
+        self.revoking.observe(took);
     }
 
     /// An upstream did not give what was asked of it.
@@ -198,6 +221,11 @@ impl Vitals for GatewayVitals {
         )
     }
 
+    fn notes(&self) -> Vec<Note> {
+        let words = self.revocations();
+        words.map(|words| Note { name: "revocations".to_owned(), words }).into_iter().collect()
+    }
+
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
         let checks = vec![self.policy(), lease(self.0.link.freshness()), self.audit()];
         Box::pin(async move { checks })
@@ -205,6 +233,17 @@ impl Vitals for GatewayVitals {
 }
 
 impl GatewayVitals {
+    fn revocations(&self) -> Option<String> {
+        let revoking = &self.0.counts.revoking;
+        let (half, nearly_all) = (revoking.permille(500)?, revoking.permille(990)?);
+        Some(format!(
+            "{} flows ended by revocation: half of them within {half:.1?} of the change, 99 % within {nearly_all:.1?}, \
+             the slowest after {:.1?}",
+            revoking.count(),
+            revoking.most()
+        ))
+    }
+
     fn traffic(&self, page: &mut Page<'_>) -> fmt::Result {
         let (counts, census) = (&self.0.counts, self.0.census.numbers());
         let outcome = |reason| if reason == Reason::Permitted { Outcome::Allow } else { Outcome::Deny };
@@ -231,6 +270,11 @@ impl GatewayVitals {
                 .filter(|reason| *reason != Reason::Permitted)
                 .map(|reason| ([("reason", reason.code())], counts.revoked.at(reason as usize)))
                 .chain([([("reason", "idle")], silent)]),
+        )?;
+        page.histogram(
+            "vouchsafe_revocation_duration_seconds",
+            "From the commit of a change to the end of the flows that it revoked",
+            &counts.revoking,
         )?;
         page.counters(
             "vouchsafe_upstream_errors",

@@ -8,8 +8,8 @@ mod register;
 mod tests;
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -53,6 +53,8 @@ pub(crate) struct Basis {
 struct Live {
     cut: Cut,
     traffic: Traffic,
+    /// When the change was committed for which it was cut.
+    since: OnceLock<Instant>,
 }
 
 /// What the watch needs to look at a flow again. Cheap to clone; all clones share the same.
@@ -65,19 +67,23 @@ pub(crate) struct Watch {
     /// Number of the snapshot whose engine is in force, and told after that changed.
     snapshot: Arc<AtomicU64>,
     policy_changed: Arc<Notify>,
+    /// When it was committed what came into force then.
+    policy_since: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Watch {
     /// Over no flow yet; the engine that is in force was made of the snapshot with that number.
     pub(crate) fn new(facts: Arc<Facts>, current: Arc<Current>, link: Arc<dyn ControlLink>, snapshot: u64) -> Self {
         let snapshot = Arc::new(AtomicU64::new(snapshot));
-        Self { flows: Arc::default(), facts, current, link, snapshot, policy_changed: Arc::default() }
+        let (policy_changed, policy_since) = (Arc::default(), Arc::default());
+        Self { flows: Arc::default(), facts, current, link, snapshot, policy_changed, policy_since }
     }
 
     /// Puts the engine of another snapshot into force.
     fn replace(&self, engine: Arc<Engine>, snapshot: u64) {
         self.current.replace(engine);
         self.snapshot.store(snapshot, Ordering::SeqCst);
+        *self.policy_since.lock() = self.link.committed(snapshot);
         self.policy_changed.notify_one();
     }
 
@@ -227,6 +233,9 @@ impl Drop for Flow {
     fn drop(&mut self) {
         self.flows.remove(self.id, self.session);
         self.counts.closed(self.kind, self.cut().ended());
+        if let Some(since) = self.live.since.get() {
+            self.counts.revoked_within(since.elapsed());
+        }
         let End { status, detail } = std::mem::take(&mut *self.end.lock());
         let reason = self.cut_reason();
         let detail = match self.cut().ended() {

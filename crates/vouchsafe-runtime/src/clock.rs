@@ -33,6 +33,14 @@ impl Forward {
     }
 }
 
+/// How far [`now`] is ahead of the system's clock: by as much as that was set back while the process ran.
+#[must_use]
+pub fn ahead_of_system() -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    let wall = SystemTime::now();
+    now().duration_since(wall).unwrap_or_default()
+}
+
 /// Time since this machine was started, with the time it slept: nothing sets it, and nothing stops it.
 #[must_use]
 pub fn since_boot() -> Duration {

@@ -8,11 +8,13 @@
 
 pub mod codec;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::id::{DeviceId, GatewayId, SessionId};
@@ -137,6 +139,37 @@ pub enum Change {
     Everything,
 }
 
+/// When changes of some number were committed, or heard of: of the latest ones.
+#[derive(Debug, Default)]
+pub struct Commits(Mutex<VecDeque<(u64, Instant)>>);
+
+impl Commits {
+    /// How many are remembered.
+    const MOST: usize = 4_096;
+
+    /// Notes that everything up to this number was.
+    pub fn note(&self, sequence: u64, at: Instant) {
+        let mut commits = self.0.lock();
+        if commits.back().is_some_and(|(last, _)| *last >= sequence) {
+            return;
+        }
+        if commits.len() >= Self::MOST {
+            commits.pop_front();
+        }
+        commits.push_back((sequence, at));
+    }
+
+    /// When that number was; `None` when it is none of the latest.
+    #[must_use]
+    pub fn at(&self, sequence: u64) -> Option<Instant> {
+        let commits = self.0.lock();
+        let place = commits.partition_point(|(other, _)| *other < sequence);
+        // Of what came before the first that is remembered, nothing is known.
+        let known = place > 0 || commits.front().is_some_and(|(first, _)| *first == sequence);
+        commits.get(place).filter(|_| known).map(|(_, at)| *at)
+    }
+}
+
 /// A change with its number in the controller's change feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delta {
@@ -240,6 +273,13 @@ pub trait ControlLink: Send + Sync + 'static {
         Freshness { silence: Duration::ZERO, lease: LEASE }
     }
 
+    /// When what has that number in the change feed was committed; of a controller in another process, when it was
+    /// heard of here. For those who measure.
+    fn committed(&self, sequence: u64) -> Option<Instant> {
+        let _ = sequence;
+        None
+    }
+
     /// Facts of the subject that a credential stands for.
     fn subject(&self, credential: Credential) -> BoxFuture<'_, Result<Result<KnownSubject, NoSubject>, LinkError>>;
 
@@ -272,4 +312,26 @@ pub struct RecordBatch {
     pub count: u64,
     /// Their frames, as they stand in the spool (`docs/spec/audit-record.md`).
     pub frames: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_found_by_any_number_that_they_cover() {
+        let (commits, begin) = (Commits::default(), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        for (sequence, seconds) in [(5, 1), (8, 2), (8, 9), (3, 9), (9, 3)] {
+            commits.note(sequence, at(seconds));
+        }
+        assert_eq!(
+            [5, 6, 8, 9].map(|sequence| commits.at(sequence)),
+            [Some(at(1)), Some(at(2)), Some(at(2)), Some(at(3))]
+        );
+        assert_eq!([3, 10].map(|sequence| commits.at(sequence)), [None, None]);
+        (10..10_000).for_each(|sequence| commits.note(sequence, at(4)));
+        assert_eq!(commits.0.lock().len(), Commits::MOST);
+        assert_eq!(commits.at(9), None);
+    }
 }

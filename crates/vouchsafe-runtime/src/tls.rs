@@ -24,7 +24,7 @@ use rustls::server::ResolvesServerCert;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use vouchsafe_model::name::BaseDomain;
 
-pub use self::identity::CertifiedPeer;
+pub use self::identity::{CertifiedPeer, valid_between};
 pub use self::negotiated::Negotiated;
 pub use self::shown::Shown;
 pub use self::verify::{CertificateRefusal, proven_by, proven_client, proven_gateway};

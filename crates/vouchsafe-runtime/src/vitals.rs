@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use vouchsafe_wire::health::{Check, Health};
+use vouchsafe_wire::health::{Check, Health, Note};
 
 pub use self::histogram::Histogram;
 pub use self::page::Page;
@@ -35,6 +35,11 @@ pub trait Vitals: Send + Sync + 'static {
     /// # Errors
     /// What the page gives.
     fn figures(&self, page: &mut Page<'_>) -> fmt::Result;
+
+    /// What else whoever runs it may want to know, in words.
+    fn notes(&self) -> Vec<Note> {
+        Vec::new()
+    }
 
     /// What must hold so that it can do its work.
     fn checks(&self) -> BoxFuture<'_, Vec<Check>>;
@@ -97,7 +102,8 @@ impl Board {
             }
         }
         let ready = checks.iter().all(|check| check.holds);
-        Health { ready, role: self.0.role.to_owned(), version: self.0.version.to_owned(), checks }
+        let notes = self.parts().iter().flat_map(|part| part.notes()).collect();
+        Health { ready, role: self.0.role.to_owned(), version: self.0.version.to_owned(), checks, notes }
     }
 
     fn course(&self) -> Check {

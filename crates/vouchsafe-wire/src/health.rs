@@ -13,6 +13,18 @@ pub struct Health {
     pub version: String,
     /// Everything that must hold, in the order in which to look at it.
     pub checks: Vec<Check>,
+    /// What else is worth knowing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+}
+
+/// A figure in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Its name, one of a few.
+    pub name: String,
+    /// The words.
+    pub words: String,
 }
 
 /// One thing that must hold.

@@ -26,6 +26,7 @@ use super::RemoteLink;
 use super::follow::{Fault, Follower, Told};
 use super::join::JoinError;
 use super::state::State;
+use super::vitals::Trouble;
 
 /// Parts of the lease: how often the controller is asked for a sign of life, and after how long without one a
 /// connection is given up, since there may be another way.
@@ -60,6 +61,28 @@ enum Ended {
     Stuck,
 }
 
+impl Ended {
+    /// What whoever runs the gateway can do about it.
+    fn advice(&self) -> &'static str {
+        match self {
+            Ended::Dial(_) | Ended::Silent | Ended::Stuck => {
+                "look whether the controller runs, whether its port is reached from here, and whether both clocks are right"
+            }
+            Ended::Refused(_) => "look at the controller's log: it says why it refuses this gateway",
+            Ended::Removed => "make another code (`vouchsafe gateway invite`) and join anew",
+            Ended::Fault(Fault::Replayed { .. }) => {
+                "if the controller was restored from a backup, join anew; if not, somebody plays back what was"
+            }
+            Ended::Fault(Fault::Signature | Fault::Snapshot(_)) => {
+                "what answers there is not the controller that this gateway joined; look at who does"
+            }
+            Ended::Fault(_) | Ended::Http(_) | Ended::Stream(_) | Ended::Closed => {
+                "it is tried again by itself; if it stays so, look at the controller's log"
+            }
+        }
+    }
+}
+
 /// Keeps the gateway attached.
 pub(super) struct Driver {
     state: Arc<State>,
@@ -85,6 +108,7 @@ impl Driver {
                 () = drained(&tasks, &link) => return,
             };
             self.link.detached();
+            self.link.troubled(Trouble::new(&ended, ended.advice()));
             match &ended {
                 Ended::Fault(fault @ (Fault::Replayed { .. } | Fault::Signature | Fault::Snapshot(_))) => {
                     tracing::error!(
@@ -198,6 +222,7 @@ impl Driver {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, "the number of the newest snapshot can't be kept");
                 }
+                self.link.told.note(snapshot.sequence, Instant::now());
                 self.link.snapshots.send_replace(Arc::from(snapshot));
                 self.has_snapshot = true;
             }

@@ -48,8 +48,13 @@ pub(crate) async fn follow_news(watch: Watch, tasks: TaskGroup, mut news: broadc
                 Err(RecvError::Lagged(_)) => looking.hear(&Change::Everything),
                 Err(RecvError::Closed) => return,
             },
-            () = watch.policy_changed.notified() => looking.look_at_all(),
+            () = watch.policy_changed.notified() => {
+                looking.count_from(watch.policy_since.lock().take());
+                looking.look_at_all();
+            }
             _ = sweep.tick() => {
+                // What it finds was not caused by a change.
+                looking.count_from(None);
                 watch.flows.tidy();
                 looking.look_at_all();
             }
@@ -144,6 +149,9 @@ pub(super) struct Looking {
     /// Sessions whose facts are being asked for, and by when they are wanted again if they changed meanwhile.
     asked: HashMap<SessionId, Option<Instant>>,
     answers: FuturesUnordered<futures_util::future::BoxFuture<'static, SessionId>>,
+    /// When the oldest of the changes was committed that are being looked at; what is cut meanwhile is counted
+    /// from there, so rather too long than too short.
+    since: Option<std::time::Instant>,
 }
 
 /// Sessions in the order in which they came, with the moment by which each must be proven right.
@@ -177,12 +185,13 @@ impl Looking {
             alive: None,
             asked: HashMap::new(),
             answers: FuturesUnordered::new(),
+            since: None,
         }
     }
 
     fn take(&mut self, heard: News) {
         match heard {
-            News::Changed(Delta { change, .. }) => self.hear(&change),
+            News::Changed(delta) => self.hear_of(&delta),
             News::Alive { asked, snapshot } => self.alive = Some((asked, snapshot)),
         }
     }
@@ -196,6 +205,22 @@ impl Looking {
             self.alive = None;
             self.watch.link.in_force(asked);
         }
+    }
+
+    /// Hears of a change, and counts from when it was committed.
+    fn hear_of(&mut self, delta: &Delta) {
+        self.count_from(self.watch.link.committed(delta.sequence));
+        self.hear(&delta.change);
+    }
+
+    fn count_from(&mut self, since: Option<std::time::Instant>) {
+        if self.changed.order.is_empty() && self.others.order.is_empty() && self.asked.is_empty() {
+            self.since = None;
+        }
+        self.since = match (self.since, since) {
+            (Some(before), Some(now)) => Some(before.min(now)),
+            (before, now) => before.or(now),
+        };
     }
 
     /// Forgets what a change made untrue, and notes whom it concerns.
@@ -237,14 +262,14 @@ impl Looking {
             flows.retain(|flow| match self.watch.decide_now(&flow.basis) {
                 Some(Ok(())) => false,
                 Some(Err(reason)) => {
-                    cut(flow, reason);
+                    cut(flow, reason, self.since);
                     false
                 }
                 None => true,
             });
             if !flows.is_empty() {
                 self.asked.insert(session, None);
-                self.answers.push(Box::pin(ask(self.watch.clone(), session, flows, by)));
+                self.answers.push(Box::pin(ask(self.watch.clone(), session, flows, by, self.since)));
             }
         }
         seen
@@ -267,20 +292,29 @@ impl Looking {
 }
 
 /// Decides the flows of one session again whose facts must be asked for.
-async fn ask(watch: Watch, session: SessionId, flows: Vec<Watched>, by: Instant) -> SessionId {
+async fn ask(
+    watch: Watch,
+    session: SessionId,
+    flows: Vec<Watched>,
+    by: Instant,
+    since: Option<std::time::Instant>,
+) -> SessionId {
     for flow in flows {
         if flow.live.cut.ended().is_some() {
             continue;
         }
         let decided = tokio::time::timeout_at(by, watch.decide_again(&flow.basis)).await;
         if let Err(reason) = decided.unwrap_or(Err(Reason::FactsUnavailable)) {
-            cut(&flow, reason);
+            cut(&flow, reason, since);
         }
     }
     session
 }
 
-fn cut(flow: &Watched, reason: Reason) {
+fn cut(flow: &Watched, reason: Reason, since: Option<std::time::Instant>) {
     tracing::info!(flow = %flow.id, %reason, "cut a flow that is no longer permitted");
+    if let Some(since) = since {
+        let _ = flow.live.since.set(since);
+    }
     flow.live.cut.end(Ended::Revoked(reason));
 }

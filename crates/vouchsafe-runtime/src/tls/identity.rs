@@ -100,6 +100,12 @@ pub fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     parse(certificate).ok().map(|certificate| validity(&certificate).1)
 }
 
+/// Begin and end of a certificate's validity.
+#[must_use]
+pub fn valid_between(certificate: &CertificateDer<'_>) -> Option<(SystemTime, SystemTime)> {
+    parse(certificate).ok().map(|certificate| validity(&certificate))
+}
+
 pub(super) fn parse<'c>(der: &'c CertificateDer<'_>) -> Result<X509Certificate<'c>, CertificateRefusal> {
     match x509_parser::parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),

@@ -1,5 +1,7 @@
 //! `doctor`: looks at this machine, and says what holds.
 
+pub(crate) mod gateway;
+
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -15,6 +17,9 @@ use crate::sandbox::{self, Demand, Hold, Needs, Sandbox};
 /// What to look at.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
+    /// Says whether the process of this state directory serves, and if not, why.
+    #[command(after_help = "Example:\n  vouchsafe doctor gateway --dir /var/lib/vouchsafe")]
+    Gateway,
     /// Enters the sandbox that `up` runs in, and tries what must fail there.
     #[command(after_help = "Example:\n  vouchsafe doctor sandbox")]
     Sandbox(SandboxArgs),
@@ -47,7 +52,7 @@ impl Verb {
     /// # Errors
     /// [`VerbError`] when the state directory can't be made.
     pub(crate) fn confine(&mut self, dir: &Path) -> Result<(), VerbError> {
-        let Verb::Sandbox(args) = self;
+        let Verb::Sandbox(args) = self else { return Ok(()) };
         sandbox::make_dir(dir)?;
         let needs = Needs { dir: dir.to_owned(), ..Needs::default() };
         args.entered =
@@ -61,7 +66,10 @@ impl Verb {
 /// # Errors
 /// [`VerbError`] when something is possible that a part in force should refuse.
 pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
-    let Verb::Sandbox(SandboxArgs { entered }) = verb;
+    let entered = match verb {
+        Verb::Gateway => return gateway::run(call).await,
+        Verb::Sandbox(SandboxArgs { entered }) => entered,
+    };
     let Some(sandbox) = entered else { return Err(VerbError::failed("the sandbox was not entered")) };
     let dir = call.dir.clone();
     let tried = tokio::task::spawn_blocking(move || attempts(&dir, sandbox)).await;

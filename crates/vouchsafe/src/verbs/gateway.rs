@@ -216,7 +216,7 @@ async fn serve_gateway(run: Run, call: &Call) -> Result<Exit, VerbError> {
     let board = Board::new("gateway", env!("CARGO_PKG_VERSION"), tasks.clone());
     let shown = run.vitals.show(&board).await?;
     shown.to_owner(&call.dir).await;
-    let starting = Remote::start(&call.dir, &tasks);
+    let starting = Remote::start(&call.dir, &tasks, &board);
     let remote = tokio::select! {
         started = starting => started?,
         failed = signals.stopped(&tasks, || {}) => {

@@ -5,6 +5,7 @@ use vouchsafe_agent::device::{Device, DeviceError};
 use vouchsafe_agent::session::{Session, SignedIn};
 use vouchsafe_wire::api::{Attached, CertificateState, Gateway, Status};
 use vouchsafe_wire::device::DeviceStatus;
+use vouchsafe_wire::health::Health;
 
 use super::now;
 use crate::admin::AdminClient;
@@ -24,6 +25,8 @@ struct Seen {
     device: Option<SeenDevice>,
     session: Option<SeenSession>,
     installation: Option<Status>,
+    /// How the server of this state directory is, where there is one.
+    server: Option<Health>,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,7 +82,8 @@ pub(crate) async fn run(_args: Args, call: &Call) -> Result<Exit, VerbError> {
         // Neither a server nor a device: say how to become one.
         return Err(AdminClient::open(call).await.err().unwrap_or_else(|| VerbError::failed("nothing is here yet")));
     }
-    let seen = Seen { device, session, installation };
+    let server = super::doctor::gateway::ask(&call.dir.join(super::vitals::SOCKET), call).await.ok();
+    let seen = Seen { device, session, installation, server };
     if call.out.is_json() {
         call.out.json(&seen)?
     } else {
@@ -128,6 +132,17 @@ fn print(call: &Call, seen: &Seen) -> std::io::Result<()> {
         Some(SeenSession { user, expires }) => {
             out.line(&format!("\n{}   {}", heading("Signed in"), out.paint(Style::Good, &clean(user))))?;
             out.facts(&[("session", until(*expires))])?;
+        }
+    }
+    if let Some(Health { ready, role, checks, notes, .. }) = &seen.server {
+        let mark = match ready {
+            true => out.paint(Style::Good, "✓ ready"),
+            false => out.paint(Style::Bad, "✗ not ready"),
+        };
+        out.line(&format!("\n{}  {mark} ({})", heading("This server"), clean(role)))?;
+        let failing = checks.iter().filter(|check| !check.holds).map(|check| (&check.name, &check.words));
+        for (name, words) in failing.chain(notes.iter().map(|note| (&note.name, &note.words))) {
+            out.line(&format!("  {}: {}", clean(name), clean(words)))?;
         }
     }
     if let Some(status) = &seen.installation {

@@ -18,6 +18,15 @@ async fn get(port: u16, path: &str) -> (u16, String) {
     (status.parse().unwrap_or_default(), body.to_owned())
 }
 
+/// Runs a verb on a state directory; gives exit code, standard output and standard error.
+async fn world_cli(state: &std::path::Path, arguments: &[&str]) -> (i32, String, String) {
+    let dir = state.display().to_string();
+    let mut all = arguments.to_vec();
+    all.extend(["--dir", &dir]);
+    let Ran { code, out, err } = run(crate::world::VOUCHSAFE, &all).await;
+    (code, out, err)
+}
+
 /// The number of the line that begins like this.
 fn number(page: &str, series: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -111,6 +120,13 @@ async fn a_gateway_is_ready_only_while_it_hears_its_controller() {
     let failing: Vec<_> =
         health["checks"].as_array().expect("checks").iter().filter(|check| check["holds"] == false).collect();
     assert!(failing.iter().any(|check| check["name"] == "lease"), "{health}");
+    // On the spot it says why, and what to do.
+    let (exit, said, err) = world_cli(&state, &["doctor", "gateway"]).await;
+    assert!(
+        exit == 1 && said.contains("✗ lease") && said.contains("✗ channel: the last attempt failed"),
+        "{said}{err}"
+    );
+    assert!(said.contains("look whether the controller runs"), "{said}");
     let (_, page) = get(metrics, "/metrics").await;
     assert_eq!(number(&page, "vouchsafe_lease_remaining_seconds"), 0.0);
     assert_eq!(number(&page, r#"vouchsafe_check{check="lease"}"#), 0.0);
@@ -135,4 +151,43 @@ async fn a_gateway_is_ready_only_while_it_hears_its_controller() {
     // It may have ended already: then nobody answers, which is no readiness either.
     assert!(stopping.0 == 0 || stopping.1.contains("stopping"), "{stopping:?}");
     drop(probe);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_says_why_a_gateway_does_not_serve() {
+    let world = controller().await;
+    let state = world.dir.path().join("gateway-one");
+    let (exit, _, err) = world_cli(&state, &["doctor", "gateway"]).await;
+    assert!(exit == 4 && err.contains("vouchsafe gateway join"), "{exit} {err}");
+    let code = invite(&world, "one").await;
+    let (exit, _, err) = world.cli(&state, &["gateway", "join", &code]).await;
+    assert_eq!(exit, 0, "{err}");
+    let (exit, _, err) = world_cli(&state, &["doctor", "gateway"]).await;
+    assert!(exit == 4 && err.contains("start it: `vouchsafe gateway`"), "{exit} {err}");
+    // A newer snapshot was in force here once: what the controller has now is taken for a replay.
+    std::fs::write(state.join("gateway").join("snapshot"), "999999\n").expect("written");
+    let mut gateway = tokio::process::Command::new(crate::world::VOUCHSAFE)
+        .args(["gateway", "--listen", "127.0.0.1", "--dir"])
+        .arg(&state)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("starts");
+    let begun = Instant::now();
+    let said = loop {
+        let (exit, said, _) = world_cli(&state, &["doctor", "gateway"]).await;
+        if exit == 1 && said.contains("a snapshot was refused because it is older") {
+            break said;
+        }
+        assert!(begun.elapsed() < crate::world::PATIENCE, "{exit} {said}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(said.contains("✗ snapshot: no snapshot") && said.contains("join anew"), "{said}");
+    assert!(said.contains("✗ serving: it is starting") && said.contains("✓ clock"), "{said}");
+    let (_, said, _) = world_cli(&state, &["doctor", "gateway", "--json"]).await;
+    let health: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!((&health["ready"], &health["role"]), (&Value::from(false), &Value::from("gateway")));
+    gateway.kill().await.expect("killed");
 }
