@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
+use vouchsafe_model::decision::Reason;
 use vouchsafe_runtime::internal::BoxFuture;
 use vouchsafe_wire::api::Problem;
 
@@ -60,6 +61,15 @@ impl Refusal {
             Some(problem) => problem.title.clone(),
             None => format!("the gateway refused with status {}", self.status),
         }
+    }
+
+    /// How old a sign-in may be at most, seconds, when a fresh one is all that is missing; 0 when its age isn't
+    /// what is.
+    #[must_use]
+    pub fn step_up(&self) -> Option<u64> {
+        let problem = self.problem.as_ref()?;
+        let missing = problem.reason.as_deref() == Some(Reason::StepUpRequired.code());
+        missing.then(|| problem.max_age.unwrap_or_default())
     }
 
     /// Whether access was denied, as opposed to something being broken.

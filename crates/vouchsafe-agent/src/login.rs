@@ -121,9 +121,23 @@ impl Login {
     /// # Errors
     /// [`LoginError`].
     pub async fn start(device: Arc<Device>) -> Result<Self, LoginError> {
+        Self::start_with(device, None).await
+    }
+
+    /// The same, for a sign-in that is no older than so many seconds: the person proves anew who she is, also
+    /// where her browser is signed in (RFC 9470 §4).
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn start_fresh(device: Arc<Device>, max_age: u64) -> Result<Self, LoginError> {
+        Self::start_with(device, Some(max_age)).await
+    }
+
+    async fn start_with(device: Arc<Device>, max_age: Option<u64>) -> Result<Self, LoginError> {
         let certified = device.current().await?;
-        let id = device.id().to_string();
-        let form = [("client_id", id.as_str())];
+        let (id, age) = (device.id().to_string(), max_age.map(|age| age.to_string()));
+        let age = age.as_deref().map(|age| ("max_age", age));
+        let form: Vec<(&str, &str)> = [("client_id", id.as_str())].into_iter().chain(age).collect();
         let sent = device.send_with(&certified, Method::POST, "/oauth/device_authorization", Content::Form(&form));
         let authorization: DeviceAuthorization = sent.await?.json().map_err(DeviceError::from)?;
         for link in [&authorization.verification_uri, &authorization.verification_uri_complete] {

@@ -39,6 +39,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
 /// Longest wait for the gateway's answer to a CONNECT: it dials the resource in that time.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a person isn't asked again to prove who she is.
+const STEP_UP_PAUSE: Duration = Duration::from_secs(60);
 /// Longest refusal that is read, bytes.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
@@ -123,6 +125,9 @@ impl OpenError {
     }
 }
 
+/// Has the person prove anew who she is, so many seconds ago at most (0: however long); says whether she did.
+pub type StepUp = Arc<dyn Fn(u64) -> BoxFuture<'static, bool> + Send + Sync>;
+
 /// Opens tunnels through the gateway. Share it in an [`Arc`].
 pub struct Tunnels {
     device: Arc<Device>,
@@ -131,6 +136,9 @@ pub struct Tunnels {
     // Held while a connection is made, on purpose: of many callers that find none, one dials and
     // the others use what it got. The dial has a time limit of its own.
     pool: tokio::sync::Mutex<Pool>,
+    step_up: Option<StepUp>,
+    // Held while the person is asked: she is asked once, for all tunnels that wait. When, and whether she did.
+    proven: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
 
 #[derive(Default)]
@@ -176,7 +184,14 @@ impl Tunnels {
     /// Tunnels of that device, with the token of whoever is signed in on it.
     #[must_use]
     pub fn new(device: Arc<Device>, tasks: TaskGroup) -> Self {
-        Self { session: Session::on(device.clone()), device, tasks, pool: tokio::sync::Mutex::default() }
+        let session = Session::on(device.clone());
+        Self { session, device, tasks, pool: tokio::sync::Mutex::default(), step_up: None, proven: Default::default() }
+    }
+
+    /// The same tunnels, for which the person is asked where a policy demands a fresh sign-in.
+    #[must_use]
+    pub fn with_step_up(self, step_up: Option<StepUp>) -> Self {
+        Self { step_up, ..self }
     }
 
     /// The device that they prove.
@@ -203,6 +218,34 @@ impl Tunnels {
     }
 
     async fn open_for(&self, host: &str, port: Port, carries: Carries) -> Result<Tunnel, OpenError> {
+        let opened = self.open_as_is(host, port, carries).await;
+        match &opened {
+            Err(OpenError::Refused(refusal)) => match refusal.step_up() {
+                Some(max_age) if self.prove(max_age).await => self.open_as_is(host, port, carries).await,
+                Some(_) | None => opened,
+            },
+            Ok(_) | Err(_) => opened,
+        }
+    }
+
+    /// Has the person prove anew who she is. `false` when nobody can be asked, when she doesn't, and when she did
+    /// a moment ago: then another time helps no more than that one.
+    async fn prove(&self, max_age: u64) -> bool {
+        let Some(step_up) = &self.step_up else { return false };
+        let began = Instant::now();
+        let mut proven = self.proven.lock().await;
+        match *proven {
+            // For another tunnel, while this one waited for its turn.
+            Some((at, done)) if at >= began => return done,
+            Some((at, _)) if at.elapsed() < STEP_UP_PAUSE => return false,
+            Some(_) | None => {}
+        }
+        let done = step_up(max_age).await;
+        *proven = Some((Instant::now(), done));
+        done
+    }
+
+    async fn open_as_is(&self, host: &str, port: Port, carries: Carries) -> Result<Tunnel, OpenError> {
         // A connection may die between being picked and being used; then another is tried, once.
         match self.try_open(host.to_owned(), port, carries).await {
             Err(OpenError::Broken(error)) if error.is_canceled() || error.is_closed() => {
@@ -370,6 +413,30 @@ mod tests {
         assert!(matches!(first, OpenError::Gateway(_)) && first.is_unreachable(), "{first}");
         let second = tunnels.open("wiki.corp.example", Port::Number(443)).await.err().unwrap();
         assert!(matches!(second, OpenError::BackingOff), "{second}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_person_is_asked_once_for_all_tunnels_that_wait_and_not_over_and_over() {
+        let temp = tempfile::tempdir().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let step_up: StepUp = Arc::new(move |_| {
+            let count = Arc::clone(&count);
+            Box::pin(async move {
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                true
+            })
+        });
+        assert!(!tunnels(&temp).prove(60).await, "nobody can be asked");
+        let tunnels = tunnels(&temp).with_step_up(Some(step_up));
+        assert_eq!(tokio::join!(tunnels.prove(60), tunnels.prove(60), tunnels.prove(30)), (true, true, true));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!tunnels.prove(60).await, "it was done a moment ago, and is not enough");
+        tokio::time::sleep(STEP_UP_PAUSE).await;
+        assert!(tunnels.prove(60).await);
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
 
     #[test]

@@ -13,13 +13,16 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use vouchsafe_model::decision::{Advice, Reason};
+use vouchsafe_model::decision::{Advice, Decision, Reason, StepUp};
 use vouchsafe_runtime::body::{Body, full};
 use vouchsafe_runtime::tls::sha256;
 use vouchsafe_wire::api::Problem;
 
 use crate::decide::Decided;
 use crate::listen::Refused;
+
+/// Authentication context class of a sign-in that resists phishing (OpenID Connect EAP ACR Values §4).
+const ACR_PHISHING_RESISTANT: &str = "phr";
 
 const STYLE: &str = include_str!("answer/denied.css");
 
@@ -60,12 +63,14 @@ impl Form {
 /// The status of a denial.
 pub(crate) fn status(reason: Reason, form: Form) -> StatusCode {
     match reason {
-        Reason::SignInRequired | Reason::SessionEnded | Reason::CredentialInvalid | Reason::DeviceMismatch => {
-            match form {
-                Form::Proxy => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
-                Form::Page | Form::Problem => StatusCode::UNAUTHORIZED,
-            }
-        }
+        Reason::SignInRequired
+        | Reason::SessionEnded
+        | Reason::CredentialInvalid
+        | Reason::DeviceMismatch
+        | Reason::StepUpRequired => match form {
+            Form::Proxy => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+            Form::Page | Form::Problem => StatusCode::UNAUTHORIZED,
+        },
         Reason::DeviceRequired
         | Reason::DeviceUnknown
         | Reason::ConditionFailed
@@ -97,7 +102,6 @@ pub(crate) fn denial(decided: &Decided, form: Form, detail: Option<&str>) -> Res
 
 /// Answers a denial with a status of its own, where one says more than the usual one.
 pub(crate) fn denial_as(decided: &Decided, status: StatusCode, form: Form, detail: Option<&str>) -> Response<Body> {
-    let reason = decided.decision.reason;
     let mut response = match form {
         Form::Page => {
             let mut response = Response::new(full(page(decided, status, detail).into_string()));
@@ -120,10 +124,7 @@ pub(crate) fn denial_as(decided: &Decided, status: StatusCode, form: Form, detai
     if let Ok(id) = HeaderValue::from_str(&decided.id.to_string()) {
         headers.insert("x-vouchsafe-decision", id);
     }
-    let challenge = HeaderValue::from_static(match reason {
-        Reason::SignInRequired => "Bearer realm=\"vouchsafe\"",
-        _ => "Bearer realm=\"vouchsafe\", error=\"invalid_token\"",
-    });
+    let challenge = challenge(&decided.decision);
     match status {
         StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, challenge)),
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => drop(headers.insert(PROXY_AUTHENTICATE, challenge)),
@@ -131,6 +132,27 @@ pub(crate) fn denial_as(decided: &Decided, status: StatusCode, form: Form, detai
         _ => {}
     }
     response
+}
+
+/// What has to be proven, to programs (RFC 6750 §3; RFC 9470 §3 where it is a fresh sign-in).
+fn challenge(decision: &Decision) -> HeaderValue {
+    let invalid = HeaderValue::from_static("Bearer realm=\"vouchsafe\", error=\"invalid_token\"");
+    match (decision.reason, decision.step_up) {
+        (Reason::SignInRequired, _) => HeaderValue::from_static("Bearer realm=\"vouchsafe\""),
+        (Reason::StepUpRequired, Some(StepUp { max_age, phishing_resistant })) => {
+            let mut text = "Bearer realm=\"vouchsafe\", error=\"insufficient_user_authentication\", \
+                            error_description=\"A fresh sign-in is needed\""
+                .to_owned();
+            if let Some(age) = max_age {
+                text.push_str(&format!(", max_age=\"{}\"", age.as_secs()));
+            }
+            if phishing_resistant {
+                text.push_str(&format!(", acr_values=\"{ACR_PHISHING_RESISTANT}\""));
+            }
+            HeaderValue::from_str(&text).unwrap_or(invalid)
+        }
+        _ => invalid,
+    }
 }
 
 fn problem(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Problem {
@@ -145,6 +167,7 @@ fn problem(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Probl
         decision: Some(decided.id.to_string()),
         reason: Some(told(decision.reason).to_owned()),
         advice: decision.advice.iter().map(|advice| advice.as_str().to_owned()).collect(),
+        max_age: decision.step_up.and_then(|step_up| step_up.max_age).map(|age| age.as_secs()),
         diagnostics: Vec::new(),
     }
 }
@@ -155,6 +178,7 @@ fn page(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Markup {
         StatusCode::BAD_REQUEST | StatusCode::MISDIRECTED_REQUEST => "This request can't be accepted",
         StatusCode::BAD_GATEWAY => "The resource doesn't answer",
         StatusCode::SERVICE_UNAVAILABLE => "Access can't be decided right now",
+        StatusCode::UNAUTHORIZED if decision.reason == Reason::StepUpRequired => "A fresh sign-in is needed",
         StatusCode::UNAUTHORIZED => "Please sign in",
         _ => "You can't open this",
     };
@@ -197,6 +221,15 @@ pub(crate) fn page_with_form(title: &str, main: Markup, leads_to: &str) -> Respo
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(CONTENT_SECURITY_POLICY, policy(&format!("'self' {leads_to}")));
+    response
+}
+
+/// The answer of a denial, shown as another page than the usual one.
+pub(crate) fn as_page(denial: Response<Body>, title: &str, main: Markup, form_action: &str) -> Response<Body> {
+    let mut response = denial.map(|_| full(document(title, main).into_string()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(CONTENT_SECURITY_POLICY, policy(form_action));
     response
 }
 

@@ -206,7 +206,7 @@ pub(crate) fn record(
     who: Option<&Who>,
     flow: Option<FlowId>,
 ) -> Result<Draft, NotRecorded> {
-    let Decision { outcome, reason, words, policies, advice, policy_version, epoch } = &decided.decision;
+    let Decision { outcome, reason, words, policies, advice, policy_version, epoch, step_up: _ } = &decided.decision;
     let before = |m: &mut Members<'_>| {
         m.maybe_text(Member::Action, observed.action.map(Action::as_str));
         if *outcome == Outcome::Deny {

@@ -26,6 +26,7 @@ use crate::forward::upstream::Upstreams;
 use crate::listen::{self, Census, ConnectionLimits, Turnstile};
 use crate::names::Names;
 use crate::record::{Finisher, Recorder};
+use crate::sign_in::step_up::Drafts;
 use crate::spool::SpoolError;
 use crate::strangers::{self, Strangers};
 use crate::vitals::{Counts, GatewayVitals};
@@ -126,6 +127,7 @@ pub(crate) struct Shared {
     pub(crate) strangers: Strangers,
     pub(crate) watch: Watch,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) drafts: Drafts,
     pub(crate) assertions: AssertionSigner,
     pub(crate) upstreams: Upstreams,
     pub(crate) census: Arc<Census>,
@@ -201,6 +203,7 @@ impl Gateway {
             current,
             watch,
             counts: Arc::default(),
+            drafts: Drafts::default(),
             upstreams: Upstreams::default(),
             census: Arc::new(Census::new(options.connections)),
             turnstile: Turnstile::new(std::thread::available_parallelism().map_or(1, NonZero::get)),

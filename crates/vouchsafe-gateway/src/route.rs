@@ -34,7 +34,7 @@ use crate::gateway::Shared;
 use crate::names::Site;
 use crate::route::case::Case;
 use crate::route::read::{Asked, Purpose, Unreadable};
-use crate::sign_in;
+use crate::sign_in::{self, step_up};
 
 pub(crate) use crate::route::case::Permitted;
 pub(crate) use crate::route::read::{Connection, Via};
@@ -165,6 +165,11 @@ async fn own_path(
     target: &CanonicalTarget,
     headers: &HeaderMap,
 ) -> Response<Body> {
+    match (target.method(), target.path()) {
+        ("GET", step_up::RESUME) => return step_up::resume(shared, connection, label, headers).await,
+        ("GET", step_up::AGAIN) => return step_up::again(&shared.names, label, target, headers),
+        _ => {}
+    }
     let device = connection.device().map(|device| device.id);
     sign_in::handle(&shared.names, &shared.facts, label, target, headers, device, connection.ip).await
 }

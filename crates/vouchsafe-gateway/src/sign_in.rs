@@ -5,6 +5,7 @@
 //! worth something only together with that cookie, so nobody can sign another's browser in.
 
 mod sign_out;
+pub(crate) mod step_up;
 
 use std::net::IpAddr;
 
@@ -104,7 +105,9 @@ async fn callback(
                 "{SESSION_COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
                 redeemed.cookie, redeemed.max_age_seconds
             );
-            see_other(&wanted_url(names, label, wanted), &[session, expire(PENDING_COOKIE)])
+            let (to, draft) = step_up::onward(names, label, wanted);
+            let cookies: Vec<String> = [session, expire(PENDING_COOKIE)].into_iter().chain(draft).collect();
+            see_other(&to, &cookies)
         }
         Ok(None) => again(),
         Err(error) => {
@@ -130,16 +133,20 @@ fn expire(cookie: &str) -> String {
     format!("{cookie}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0")
 }
 
+fn set_cookies(response: &mut Response<Body>, cookies: &[String]) {
+    for cookie in cookies {
+        if let Ok(mut value) = HeaderValue::from_str(cookie) {
+            value.set_sensitive(true);
+            response.headers_mut().append(SET_COOKIE, value);
+        }
+    }
+}
+
 fn see_other(location: &str, set_cookies: &[String]) -> Response<Body> {
     let mut response = Response::new(empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
+    self::set_cookies(&mut response, set_cookies);
     let headers = response.headers_mut();
-    for cookie in set_cookies {
-        if let Ok(mut value) = HeaderValue::from_str(cookie) {
-            value.set_sensitive(true);
-            headers.append(SET_COOKIE, value);
-        }
-    }
     headers.insert(LOCATION, HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/")));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::name::PolicyName;
 use crate::subject::Epoch;
@@ -24,6 +25,17 @@ pub struct Decision {
     pub policy_version: u64,
     /// Version of the facts about the subject; 0 when there was no subject.
     pub epoch: Epoch,
+    /// The sign-in that is all that is missing, with [`Reason::StepUpRequired`].
+    pub step_up: Option<StepUp>,
+}
+
+/// What a sign-in has to be like so that a denial becomes a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepUp {
+    /// How old it may be at most, in whole seconds; `None` when its age plays no part.
+    pub max_age: Option<Duration>,
+    /// It has to resist phishing, which the present one doesn't.
+    pub phishing_resistant: bool,
 }
 
 impl Decision {
@@ -38,6 +50,7 @@ impl Decision {
             advice: reason.advice().into_iter().collect(),
             policy_version,
             epoch: Epoch::default(),
+            step_up: None,
         }
     }
 }
@@ -122,6 +135,8 @@ reasons! {
     DeviceUnknown = "device_unknown", "This device is not, or no longer, enrolled.", Some(Advice::EnrolDevice);
     /// A policy could permit, but its conditions do not hold now.
     ConditionFailed = "condition_failed", "A condition for access isn't met.", None;
+    /// A policy permits this to a sign-in that is fresher, or stronger.
+    StepUpRequired = "step_up_required", "This needs a fresh sign-in.", Some(Advice::StepUp);
     /// No policy permits this.
     NoPermit = "no_permit", "There is nothing here that you have access to.", Some(Advice::RequestAccess);
     /// A policy forbids it, whatever else permits it.

@@ -17,6 +17,7 @@ use crate::engine::{Engine, Entry};
 use crate::facts::Who;
 use crate::index::Lineage;
 use crate::request::{OwnedDetail, Request};
+use crate::step_up::Denied;
 use crate::subject::Reach;
 
 mod change;
@@ -173,14 +174,13 @@ pub fn explain(engine: &Engine, question: &Question, now: SystemTime) -> Explana
         ip: question.ip,
         detail: question.detail.as_detail(),
     };
-    let ruling = Reach::new(engine, &who, target, now, || 0).ok_or(Reason::PolicyError).and_then(|reach| {
+    let decided = Reach::new(engine, &who, target, now, || 0).ok_or(Reason::PolicyError).and_then(|reach| {
         let asked = Asked::new(facts, &reach, &request, now)?;
-        decide::rule(engine, facts, &who, &reach, &asked)
+        let ruling = decide::rule(engine, facts, &who, &reach, &asked)?;
+        let denied = Denied { engine, facts, who: &who, reach: &reach, request: &request, now };
+        Ok(denied.refine(ruling.decision.clone()))
     });
-    let decision = match ruling {
-        Ok(ruling) => ruling.decision.clone(),
-        Err(reason) => decide::denial(engine, facts, reason),
-    };
+    let decision = decided.unwrap_or_else(|reason| decide::denial(engine, facts, reason));
     let asked = who.ask(engine, facts, lineage, &request, now);
     let asked = asked.and_then(|asked| Some((asked, who.beside(engine.words, resource, lineage)?)));
     let view = View { engine, facts, who: &who, lineage, action: question.action, decision: &decision, now };
@@ -198,7 +198,7 @@ pub fn explain(engine: &Engine, question: &Question, now: SystemTime) -> Explana
 
 impl From<Decision> for Explained {
     fn from(decision: Decision) -> Self {
-        let Decision { outcome, reason, words, policies, advice, policy_version, epoch: _ } = decision;
+        let Decision { outcome, reason, words, policies, advice, policy_version, epoch: _, step_up: _ } = decision;
         Self {
             outcome: outcome.as_str().to_owned(),
             reason: reason.code().to_owned(),

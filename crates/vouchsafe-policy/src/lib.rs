@@ -14,6 +14,7 @@
 //! - `subject`, `slice`: a subject made ready once per epoch, with its slices of policies
 //! - `evaluator`: Cedar's evaluator, and what conditions read of a request
 //! - `decide`, `permit`: the decision, and the proof of it
+//! - `step_up`: whether a fresh sign-in would make a permit of a denial
 //! - `memo`: decisions remembered by what they were made on
 //! - `explain`: why one request is decided as it is, and what would change that
 
@@ -35,6 +36,7 @@ mod schema;
 mod slice;
 mod source;
 mod spread;
+mod step_up;
 mod subject;
 
 pub use annotation::Effect;

@@ -48,6 +48,11 @@ impl Slice {
         Self { action, number, policies, inputs, steady, passing, last, rulings }
     }
 
+    /// What its policies read.
+    pub(crate) fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
     /// What the ruling on a request depends on, within one prepared subject.
     pub(crate) fn key(&self, circumstances: &Circumstances<'_>) -> Option<Key> {
         self.inputs.key(self.number, circumstances)

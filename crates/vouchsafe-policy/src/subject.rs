@@ -22,6 +22,7 @@ use crate::memo::Memo;
 use crate::permit::Permit;
 use crate::request::{Detail, Request};
 use crate::slice::Slice;
+use crate::step_up::Denied;
 
 /// Most resources that one subject's slices are remembered of; past that, all are forgotten.
 const MAX_REACHES: usize = 1_024;
@@ -80,30 +81,39 @@ impl PreparedSubject {
     /// The decision, when it is a denial.
     pub fn decide(&self, request: &Request<'_>, now: SystemTime) -> Result<Permit, Decision> {
         match self.rule(request, now) {
-            Ok((ruling, resource)) => {
+            Ok((ruling, reach)) => {
                 let Ruling { decision, allowed } = ruling.as_ref();
                 match allowed {
-                    Allowed::Yes => Ok(Permit::new(decision.clone(), resource, request, self.facts.clone())),
-                    Allowed::No => Err(decision.clone()),
+                    Allowed::Yes => {
+                        let resource = reach.resource.clone();
+                        Ok(Permit::new(decision.clone(), resource, request, self.facts.clone()))
+                    }
+                    Allowed::No => Err(self.refined(decision.clone(), &reach, request, now)),
                 }
             }
             Err(reason) => Err(decide::denial(&self.engine, &self.facts, reason)),
         }
     }
 
-    fn rule(&self, request: &Request<'_>, now: SystemTime) -> Result<(Arc<Ruling>, Arc<Resource>), Reason> {
+    /// A denial that says so when a fresh sign-in is all that is missing.
+    fn refined(&self, denial: Decision, reach: &Reach, request: &Request<'_>, now: SystemTime) -> Decision {
+        let Some(who) = self.who.as_deref() else { return denial };
+        Denied { engine: &self.engine, facts: &self.facts, who, reach, request, now }.refine(denial)
+    }
+
+    fn rule(&self, request: &Request<'_>, now: SystemTime) -> Result<(Arc<Ruling>, Arc<Reach>), Reason> {
         let who = self.who.as_ref().ok_or(Reason::FactsUnavailable)?;
         let reach = self.reach(who, request.resource, now)?;
         let asked = Asked::new(&self.facts, &reach, request, now)?;
         let key = asked.key();
         if let Some(ruling) = key.as_ref().and_then(|key| self.memo.find(key)) {
-            return Ok((ruling, reach.resource.clone()));
+            return Ok((ruling, reach));
         }
         let ruling = decide::rule(&self.engine, &self.facts, who, &reach, &asked)?;
         if let Some(key) = key.filter(|_| ruling.may_be_remembered()) {
             self.memo.keep(&key, Arc::clone(&ruling));
         }
-        Ok((ruling, reach.resource.clone()))
+        Ok((ruling, reach))
     }
 
     /// Decides about our own console and API; `operation` is what it is asked to do.

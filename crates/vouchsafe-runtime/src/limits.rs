@@ -92,6 +92,16 @@ pub const RELAY_BUFFER_BYTES: usize = 128 * 1024;
 pub const RELAY_FIRST_BYTES: usize = 8 * 1024;
 /// What is read at once from a connection that keeps sending, bytes.
 pub const READ_AHEAD_BYTES: usize = 64 * 1024;
+/// Forms that wait for a fresh sign-in; the oldest make room …
+pub const MAX_DRAFTS: usize = 128;
+/// … and those of one person, for her newest.
+pub const MAX_DRAFTS_PER_USER: usize = 4;
+/// Largest form that is kept, bytes …
+pub const MAX_DRAFT_BYTES: usize = 64 * 1024;
+/// … and most fields of it.
+pub const MAX_DRAFT_FIELDS: usize = 256;
+/// Longest time for it to arrive.
+pub const DRAFT_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections at once of those who ask for metrics and health; more wait.
 pub const MAX_VITALS_CONNECTIONS: usize = 16;
 /// How long open work may go on after SIGTERM.

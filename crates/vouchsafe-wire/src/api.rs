@@ -72,6 +72,10 @@ pub struct Problem {
     /// What helps, as words of the policy's `@advice`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<String>,
+    /// How old a sign-in may be at most that would be let through, seconds, when that is what is missing
+    /// (`max_age` of RFC 9470).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u64>,
     /// Mistakes in policies or manifests, when that is what is wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<Diagnostic>,

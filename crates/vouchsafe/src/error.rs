@@ -120,7 +120,7 @@ impl From<Problem> for VerbError {
 fn advice(word: &str) -> String {
     match Advice::from_word(word) {
         Some(Advice::SignIn) => "sign in: `vouchsafe login`".to_owned(),
-        Some(Advice::StepUp) => "sign in again, to prove it is still you: `vouchsafe login`".to_owned(),
+        Some(Advice::StepUp) => "sign in again, to prove it is still you: `vouchsafe login --fresh`".to_owned(),
         Some(Advice::EnrolDevice) => "enrol this device: `vouchsafe enroll`".to_owned(),
         Some(other @ Advice::RequestAccess) => other.words().to_owned(),
         None => word.to_owned(),
@@ -228,6 +228,7 @@ mod tests {
             decision: Some("dec_1".into()),
             reason: reason.map(str::to_owned),
             advice: vec!["request-access".into(), "sign-in".into()],
+            max_age: None,
             diagnostics: Vec::new(),
         }
     }

@@ -98,6 +98,12 @@ impl Output {
         io::stdout().is_terminal()
     }
 
+    /// Whether somebody reads what is said on standard error, and can act on it.
+    #[must_use]
+    pub(crate) fn reaches_a_person(&self) -> bool {
+        self.form == Form::People && io::stderr().is_terminal()
+    }
+
     /// Whether standard output has colours, for renderers with colours of their own.
     #[must_use]
     pub(crate) fn colours(&self) -> bool {

@@ -28,6 +28,7 @@ impl ApiError {
             decision: None,
             reason: None,
             advice: Vec::new(),
+            max_age: None,
             diagnostics: Vec::new(),
         }))
     }

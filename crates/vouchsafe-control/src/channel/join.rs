@@ -183,6 +183,7 @@ fn respond<T: Serialize>(result: Result<T, Refusal>) -> Response<Body> {
                 decision: None,
                 reason: None,
                 advice: Vec::new(),
+                max_age: None,
                 diagnostics: Vec::new(),
             };
             (status, serde_json::to_vec(&problem))

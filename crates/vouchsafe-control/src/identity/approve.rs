@@ -19,6 +19,8 @@ use crate::pages::device::Asked;
 use crate::store::enrolment::{self, CodeState, DeviceCode};
 use crate::store::{StoreError, facts};
 
+/// How old the sign-in of who approves may be where a fresh one is asked for, seconds: she has come from there.
+const FRESH_SECONDS: u64 = 10;
 const NO_SUCH_CODE: Refusal =
     Refusal::NotGood("This code is not, or no longer, waiting for anybody. Start again on the device.");
 
@@ -37,6 +39,9 @@ pub(super) async fn page(
     let Presence::SignedIn(signed_in) = presence(&service.context, &peer, &headers).await? else {
         return Ok(Redirect::to(&format!("/sign-in?user_code={}", code.shown())).into_response());
     };
+    if field(&fields, "fresh").is_some() && signed_in.auth_age() > FRESH_SECONDS {
+        return Ok(Redirect::to(&format!("/sign-in?user_code={}&fresh=1", code.shown())).into_response());
+    }
     service.limit(|limits| &limits.guesses, peer.ip())?;
     let now = clock::unix_seconds(clock::now());
     let mut read = service.context.store.read().await?;

@@ -17,9 +17,10 @@ use super::guard::{self, Peer, Presence, Site, field, json as read_json, presenc
 use super::me::PageRefusal;
 use super::refusal::Refusal;
 use super::secret::{Secret, UserCode};
-use super::session::{open_browser, refused_record};
+use super::session::{open_browser, refused_record, renew_browser};
 use super::{Service, app};
 use crate::pages;
+use crate::pages::sign_in::Wanted;
 use crate::store::ceremonies::{self, Ceremony};
 use crate::store::{StoreError, Write, facts, passkeys};
 
@@ -93,9 +94,10 @@ pub(super) async fn page(
 ) -> Result<Response, PageRefusal> {
     let fields = query_fields(query.as_deref());
     let next = Next::of_query(&fields);
-    let fresh = field(&fields, "fresh").is_some();
+    let fresh = if field(&fields, "fresh").is_some() { Wanted::Afresh } else { Wanted::Once };
+    let mut signed_in_already = false;
     match presence(&service.context, &peer, &headers).await? {
-        Presence::SignedIn(signed_in) if !fresh => {
+        Presence::SignedIn(signed_in) if fresh == Wanted::Once => {
             let to = match &next {
                 Next::App(target) => app::send(&service.context, &signed_in, target).await?,
                 Next::Home | Next::Device(_) => next.path(),
@@ -103,13 +105,16 @@ pub(super) async fn page(
             return Ok(Redirect::to(&to).into_response());
         }
         Presence::OtherDevice(facts) => note_other_device(&service, &peer, &facts.user.name).await?,
-        Presence::SignedIn(_) | Presence::Nobody => {}
+        Presence::SignedIn(_) => signed_in_already = true,
+        Presence::Nobody => {}
     }
+    // Whoever isn't signed in at all does that, which is as fresh as can be.
+    let wanted = if signed_in_already { fresh } else { Wanted::Once };
     let going_to = match &next {
         Next::App(target) => Some(service.context.settings.domain.host(target.label())),
         Next::Home | Next::Device(_) => None,
     };
-    Ok(pages::sign_in::page(&next.sign_in_path(), going_to.as_deref()))
+    Ok(pages::sign_in::page(&next.sign_in_path(), going_to.as_deref(), wanted))
 }
 
 /// Somebody showed a cookie that belongs to another device: perhaps a stolen one.
@@ -185,6 +190,9 @@ struct Finish {
     credential: Value,
     #[serde(default)]
     next: Option<String>,
+    /// Whoever is signed in proves it anew, and stays so.
+    #[serde(default)]
+    fresh: bool,
 }
 
 /// `POST /webauthn/authenticate/finish`.
@@ -200,7 +208,13 @@ pub(super) async fn finish(
     let previous = presence(&service.context, &peer, &headers).await?;
     let mut write = service.context.store.write().await?;
     let opened = match verify(&service, &mut write, &peer, &finish).await {
-        Ok(user) => open_after(&mut write, &peer, &user, previous).await,
+        Ok(user) => match previous {
+            Presence::SignedIn(signed_in) if finish.fresh && signed_in.facts.user.name == user => {
+                let renewed = renew_browser(&mut write, &peer, &signed_in, clock::unix_seconds(clock::now())).await;
+                renewed.map_err(|refusal| Refused::step(&peer, "step-up", Some(&user), refusal))
+            }
+            previous => open_after(&mut write, &peer, &user, previous).await,
+        },
         Err(refused) => Err(refused),
     };
     match opened {

@@ -88,6 +88,11 @@ impl SignedIn {
         clock::now().duration_since(self.facts.auth.at).unwrap_or_default().as_secs()
     }
 
+    /// Hash of the cookie that was shown.
+    pub(super) fn cookie_hash(&self) -> String {
+        self.cookie.hash()
+    }
+
     pub(super) fn actor(&self, from: &Peer) -> Actor {
         Actor::User {
             name: self.facts.user.name.clone(),

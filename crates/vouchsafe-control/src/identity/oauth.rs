@@ -85,10 +85,14 @@ fn fields(headers: &HeaderMap, body: &[u8]) -> Result<Vec<(String, String)>, Tok
 pub(super) async fn device_authorization(
     State(service): State<Service>,
     peer: Peer,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Json<DeviceAuthorization>, TokenRefusal> {
     service.limit(|limits| &limits.attempts, peer.ip())?;
     let proven = peer.device()?;
     let device = proven.id;
+    // RFC 9470 §4. How fresh the sign-in then is stands in its session; gateways decide by that.
+    let fresh = field(&fields(&headers, &body)?, "max_age").map_or("", |_| "&fresh=1");
     let (code, user_code) = (Secret::fresh(), UserCode::fresh());
     let now = clock::unix_seconds(clock::now());
     let mut write = service.context.store.write().await?;
@@ -112,7 +116,7 @@ pub(super) async fn device_authorization(
     Ok(Json(DeviceAuthorization {
         device_code: code.expose().to_owned(),
         user_code: user_code.shown(),
-        verification_uri_complete: format!("{uri}?user_code={}", user_code.shown()),
+        verification_uri_complete: format!("{uri}?user_code={}{fresh}", user_code.shown()),
         verification_uri: uri,
         expires_in: CODE_LIFE_SECONDS,
         interval: INTERVAL_SECONDS,

@@ -122,6 +122,7 @@ impl IntoResponse for Refusal {
             decision: None,
             reason: None,
             advice: Vec::new(),
+            max_age: None,
             diagnostics: Vec::new(),
         };
         let mut response = (status, axum::Json(problem)).into_response();

@@ -5,9 +5,10 @@ use vouchsafe_model::id::{DeviceId, SessionId};
 use vouchsafe_model::name::UserName;
 use vouchsafe_model::subject::AuthMethod;
 use vouchsafe_runtime::clock;
+use vouchsafe_runtime::link::Change;
 use vouchsafe_wire::audit::{Kind, Record};
 
-use super::guard::{AUTH_LABEL, COOKIE, Peer};
+use super::guard::{AUTH_LABEL, COOKIE, Peer, SignedIn};
 use super::refusal::Refusal;
 use super::secret::Secret;
 use crate::directory::Actor;
@@ -46,6 +47,42 @@ pub(super) async fn open_browser(
     let cookie = Secret::fresh();
     tokens::insert_cookie(write.connection(), &cookie.hash(), &session.id, AUTH_LABEL).await?;
     write.audit(signed_in_record(&session, peer, "sign-in"));
+    set_cookie(&cookie)
+}
+
+/// Notes that the person of a session has just proven anew who she is: the session goes on, and its end
+/// stays where it was. Returns the `Set-Cookie` line of another cookie: the one before may have been known to
+/// somebody who could not have done that.
+pub(super) async fn renew_browser(
+    write: &mut Write,
+    peer: &Peer,
+    signed_in: &SignedIn,
+    now: u64,
+) -> Result<HeaderValue, Refusal> {
+    let found = facts::subject_by_session(write.connection(), &signed_in.facts.session, now).await?;
+    // It may have ended since it was looked up, and nothing of it may live on.
+    let facts = found.map_err(|_| Refusal::SignInRequired)?;
+    let session = NewSession {
+        id: facts.session,
+        user: facts.user.name,
+        device: facts.device.map(|device| device.id),
+        kind: SessionKind::Browser,
+        methods: vec![AuthMethod::Passkey],
+        auth_time: now,
+        created: now,
+        expires: clock::unix_seconds(facts.expires),
+    };
+    sessions::renew(write.connection(), &session.id, &session.methods, now).await?;
+    match session.device {
+        // Whoever copied a cookie of it can't use it without the device.
+        Some(_) => tokens::remove_cookie(write.connection(), &signed_in.cookie_hash()).await?,
+        // It could have been copied, and must not become fresh with the session: all hosts get others.
+        None => tokens::remove_cookies(write.connection(), &session.id).await?,
+    }
+    let cookie = Secret::fresh();
+    tokens::insert_cookie(write.connection(), &cookie.hash(), &session.id, AUTH_LABEL).await?;
+    write.change(Change::Session(session.id));
+    write.audit(signed_in_record(&session, peer, "step-up"));
     set_cookie(&cookie)
 }
 

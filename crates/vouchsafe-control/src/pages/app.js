@@ -57,6 +57,7 @@ if (signIn) {
     const credential = await navigator.credentials.get({ publicKey });
     const answer = await post('/webauthn/authenticate/finish', {
       ceremony: begun.ceremony, credential: credential.toJSON(), next: signIn.dataset.next,
+      fresh: signIn.dataset.fresh !== undefined,
     });
     location.replace(answer.next);
   }));

@@ -90,6 +90,23 @@ pub(crate) async fn find(connection: &mut SqliteConnection, id: &SessionId) -> R
     row.map(open_session).transpose()
 }
 
+/// Notes that the person of a session proved anew who she is, and how.
+pub(crate) async fn renew(
+    connection: &mut SqliteConnection,
+    id: &SessionId,
+    methods: &[AuthMethod],
+    auth_time: u64,
+) -> Result<(), StoreError> {
+    let methods: Vec<String> = methods.iter().map(|method| method.as_str().to_owned()).collect();
+    sqlx::query("UPDATE sessions SET methods = $1, auth_time = $2 WHERE id = $3")
+        .bind(list_to_db(&methods))
+        .bind(to_db(auth_time))
+        .bind(id.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// All sessions of a user.
 pub(crate) async fn of_user(
     connection: &mut SqliteConnection,

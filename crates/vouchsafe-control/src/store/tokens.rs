@@ -38,6 +38,18 @@ pub(crate) async fn insert_cookie(
     Ok(())
 }
 
+/// Takes a cookie away from whoever has it.
+pub(crate) async fn remove_cookie(connection: &mut SqliteConnection, token_hash: &str) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM cookies WHERE token_hash = $1").bind(token_hash).execute(connection).await?;
+    Ok(())
+}
+
+/// Takes all cookies of a session away; the session goes on.
+pub(crate) async fn remove_cookies(connection: &mut SqliteConnection, session: &SessionId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM cookies WHERE session_id = $1").bind(session.to_string()).execute(connection).await?;
+    Ok(())
+}
+
 /// A one-time code that carries a session to an app host.
 pub(crate) struct AppCode {
     pub(crate) session: SessionId,

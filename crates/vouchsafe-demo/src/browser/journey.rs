@@ -96,6 +96,10 @@ impl Browser {
         if let (Some(next), Some(members)) = (next, answer.as_object_mut()) {
             members.insert("next".to_owned(), Value::from(next));
         }
+        // As the page does that asks for a fresh sign-in.
+        if let (true, Some(members)) = (auth.query_pairs().any(|(name, _)| name == "fresh"), answer.as_object_mut()) {
+            members.insert("fresh".to_owned(), Value::from(true));
+        }
         let finish = at(auth, "/webauthn/authenticate/finish")?;
         let finished: Finished = accepted(self.post_json(&finish, &answer).await?)?.json()?;
         Ok(self.get(&at(auth, &finished.next)?).await?)

@@ -24,7 +24,7 @@ use crate::record::Until;
 use crate::route::case::{Asker, Case};
 use crate::route::read::{self, Asked, Connection, Purpose};
 use crate::route::{demand_sign_in, own_path};
-use crate::sign_in;
+use crate::sign_in::{self, step_up};
 
 pub(super) async fn serve(
     shared: &Arc<Shared>,
@@ -98,7 +98,7 @@ pub(super) async fn serve(
     }
     let permitted = match case.permit(question(target), asker, record_until).await {
         Ok(permitted) => permitted,
-        Err(response) => return response,
+        Err(response) => return Box::pin(step_up::offer(shared, site.label(), request, response)).await,
     };
     let public_host = shared.names.host_and_port(site.label());
     let place = Arc::clone(&connection.place);

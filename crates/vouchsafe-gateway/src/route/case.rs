@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Response, StatusCode};
-use vouchsafe_model::decision::Reason;
+use vouchsafe_model::decision::{Decision, Reason};
 use vouchsafe_model::id::{DecisionId, FlowId};
 use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::Permit;
@@ -22,6 +22,7 @@ use crate::lease::{self, Standing};
 use crate::listen::Owner;
 use crate::record::Until;
 use crate::route::read::Connection;
+use crate::sign_in::step_up::Demanded;
 use crate::strangers::Stranger;
 use crate::watch::{Basis, Flow};
 
@@ -99,6 +100,23 @@ impl Case<'_> {
         self.deny_subject(decided, asker.map(|asker| &*asker.ready.who), detail).await
     }
 
+    /// Denies what a policy denies; with the answer goes what a fresh sign-in would change.
+    async fn deny_permit(&self, question: &Question, denial: Decision, asker: &Asker) -> Response<Body> {
+        let step_up = denial.step_up;
+        let mut response = self.deny(&Decided::new(denial), Some(asker), None).await;
+        if let Some(step_up) = step_up {
+            let facts = &asker.ready.known.facts;
+            response.extensions_mut().insert(Demanded {
+                step_up,
+                user: facts.user.name.clone(),
+                device: facts.device.as_ref().map(|device| device.id),
+                age: clock::now().duration_since(facts.auth.at).unwrap_or_default(),
+                target: question.target().map(Arc::clone),
+            });
+        }
+        response
+    }
+
     async fn deny_subject(&self, decided: &Decided, who: Option<&Who>, detail: Option<&str>) -> Response<Body> {
         match self.recorded(decided, who).await {
             Ok(()) => answer::denial(decided, self.form, detail),
@@ -148,7 +166,7 @@ impl Case<'_> {
         self.shared.counts.deciding(begun.elapsed());
         let permit = match decision {
             Ok(permit) => permit,
-            Err(denial) => return Err(Box::pin(self.deny(&Decided::new(denial), Some(&asker), None)).await),
+            Err(denial) => return Err(Box::pin(self.deny_permit(&question, denial, &asker)).await),
         };
         match lease::holds(&*self.shared.link, &permit) {
             Ok(Standing::Leased) => {}

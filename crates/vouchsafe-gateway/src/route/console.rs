@@ -18,7 +18,7 @@ use crate::record::Until;
 use crate::route::case::{Asker, Case};
 use crate::route::read::{Asked, Connection};
 use crate::route::{Way, demand_sign_in, internal, own_path};
-use crate::sign_in;
+use crate::sign_in::{self, step_up};
 
 pub(super) async fn serve(
     shared: &Arc<Shared>,
@@ -60,7 +60,7 @@ pub(super) async fn serve(
     };
     let permitted = match case.permit(question, asker, |_| until).await {
         Ok(permitted) => permitted,
-        Err(response) => return response,
+        Err(response) => return step_up::offer(shared, label, request, response).await,
     };
     let response = internal(shared, connection, host, Way::Permitted(&permitted), request).await;
     let flow = permitted.flow();

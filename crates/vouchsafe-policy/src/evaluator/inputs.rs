@@ -75,8 +75,14 @@ impl Inputs {
         self.read == 0
     }
 
-    pub(super) fn age(&self) -> bool {
+    /// Whether the age of the sign-in is read.
+    pub(crate) fn age(&self) -> bool {
         self.reads(AGE)
+    }
+
+    /// Ages in seconds that it is compared with; sorted. Where it is read in other ways, there may be none.
+    pub(crate) fn ages(&self) -> &[i64] {
+        &self.ages
     }
 
     pub(super) fn time(&self) -> bool {

@@ -13,4 +13,5 @@ mod decide;
 mod explain;
 mod memo;
 mod properties;
+mod step_up;
 mod world;

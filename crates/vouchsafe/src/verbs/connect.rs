@@ -9,6 +9,7 @@ use vouchsafe_agent::connect_udp;
 use vouchsafe_agent::local::{ListenError, LocalListener};
 use vouchsafe_agent::tunnel::{Port, Tunnels};
 
+use super::login::stepping_up;
 use super::target::Named;
 use crate::call::Call;
 use crate::error::VerbError;
@@ -66,7 +67,8 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let device = call.device()?;
     let target = args.resource.resolve(&device)?;
     let (host, port) = (target.host.clone(), target.port);
-    let tunnels = Arc::new(Tunnels::new(device.clone(), call.tasks.clone()));
+    let tunnels = Tunnels::new(device.clone(), call.tasks.clone());
+    let tunnels = Arc::new(tunnels.with_step_up(stepping_up(call, &device)));
     let (report, tasks) = (call.report(), call.tasks.clone());
     let address = if args.udp {
         let local = connect_udp::LocalPort::bind(args.listen.0).await.map_err(refused)?;

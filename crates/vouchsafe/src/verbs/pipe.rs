@@ -3,6 +3,7 @@
 use vouchsafe_agent::pipe;
 use vouchsafe_agent::tunnel::Tunnels;
 
+use super::login::stepping_up;
 use super::target::Named;
 use crate::call::Call;
 use crate::error::VerbError;
@@ -23,7 +24,9 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let device = call.device()?;
     let target = args.resource.resolve(&device)?;
     device.keep_fresh(&call.tasks);
-    let tunnel = Tunnels::new(device, call.tasks.clone()).open(&target.host, target.port).await?;
+    let step_up = stepping_up(call, &device);
+    let tunnels = Tunnels::new(device, call.tasks.clone()).with_step_up(step_up);
+    let tunnel = tunnels.open(&target.host, target.port).await?;
     let cut = |error: std::io::Error| VerbError::failed("the connection was cut").cause(error.to_string());
     tokio::select! {
         ended = pipe::run(tunnel) => ended.map_err(cut)?,

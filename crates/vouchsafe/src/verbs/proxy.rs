@@ -8,6 +8,7 @@ use vouchsafe_agent::tunnel::Tunnels;
 use vouchsafe_model::name::BaseDomain;
 
 use super::connect::{Listen, listen};
+use super::login::stepping_up;
 use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
@@ -34,7 +35,8 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let pac = format!("http://{address}/proxy.pac");
     let domain = device.domain().clone();
     device.keep_fresh(&call.tasks);
-    let tunnels = Arc::new(Tunnels::new(device, call.tasks.clone()));
+    let step_up = stepping_up(call, &device);
+    let tunnels = Arc::new(Tunnels::new(device, call.tasks.clone()).with_step_up(step_up));
     call.tasks.spawn("local proxy", serve(listener, tunnels, call.report(), call.tasks.clone()));
     let out = &call.out;
     if out.is_json() {

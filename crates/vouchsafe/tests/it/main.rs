@@ -26,6 +26,7 @@ mod peers;
 mod roles;
 mod sandbox;
 mod ssh;
+mod step_up;
 mod tls;
 mod udp;
 mod upstreams;
