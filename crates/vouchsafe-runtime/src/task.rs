@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug, Clone, Default)]
 pub struct TaskGroup {
     tracker: TaskTracker,
-    drain: CancellationToken,
-    cut: CancellationToken,
+    drain: Signal,
+    cut: Signal,
     failed: CancellationToken,
     panics: Arc<AtomicU64>,
 }
@@ -39,9 +39,62 @@ pin_project! {
         #[pin]
         future: F,
         #[pin]
-        cut: WaitForCancellationFutureOwned,
+        cut: Signalled,
         group: TaskGroup,
         name: &'static str,
+    }
+}
+
+/// Something that happens once to a whole group.
+#[derive(Debug, Clone, Default)]
+struct Signal {
+    token: CancellationToken,
+    /// The same, to look at without a lock.
+    given: Arc<AtomicBool>,
+}
+
+impl Signal {
+    fn give(&self) {
+        self.given.store(true, Ordering::SeqCst);
+        self.token.cancel();
+    }
+
+    fn is_given(&self) -> bool {
+        self.given.load(Ordering::SeqCst)
+    }
+
+    fn given(&self) -> Signalled {
+        Signalled { wait: self.token.clone().cancelled_owned(), given: Arc::clone(&self.given), waker: None }
+    }
+}
+
+pin_project! {
+    /// Waits for a [`Signal`]. Tasks ask for it at every turn of theirs, so once it knows whom to wake,
+    /// it only looks.
+    struct Signalled {
+        #[pin]
+        wait: WaitForCancellationFutureOwned,
+        given: Arc<AtomicBool>,
+        waker: Option<Waker>,
+    }
+}
+
+impl Future for Signalled {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let is_known = this.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+        if is_known && !this.given.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        if this.wait.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if !is_known {
+            *this.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }
 
@@ -74,7 +127,7 @@ impl TaskGroup {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let cut = self.cut.clone().cancelled_owned();
+        let cut = self.cut.given();
         self.tracker.spawn(Supervised { future, cut, group: self.clone(), name });
     }
 
@@ -89,7 +142,7 @@ impl TaskGroup {
             // Dropped on the way out of a panic as well, which is an unexpected end too.
             let guard = failed.drop_guard();
             future.await;
-            if drain.is_cancelled() {
+            if drain.is_given() {
                 guard.disarm();
             } else {
                 tracing::error!(task = name, "a task that must not end has ended");
@@ -112,13 +165,13 @@ impl TaskGroup {
 
     /// Resolves when the group should stop accepting work.
     pub async fn draining(&self) {
-        self.drain.cancelled().await;
+        self.drain.given().await;
     }
 
     /// Whether the drain has begun.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.drain.is_cancelled()
+        self.drain.is_given()
     }
 
     /// Resolves when a vital task ended unexpectedly.
@@ -135,12 +188,12 @@ impl TaskGroup {
     /// Stops accepting, waits for open work until the deadline, then cuts what is left.
     /// Returns whether all work ended by itself.
     pub async fn shut_down(&self, deadline: Duration) -> Drained {
-        self.drain.cancel();
+        self.drain.give();
         self.tracker.close();
         if tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok() {
             return Drained::Completely;
         }
-        self.cut.cancel();
+        self.cut.give();
         self.tracker.wait().await;
         Drained::ByCutting
     }
