@@ -44,7 +44,7 @@ pub fn scan(bytes: &[u8]) -> Result<Scanned<'_>, RecordError> {
         return Err(RecordError::TooLong { bytes: bytes.len() });
     }
     // What every text must be, looked at once for the whole: no bare control character, and UTF-8.
-    if bytes.iter().fold(false, |bad, byte| bad | (*byte < 0x20)) || std::str::from_utf8(bytes).is_err() {
+    if bytes.iter().fold(0, |bad: u8, byte| bad | u8::from(*byte < 0x20)) != 0 || std::str::from_utf8(bytes).is_err() {
         return Err(RecordError::NotCanonical);
     }
     members(bytes).ok_or(RecordError::NotCanonical)
@@ -58,6 +58,11 @@ fn members(bytes: &[u8]) -> Option<Scanned<'_>> {
     for member in Member::ALL {
         let opening = member.opening().as_bytes();
         let opening = if first { opening.get(1..)? } else { opening };
+        // Most members are not this one, and most of those begin with another letter.
+        let letter = if first { 1 } else { 2 };
+        if rest.get(letter) != opening.get(letter) {
+            continue;
+        }
         let Some(value) = rest.strip_prefix(opening) else { continue };
         first = false;
         let length = match member.shape() {

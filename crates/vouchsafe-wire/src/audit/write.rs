@@ -297,22 +297,12 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(digits.get(first..).unwrap_or_default());
 }
 
-/// Whether any of eight bytes must be escaped: below a space, a quote or a backslash.
-fn any_to_escape(eight: [u8; 8]) -> bool {
-    const ONES: u64 = u64::MAX / 255;
-    const TOPS: u64 = ONES << 7;
-    let word = u64::from_le_bytes(eight);
-    let zero_in = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
-    let below_space = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
-    below_space | zero_in(word ^ (ONES * u64::from(b'"'))) | zero_in(word ^ (ONES * u64::from(b'\\'))) != 0
-}
-
 /// A text in quotes, with only `"`, `\` and control characters escaped (RFC 8785 §3.2.2.2).
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let (eights, rest) = text.as_bytes().as_chunks::<8>();
-    let plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
-    if !eights.iter().any(|eight| any_to_escape(*eight)) && rest.iter().all(plain) {
+    // Folded without an early end, so that the compiler looks at many bytes at once.
+    let escaped = |byte: &u8| u8::from(*byte < 0x20) | u8::from(*byte == b'"') | u8::from(*byte == b'\\');
+    if text.as_bytes().iter().fold(0, |any, byte| any | escaped(byte)) == 0 {
         out.extend_from_slice(text.as_bytes());
     } else {
         text.bytes().for_each(|byte| push_escaped(out, byte));
