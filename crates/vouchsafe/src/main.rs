@@ -3,11 +3,12 @@
 //! - `cli`: the verbs and what they take; `verbs`: one file for each
 //! - `call`, `output`, `error`, `exit`: what a verb gets, how it prints, how it fails
 //! - `admin`: the administrator's API over the local socket or the enrolled device
-//! - `wiring`: both roles in one process; `certificate_files`: the operator's certificate, read again
+//! - `wiring`: both roles in one process, each on threads of its own (`apart`); `certificate_files`: the operator's certificate, read again
 //! - `sandbox`: what a server gives up before it meets its first client
 //! - `manifest`, `diagnostics`, `text`: directories of TOML and Cedar, mistakes drawn, times
 
 mod admin;
+mod apart;
 mod call;
 mod certificate_files;
 mod cli;

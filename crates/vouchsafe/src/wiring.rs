@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use vouchsafe_control::{AcmeOptions, Controller, OpenError, OpenOptions};
 use vouchsafe_gateway::{ConnectionLimits, Gateway, GatewayError, Http3, Options};
@@ -16,6 +17,7 @@ use vouchsafe_runtime::task::{Drained, TaskGroup};
 use vouchsafe_runtime::tls::sha256;
 use vouchsafe_wire::ticket::hex;
 
+use crate::apart::{Apart, AtHome};
 use crate::certificate_files::CertificateFiles;
 
 /// What one process of controller and gateway is started with.
@@ -58,6 +60,12 @@ pub(crate) enum UpError {
         #[source]
         source: io::Error,
     },
+    /// The system has no threads for the gateway.
+    #[error("no threads can be started for the gateway")]
+    Threads(#[source] io::Error),
+    /// A mistake of ours ended the start.
+    #[error("the gateway could not be started; please report it")]
+    Panicked,
     /// No port is free.
     #[error("no free port was found")]
     Port(#[source] io::Error),
@@ -80,6 +88,8 @@ pub(crate) struct Running {
     reload: Arc<Notify>,
     gateway: Gateway,
     tasks: TaskGroup,
+    /// The gateway's threads.
+    _apart: Apart,
 }
 
 impl Running {
@@ -122,9 +132,12 @@ impl Running {
             http3,
             connections,
         };
-        let gateway =
-            Gateway::start(gateway, controller.gateway_identity(), controller.link(), controller.service(), &tasks)
-                .await?;
+        let apart = Apart::start().map_err(UpError::Threads)?;
+        let (identity, link) = (controller.gateway_identity(), controller.link());
+        let service = Arc::new(AtHome { service: controller.service(), home: Handle::current(), tasks: tasks.clone() });
+        let group = tasks.clone();
+        let starting = async move { Gateway::start(gateway, identity, link, service, &group).await };
+        let gateway = apart.run(starting).await.ok_or(UpError::Panicked)??;
         let reload = Arc::new(Notify::new());
         if let Some(files) = files {
             let following = files.follow(gateway.browser_certificate(), Arc::clone(&reload), tasks.clone());
@@ -142,6 +155,7 @@ impl Running {
             reload,
             gateway,
             tasks,
+            _apart: apart,
         })
     }
 
