@@ -2,6 +2,7 @@
 //! token. Headers never say who somebody is (I9).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use vouchsafe_runtime::internal::ProvenDevice;
 use vouchsafe_runtime::link::NoSubject;
 use vouchsafe_runtime::tls::sha256;
 use vouchsafe_wire::token::{ACCESS_TYP, MAX_TOKEN_BYTES};
+use zeroize::Zeroizing;
 
 use crate::facts::{Asking, CredentialKey, Facts, Ready};
 
@@ -23,6 +25,48 @@ pub(crate) const OWN_COOKIE_PREFIX: &str = "__host-vouchsafe";
 
 /// Most verified tokens that are remembered.
 const MAX_TOKENS: usize = 10_000;
+
+/// By what somebody says who she is, on which connection.
+pub(crate) struct Proof<'r> {
+    pub(crate) presented: Presented<'r>,
+    /// The host label a cookie must be for, or the audience a token must have.
+    pub(crate) audience: &'r str,
+    /// Device proven on this connection.
+    pub(crate) device: Option<&'r ProvenDevice>,
+    /// The token that this connection showed before.
+    pub(crate) last: &'r LastToken,
+}
+
+/// The last good token of a connection. Nearly every request shows it again, byte for byte, and then
+/// it takes no digest to find what it says.
+pub(crate) struct LastToken<V = VerifiedToken>(Mutex<Option<(Zeroizing<String>, Arc<V>)>>);
+
+impl<V> Default for LastToken<V> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<V> fmt::Debug for LastToken<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LastToken(hidden)")
+    }
+}
+
+impl<V> LastToken<V> {
+    fn find(&self, token: &str) -> Option<Arc<V>> {
+        let last = self.0.lock();
+        last.as_ref().filter(|(known, _)| ***known == *token).map(|(_, verified)| Arc::clone(verified))
+    }
+
+    fn keep(&self, token: &str, verified: &Arc<V>) {
+        *self.0.lock() = Some((Zeroizing::new(token.to_owned()), Arc::clone(verified)));
+    }
+
+    pub(crate) fn forget(&self) {
+        *self.0.lock() = None;
+    }
+}
 
 /// Proves users. One for the gateway.
 pub(crate) struct Authenticator {
@@ -37,22 +81,19 @@ impl Authenticator {
     }
 
     /// The subject of what was presented, or why there is none.
-    ///
-    /// `audience` is the host label a cookie must be for, or the audience a token must have.
     pub(crate) async fn subject(
         &self,
-        presented: Presented<'_>,
-        audience: &str,
-        device: Option<&ProvenDevice>,
+        proof: Proof<'_>,
         facts: &Facts,
         engine: &Arc<Engine>,
     ) -> Result<(CredentialKey, Ready), Reason> {
+        let Proof { presented, audience, device, last } = proof;
         let key = match presented {
             Presented::Nothing => return Err(Reason::SignInRequired),
             Presented::Ambiguous => return Err(Reason::CredentialInvalid),
             Presented::Cookie(value) if value.len() > MAX_COOKIE_BYTES => return Err(Reason::CredentialInvalid),
             Presented::Cookie(value) => CredentialKey::AppCookie(sha256(value.as_bytes())),
-            Presented::Token(token) => CredentialKey::Session(self.verify(token, audience, device)?),
+            Presented::Token(token) => CredentialKey::Session(self.verify(token, audience, device, last)?),
         };
         let ready = match facts.subject(key, engine, Asking::Request).await {
             Ok(Ok(ready)) => ready,
@@ -74,16 +115,25 @@ impl Authenticator {
         token: &str,
         audience: &str,
         device: Option<&ProvenDevice>,
+        last: &LastToken,
     ) -> Result<SessionId, Reason> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Reason::CredentialInvalid);
         }
-        let digest = sha256(token.as_bytes());
-        let known = self.verified.lock().get(&digest).map(Arc::clone);
-        let verified = match known {
+        let verified = match last.find(token) {
             Some(verified) => verified,
-            None => self.remember(Arc::new(self.tokens.verify(token)?), digest),
+            None => {
+                let digest = sha256(token.as_bytes());
+                let known = self.verified.lock().get(&digest).map(Arc::clone);
+                let verified = match known {
+                    Some(verified) => verified,
+                    None => self.remember(Arc::new(self.tokens.verify(token)?), digest),
+                };
+                last.keep(token, &verified);
+                verified
+            }
         };
+        // Said by the same bytes or not: time, issuer, audience and binding are looked at every time.
         self.tokens.check(&verified, audience, device)
     }
 
@@ -106,15 +156,15 @@ pub(crate) fn check(
     audience: &str,
     device: Option<&ProvenDevice>,
 ) -> Result<(), Reason> {
-    let facts = &ready.known.facts;
-    if facts.expires <= clock::now() {
+    let (facts, now) = (&ready.known.facts, clock::now());
+    if facts.expires <= now {
         return Err(Reason::SessionEnded);
     }
     if matches!(key, CredentialKey::AppCookie(_)) && ready.known.audience.as_deref() != Some(audience) {
         return Err(Reason::CredentialInvalid);
     }
     // A certificate proves its device only while it is valid, also on a connection that is older.
-    let device = device.filter(|device| device.is_valid(clock::now()));
+    let device = device.filter(|device| device.is_valid(now));
     if facts.device.as_ref().map(|device| device.id) != device.map(|device| device.id) {
         return Err(Reason::DeviceMismatch);
     }
@@ -127,4 +177,23 @@ pub(crate) fn looks_like_ours(authorization: &str) -> bool {
     strip_bearer(authorization)
         .and_then(|token| jsonwebtoken::decode_header(token).ok())
         .is_some_and(|header| header.typ.as_deref() == Some(ACCESS_TYP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_knows_its_last_token_by_every_byte_of_it() {
+        let last = LastToken::<&str>::default();
+        assert!(last.find("").is_none());
+        last.keep("a.b.c", &Arc::new("one"));
+        assert!(["a.b.", "a.b.d", "a.b.c.", "A.b.c", ""].iter().all(|other| last.find(other).is_none()));
+        assert_eq!(*last.find("a.b.c").unwrap(), "one");
+        last.keep("secret", &Arc::new("two"));
+        assert!(last.find("a.b.c").is_none());
+        assert!(!format!("{last:?}").contains("secret"));
+        last.forget();
+        assert!(last.find("secret").is_none());
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use parking_lot::RwLock;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Decision, Outcome, Reason};
@@ -77,7 +78,7 @@ pub(crate) struct Question {
 /// decided on and what is sent are one value.
 #[derive(Debug, Clone)]
 enum What {
-    Http { host: String, target: Arc<CanonicalTarget> },
+    Http { host: Arc<str>, target: Arc<CanonicalTarget> },
     Net { port: u16 },
     Console { operation: String, target: Arc<CanonicalTarget> },
 }
@@ -88,10 +89,10 @@ impl Question {
         resource: ResourceName,
         action: Action,
         ip: IpAddr,
-        host: String,
-        target: CanonicalTarget,
+        host: Arc<str>,
+        target: Arc<CanonicalTarget>,
     ) -> Self {
-        Self { resource, action, ip, what: What::Http { host, target: Arc::new(target) } }
+        Self { resource, action, ip, what: What::Http { host, target } }
     }
 
     /// May a tunnel lead to that port?
@@ -100,14 +101,9 @@ impl Question {
     }
 
     /// May this be done in the console or API?
-    pub(crate) fn console(action: Action, ip: IpAddr, target: CanonicalTarget) -> Self {
+    pub(crate) fn console(action: Action, ip: IpAddr, target: Arc<CanonicalTarget>) -> Self {
         let operation = format!("{} {}", target.method(), target.path());
-        Self {
-            resource: ResourceName::console(),
-            action,
-            ip,
-            what: What::Console { operation, target: Arc::new(target) },
-        }
+        Self { resource: ResourceName::console(), action, ip, what: What::Console { operation, target } }
     }
 
     /// What is asked for.
@@ -167,12 +163,12 @@ pub(crate) struct Observed {
     pub(crate) ip: Option<IpAddr>,
     pub(crate) shown: Option<Arc<Shown>>,
     pub(crate) protocol: &'static str,
-    pub(crate) host: Option<String>,
+    pub(crate) host: Option<Arc<str>>,
     pub(crate) port: Option<u16>,
-    pub(crate) method: Option<String>,
-    pub(crate) path: Option<String>,
+    /// The canonical request, where there is one.
+    pub(crate) target: Option<Arc<CanonicalTarget>>,
     /// Name of the resource as asked for, whether it exists or not.
-    pub(crate) resource: Option<String>,
+    pub(crate) resource: Option<Arc<str>>,
     pub(crate) action: Option<Action>,
     /// Device proven on the connection, when there is no subject.
     pub(crate) device: Option<DeviceId>,
@@ -182,18 +178,22 @@ pub(crate) struct Observed {
 #[derive(Debug)]
 pub(crate) struct Shown {
     ip: String,
+    ip_value: HeaderValue,
     tls: String,
 }
 
 impl Shown {
     /// Of a connection from there, whose handshake ended so.
     pub(crate) fn new(ip: IpAddr, tls: Negotiated) -> Arc<Self> {
-        Arc::new(Self { ip: ip.to_string(), tls: tls.to_string() })
+        let ip = ip.to_string();
+        // INVARIANT: an address is a header's value.
+        let ip_value = HeaderValue::from_str(&ip).unwrap_or(HeaderValue::from_static(""));
+        Arc::new(Self { ip, ip_value, tls: tls.to_string() })
     }
 
-    /// The client's address.
-    pub(crate) fn ip(&self) -> &str {
-        &self.ip
+    /// The client's address, as the value of a header.
+    pub(crate) fn ip_value(&self) -> &HeaderValue {
+        &self.ip_value
     }
 }
 
@@ -229,9 +229,9 @@ pub(crate) fn record(
         m.text(Member::Id, &decided.id.text());
         m.maybe_text(Member::Ip, observed.shown.as_ref().map(|shown| shown.ip.as_str()));
         m.kind(Kind::Decision);
-        m.maybe_text(Member::Method, observed.method.as_deref());
+        m.maybe_text(Member::Method, observed.target.as_ref().map(|target| target.method()));
         m.text(Member::Outcome, outcome.as_str());
-        m.maybe_text(Member::Path, observed.path.as_deref());
+        m.maybe_text(Member::Path, observed.target.as_ref().map(|target| target.path()));
         m.list(Member::Policies, policies.iter().map(PolicyName::as_str));
         m.number(Member::PolicyVersion, *policy_version);
         m.maybe_number(Member::Port, observed.port.map(u64::from));

@@ -20,7 +20,7 @@ use vouchsafe_policy::{Engine, PolicyFile, PolicySource, Severity};
 use vouchsafe_runtime::tls::verify::{ClientRole, Clients, Servers};
 use vouchsafe_runtime::tls::{CertifiedPeer, ServerTrust};
 
-use crate::authenticate::{Authenticator, Presented, SESSION_COOKIE, cookies, looks_like_ours};
+use crate::authenticate::{Authenticator, LastToken, Presented, SESSION_COOKIE, cookies, looks_like_ours};
 use crate::forward::headers::{self, Facing};
 
 /// A target: what it is called with.
@@ -91,8 +91,8 @@ pub fn header_fields(bytes: &[u8]) {
         spec,
         facts,
         assertion: HeaderValue::from_static("signed"),
-        public_host: "app.corp.example:8443",
-        ip: "192.0.2.1",
+        public_host: &HeaderValue::from_static("app.corp.example:8443"),
+        ip: &HeaderValue::from_static("192.0.2.1"),
     };
     let to = headers::to_upstream(&from, &facing);
     for (name, value) in &to {
@@ -154,7 +154,7 @@ pub fn access_token(bytes: &[u8]) {
         Authenticator::new("https://auth.corp.example".to_owned(), &[("a".to_owned(), point)])
     });
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    assert_eq!(KEYS.verify(text, "gateway", None).err(), Some(Reason::CredentialInvalid));
+    assert_eq!(KEYS.verify(text, "gateway", None, &LastToken::default()).err(), Some(Reason::CredentialInvalid));
     let _ = looks_like_ours(text);
 }
 

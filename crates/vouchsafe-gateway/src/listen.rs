@@ -26,7 +26,7 @@ use vouchsafe_runtime::tls::Negotiated;
 
 use crate::decide::Shown;
 use crate::gateway::Shared;
-use crate::route::{Connection, Via};
+use crate::route::{Connection, Familiar, Via};
 use crate::take_up::Stream;
 
 pub use census::ConnectionLimits;
@@ -104,7 +104,8 @@ where
     let tls = Negotiated::of(stream.get_ref().1);
     tracing::debug!(%ip, %host, %tls, "handshake done");
     let shown = Shown::new(ip, tls);
-    let connection = Arc::new(Connection { ip, host, site, device, via, place, shown, framing: Arc::default() });
+    let (framing, familiar) = (Arc::default(), Familiar::default());
+    let connection = Arc::new(Connection { ip, host, site, device, via, place, shown, framing, familiar });
     http::serve(shared, stream, connection).await;
 }
 

@@ -1,5 +1,7 @@
 //! Which of our names a request is for.
 
+use std::sync::Arc;
+
 use vouchsafe_model::name::{BaseDomain, ResourceName};
 use vouchsafe_runtime::internal::OwnHost;
 use vouchsafe_wire::authority::Authority;
@@ -68,6 +70,14 @@ impl Names {
 }
 
 impl Site {
+    /// The same as [`Site::label`], to keep.
+    pub(crate) fn shared_label(&self) -> Arc<str> {
+        match self {
+            Site::App(name) => name.to_shared(),
+            Site::Own(_) | Site::Nothing(_) => self.label().into(),
+        }
+    }
+
     /// First label of the host, as cookies and sign-in requests name it.
     pub(crate) fn label(&self) -> &str {
         match self {

@@ -13,6 +13,7 @@ mod case;
 mod connect;
 mod connect_udp;
 mod console;
+mod named;
 mod read;
 
 use std::sync::Arc;
@@ -37,7 +38,8 @@ use crate::route::read::{Asked, Purpose, Unreadable};
 use crate::sign_in::{self, step_up};
 
 pub(crate) use crate::route::case::Permitted;
-pub(crate) use crate::route::read::{Connection, Via};
+pub(crate) use crate::route::named::Named;
+pub(crate) use crate::route::read::{Connection, Familiar, Via};
 
 /// Answers one request.
 pub(crate) async fn handle(
@@ -48,7 +50,7 @@ pub(crate) async fn handle(
     let (version, purpose) = (request.version(), read::purpose(&request));
     let upgrades = request.headers().contains_key(UPGRADE);
     let alt_svc = shared.alt_svc.clone().filter(|_| purpose == Purpose::Exchange && connection.via == Via::Network);
-    let mut response = respond(shared, connection, request).await;
+    let mut response = respond(shared, connection, request, purpose).await;
     // Where else a name of ours is served is ours to say. Inside a tunnel nothing is said: there a
     // client would leave the tunnel, and with it what proves its device.
     match alt_svc {
@@ -75,10 +77,15 @@ pub(crate) async fn handle(
     response
 }
 
-async fn respond(shared: &Arc<Shared>, connection: &Arc<Connection>, request: Request<Body>) -> Response<Body> {
-    match read::read(shared, connection, &request) {
+async fn respond(
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+    request: Request<Body>,
+    purpose: Purpose,
+) -> Response<Body> {
+    match read::read(shared, connection, &request, purpose) {
         Err(unreadable) => {
-            let protocol = read::protocol(&request);
+            let protocol = read::protocol(request.version(), purpose);
             let observed = read::unread(connection, protocol);
             let form = Form::wanted(request.method(), request.headers());
             let case = Case { shared, connection, observed, form };
@@ -114,16 +121,16 @@ pub(crate) async fn refuse_unframed(shared: &Arc<Shared>, connection: &Connectio
 async fn dispatch(
     shared: &Arc<Shared>,
     connection: &Connection,
-    asked: Asked,
+    asked: Asked<'_>,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let purpose = read::purpose(&request);
+    let purpose = asked.purpose;
     match purpose {
         Purpose::Exchange | Purpose::WebSocket | Purpose::Other => {}
         Purpose::Tunnel => return Box::pin(connect::serve(shared, connection, asked, request)).await,
         Purpose::Udp => return Box::pin(connect_udp::serve(shared, connection, asked, request)).await,
     }
-    let target = match read::target(&request, &asked.site) {
+    let target = match read::target(&request, &asked.site, purpose) {
         Ok(target) => target,
         Err(why) => {
             let case = Case { shared, connection, observed: asked.observed, form: asked.form };

@@ -126,7 +126,7 @@ pub(crate) struct Flow {
     protocol: &'static str,
     kind: FlowKind,
     counts: Arc<Counts>,
-    resource: Option<String>,
+    resource: Option<Arc<str>>,
     action: Option<Action>,
     end: Mutex<End>,
 }

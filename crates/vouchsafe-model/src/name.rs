@@ -89,6 +89,12 @@ macro_rules! names {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// The name as text that may be kept without a copy.
+            #[must_use]
+            pub fn to_shared(&self) -> std::sync::Arc<str> {
+                std::sync::Arc::clone(&self.0)
+            }
         }
 
         impl fmt::Display for $name {

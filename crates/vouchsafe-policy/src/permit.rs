@@ -7,7 +7,7 @@ use vouchsafe_model::decision::Decision;
 use vouchsafe_model::resource::Resource;
 use vouchsafe_model::subject::SubjectFacts;
 
-use crate::request::{Detail, OwnedDetail, Request};
+use crate::request::{Detail, Request};
 
 /// Proof that a decision allowed exactly this request (I2).
 ///
@@ -28,7 +28,7 @@ pub struct Permit {
     decision: Decision,
     resource: Arc<Resource>,
     action: Action,
-    detail: OwnedDetail,
+    detail: Kept,
     subject: Arc<SubjectFacts>,
 }
 
@@ -39,7 +39,7 @@ impl Permit {
         request: &Request<'_>,
         subject: Arc<SubjectFacts>,
     ) -> Self {
-        Self { decision, resource, action: request.action, detail: request.detail.into(), subject }
+        Self { decision, resource, action: request.action, detail: Kept::of(request.detail), subject }
     }
 
     /// The decision, which is to allow.
@@ -63,12 +63,50 @@ impl Permit {
     /// The request that was decided on, and no other.
     #[must_use]
     pub fn detail(&self) -> Detail<'_> {
-        self.detail.as_detail()
+        self.detail.get()
     }
 
     /// Who may.
     #[must_use]
     pub fn subject(&self) -> &Arc<SubjectFacts> {
         &self.subject
+    }
+}
+
+/// A [`Detail`] to keep. What is of text lies in one piece, since every request that is permitted
+/// keeps one.
+#[derive(Debug)]
+enum Kept {
+    Http { text: Box<str>, method_end: usize, host_end: usize },
+    Net { port: u16 },
+    Console { operation: Box<str> },
+}
+
+impl Kept {
+    fn of(detail: Detail<'_>) -> Self {
+        match detail {
+            Detail::Http { method, host, path } => {
+                let text = [method, host, path].concat().into_boxed_str();
+                Self::Http { text, method_end: method.len(), host_end: method.len() + host.len() }
+            }
+            Detail::Net { port } => Self::Net { port },
+            Detail::Console { operation } => Self::Console { operation: operation.into() },
+        }
+    }
+
+    fn get(&self) -> Detail<'_> {
+        match self {
+            Self::Http { text, method_end, host_end } => {
+                // INVARIANT: the ends are those of the texts that it was made of.
+                let part = |range| text.get::<std::ops::Range<usize>>(range).unwrap_or_default();
+                Detail::Http {
+                    method: part(0..*method_end),
+                    host: part(*method_end..*host_end),
+                    path: part(*host_end..text.len()),
+                }
+            }
+            Self::Net { port } => Detail::Net { port: *port },
+            Self::Console { operation } => Detail::Console { operation },
+        }
     }
 }

@@ -93,12 +93,17 @@ impl CanonicalTarget {
     /// # Errors
     /// [`Ambiguity`] names the rule that it breaks there.
     pub fn under(self, rules: PathRules) -> Result<Self, Ambiguity> {
-        if self.readings.is_empty() && rules.case == PathCase::Sensitive {
-            // It uses no leeway, so it is the same under any.
+        if self.stands_under(rules) {
             return Ok(self);
         }
         let path = canonical_path(&self.path, rules)?;
         Ok(Self { readings: other_readings(&path), path, ..self })
+    }
+
+    /// Whether it is certain to be the same under the rules of another resource: it uses no leeway.
+    #[must_use]
+    pub fn stands_under(&self, rules: PathRules) -> bool {
+        self.readings.is_empty() && rules.case == PathCase::Sensitive
     }
 
     /// Upper-case method.
@@ -159,6 +164,11 @@ fn canonical_path(path: &str, rules: PathRules) -> Result<String, Ambiguity> {
     if !path.starts_with('/') || path.len() > MAX_PATH_BYTES {
         return Err(Ambiguity::PathForm);
     }
+    if rules.case == PathCase::Sensitive && path.bytes().all(is_canonical_as_it_is) {
+        // Nearly every path: it is its own canonical form, and decodes to itself.
+        check_segments(path, rules)?;
+        return Ok(path.to_owned());
+    }
     let mut canonical = String::with_capacity(path.len());
     let mut decoded = Vec::with_capacity(path.len());
     let mut bytes = path.bytes();
@@ -186,6 +196,11 @@ fn canonical_path(path: &str, rules: PathRules) -> Result<String, Ambiguity> {
         return Err(Ambiguity::HiddenSeparator);
     }
     Ok(canonical)
+}
+
+/// Whether a byte stands for itself in every path, and is pushed as it is ([`push_byte`]) under any rules.
+fn is_canonical_as_it_is(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~')
 }
 
 fn percent_value(bytes: &mut std::str::Bytes<'_>) -> Result<u8, Ambiguity> {

@@ -223,7 +223,11 @@ where
             return Poll::Ready(Some(Err(Broken::cut())));
         }
         loop {
-            return Poll::Ready(match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+            let polled = match &mut this.lease {
+                Some(lease) => lease.poll_with(cx, |cx| Pin::new(&mut this.inner).poll_frame(cx)),
+                None => Pin::new(&mut this.inner).poll_frame(cx),
+            };
+            return Poll::Ready(match ready!(polled) {
                 None => {
                     this.whole();
                     None

@@ -7,10 +7,11 @@
 use std::borrow::Cow;
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
-    DATE, EXPECT, EXPIRES, HOST, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    LOCATION, MAX_FORWARDS, RANGE, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE, EXPECT, EXPIRES, HOST, HeaderName, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, MAX_FORWARDS, ORIGIN, PRAGMA, RANGE,
+    REFERER, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    UPGRADE_INSECURE_REQUESTS, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue};
 use vouchsafe_model::resource::{HostHeader, HttpSpec, IdentityHeaders};
@@ -119,7 +120,30 @@ fn brought_to_canonical_form(name: &str) -> String {
     trimmed.strip_prefix("http-").unwrap_or(trimmed).to_owned()
 }
 
+/// What nearly every request brings, and what no rule here is about (a test says so): not to be held
+/// against all of them each time.
+const PLAIN: [HeaderName; 14] = [
+    ACCEPT,
+    ACCEPT_ENCODING,
+    ACCEPT_LANGUAGE,
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_TYPE,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    ORIGIN,
+    PRAGMA,
+    RANGE,
+    REFERER,
+    UPGRADE_INSECURE_REQUESTS,
+    USER_AGENT,
+];
+
 fn is_stripped(name: &HeaderName) -> bool {
+    !PLAIN.contains(name) && breaks_a_rule(name)
+}
+
+fn breaks_a_rule(name: &HeaderName) -> bool {
     // CGI and its kin turn every other character into the same `_`, so a name with one is a second
     // spelling of some other name. nginx drops them for the same reason.
     if !name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
@@ -214,21 +238,52 @@ pub(crate) fn only_for_connections(headers: &mut HeaderMap) {
     headers.remove(CONNECTION);
 }
 
+/// Which of the fields that need work are there. Most are not, and one look at all names says so sooner
+/// than a search for each.
+#[derive(Debug, Default)]
+struct Has {
+    connection: bool,
+    cookie: bool,
+    set_cookie: bool,
+    te: bool,
+    trailer: bool,
+    transfer_encoding: bool,
+    /// Any that belongs to one hop.
+    hop_by_hop: bool,
+}
+
+impl Has {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut has = Self::default();
+        for name in headers.keys() {
+            has.connection |= *name == CONNECTION;
+            has.cookie |= *name == COOKIE;
+            has.set_cookie |= *name == SET_COOKIE;
+            has.te |= *name == TE;
+            has.trailer |= *name == TRAILER;
+            has.transfer_encoding |= *name == TRANSFER_ENCODING;
+            has.hop_by_hop |= HOP_BY_HOP.contains(name);
+        }
+        has
+    }
+}
+
 /// What the upstream is told about the request besides its own fields.
 pub(crate) struct Facing<'r> {
     pub(crate) spec: &'r HttpSpec,
     pub(crate) facts: &'r SubjectFacts,
     pub(crate) assertion: HeaderValue,
     /// Host and port that the client asked for.
-    pub(crate) public_host: &'r str,
+    pub(crate) public_host: &'r HeaderValue,
     /// Address of the client.
-    pub(crate) ip: &'r str,
+    pub(crate) ip: &'r HeaderValue,
 }
 
 /// The fields of the request that goes upstream. Framing (`Content-Length`, `Transfer-Encoding`) is
 /// left to the HTTP library, which writes it anew from the body itself (A053).
 pub(crate) fn to_upstream(from: &HeaderMap, facing: &Facing<'_>) -> HeaderMap {
-    let named = named_by_connection(from);
+    let has = Has::of(from);
+    let named = if has.connection { named_by_connection(from) } else { Vec::new() };
     let mut headers = HeaderMap::with_capacity(from.len() + 8);
     for (name, value) in from {
         let skip = HOP_BY_HOP.contains(name)
@@ -240,29 +295,35 @@ pub(crate) fn to_upstream(from: &HeaderMap, facing: &Facing<'_>) -> HeaderMap {
             headers.append(name.clone(), value.clone());
         }
     }
-    if let Some(cookies) = foreign_cookies(from) {
+    if has.cookie
+        && let Some(cookies) = foreign_cookies(from)
+    {
         headers.insert(COOKIE, cookies);
     }
     // The upstream's trailers pass, and gRPC sends none without this.
-    if takes_trailers(from) {
+    if has.te && takes_trailers(from) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         // It belongs to this hop, which HTTP/1.1 has to be told (RFC 9110 §10.1.4).
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    if let Some(names) = announced(from, |name| may_trail(name) && !is_stripped(name)) {
+    if has.trailer
+        && let Some(names) = announced(from, |name| may_trail(name) && !is_stripped(name))
+    {
         headers.insert(TRAILER, names);
+    }
+    headers.insert(X_FORWARDED_FOR, facing.ip.clone());
+    headers.insert(X_FORWARDED_HOST, facing.public_host.clone());
+    if facing.spec.host_header == HostHeader::Public {
+        headers.insert(HOST, facing.public_host.clone());
     }
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
     };
-    match facing.spec.host_header {
-        HostHeader::Public => set(HOST, facing.public_host),
-        HostHeader::Upstream => set(HOST, &facing.spec.upstream.to_string()),
+    if facing.spec.host_header == HostHeader::Upstream {
+        set(HOST, &facing.spec.upstream.to_string());
     }
-    set(X_FORWARDED_FOR, facing.ip);
-    set(X_FORWARDED_HOST, facing.public_host);
     if facing.spec.identity_headers == IdentityHeaders::Plain {
         let groups: Vec<&str> = facing.facts.user.groups.iter().map(|group| group.as_str()).collect();
         set(HeaderName::from_static("x-vouchsafe-user"), facing.facts.user.name.as_str());
@@ -337,18 +398,15 @@ fn within_own_host(line: &HeaderValue, own_host: &str) -> Option<HeaderValue> {
 /// Removes from an upstream's answer what belongs to its hop or speaks in our name: it can't set
 /// our cookies or those of other apps, move the browser to another port, or hand out decisions.
 pub(crate) fn from_upstream(headers: &mut HeaderMap, own_host: &str) {
-    if headers.contains_key(TRANSFER_ENCODING) {
+    let has = Has::of(headers);
+    if has.transfer_encoding {
         // The body was framed by that, so a length beside it says nothing (RFC 9112 §6.3).
         headers.remove(CONTENT_LENGTH);
     }
-    let trailers = announced(headers, |name| may_trail(name) && !speaks_for_us(name));
-    for name in named_by_connection(headers).into_iter().chain(HOP_BY_HOP) {
-        headers.remove(name);
+    if has.hop_by_hop {
+        hop_ends(headers);
     }
-    if let Some(trailers) = trailers {
-        headers.insert(TRAILER, trailers);
-    }
-    if headers.contains_key(SET_COOKIE) {
+    if has.set_cookie {
         let cookies: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
         headers.remove(SET_COOKIE);
         let theirs = cookies.iter().filter(|cookie| !is_own_cookie(cookie.as_bytes()));
@@ -362,6 +420,17 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap, own_host: &str) {
     }
     // The host is ours, and for TLS alone: `max-age=0` would make browsers forget that (A147).
     headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+}
+
+/// Removes from an answer what belongs to the hop that it came over, but for the trailers that pass.
+fn hop_ends(headers: &mut HeaderMap) {
+    let trailers = announced(headers, |name| may_trail(name) && !speaks_for_us(name));
+    for name in named_by_connection(headers).into_iter().chain(HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    if let Some(trailers) = trailers {
+        headers.insert(TRAILER, trailers);
+    }
 }
 
 /// Whether a field of an answer says what only we may say, or would move the browser elsewhere.
@@ -410,8 +479,8 @@ mod tests {
                 spec: &spec,
                 facts: &facts,
                 assertion: HeaderValue::from_static("signed"),
-                public_host: "app.corp.example:8443",
-                ip: "192.0.2.1",
+                public_host: &HeaderValue::from_static("app.corp.example:8443"),
+                ip: &HeaderValue::from_static("192.0.2.1"),
             },
         )
     }
@@ -434,6 +503,13 @@ mod tests {
             assert!(ours.is_empty(), "{name} passed");
             assert_eq!(headers.get_all("x-vouchsafe-user").iter().collect::<Vec<_>>(), ["alice"]);
             assert_eq!(headers.get_all(ASSERTION_HEADER).iter().collect::<Vec<_>>(), ["signed"]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_held_against_the_rules_breaks_none() {
+        for name in PLAIN {
+            assert!(!breaks_a_rule(&name) && !HOP_BY_HOP.contains(&name), "{name}");
         }
     }
 

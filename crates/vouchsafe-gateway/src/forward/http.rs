@@ -1,6 +1,9 @@
 //! Forwards a permitted HTTP request: exactly the canonical request, bodies streaming both ways.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderName, TRANSFER_ENCODING, WWW_AUTHENTICATE};
@@ -22,8 +25,8 @@ use crate::forward::upstream::{Demand, Lease, Reuse};
 use crate::forward::websocket;
 use crate::gateway::Shared;
 use crate::listen::Place;
-use crate::route::Permitted;
-use crate::watch::{Ended, Flow};
+use crate::route::{Named, Permitted};
+use crate::watch::{Ended, Flow, Way};
 
 /// Failure to get an answer from the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -145,9 +148,10 @@ pub(crate) enum Wanted {
 
 /// What goes upstream.
 pub(crate) struct Forward<'r> {
-    pub(crate) public_host: &'r str,
+    /// The app's host, as it was asked for.
+    pub(crate) named: &'r Named,
     /// Address of the client.
-    pub(crate) ip: &'r str,
+    pub(crate) ip: &'r HeaderValue,
     pub(crate) wanted: Wanted,
     /// The client's place among all connections; a WebSocket keeps it.
     pub(crate) place: Arc<Place>,
@@ -156,7 +160,7 @@ pub(crate) struct Forward<'r> {
 impl Forward<'_> {
     /// The app's host, without a port.
     pub(super) fn own_host(&self) -> &str {
-        self.public_host.split_once(':').map_or(self.public_host, |(host, _)| host)
+        &self.named.host
     }
 }
 
@@ -179,18 +183,22 @@ pub(crate) async fn forward(
             Wanted::WebSocket | Wanted::WebSocketStream => Box::pin(websocket::open(shared, &asked, incoming)).await,
         }
     };
-    let response = tokio::select! {
-        result = exchange => match result {
-            // Whatever the library says of the exchange: it was the client's body that broke it.
-            Err(ForwardError::Exchange(error)) if flow.upload() == Upload::Broken => {
-                return Err(ForwardError::ClientBody(error));
-            }
-            result => result?,
-        },
-        ended = flow.cut().cancelled() => return Err(match ended {
-            Ended::Revoked(_) => ForwardError::Cut,
-            Ended::Silent(patience) => ForwardError::TimedOut(patience),
-        }),
+    let mut exchange = pin!(exchange);
+    let exchanged = poll_fn(|cx| {
+        // There is no answer's body yet whose place this could be.
+        flow.cut().watch(Way::Outward, cx);
+        match flow.cut().ended() {
+            Some(Ended::Revoked(_)) => Poll::Ready(Err(ForwardError::Cut)),
+            Some(Ended::Silent(patience)) => Poll::Ready(Err(ForwardError::TimedOut(patience))),
+            None => exchange.as_mut().poll(cx),
+        }
+    });
+    let response = match exchanged.await {
+        // Whatever the library says of the exchange: it was the client's body that broke it.
+        Err(ForwardError::Exchange(error)) if flow.upload() == Upload::Broken => {
+            return Err(ForwardError::ClientBody(error));
+        }
+        result => result?,
     };
     flow.cut().expect_within(spec.idle_timeout);
     Ok(response)
@@ -220,6 +228,9 @@ async fn answer(
     let upstream = shared.upstreams.of(permit.resource());
     let mut lease = upstream.lease(shared, permit, spec, demand, Reuse::Welcome).await?;
     let has_body = !body.is_end_stream();
+    if has_body {
+        lease.set_apart(&shared.tasks);
+    }
     let (body, continued) = match has_body {
         false => (empty(), None),
         true => {
@@ -259,6 +270,9 @@ async fn answer(
                 // again and again; in the end each gets a connection of her own.
                 let reuse = if attempts > 2 { Reuse::Nobodys } else { Reuse::Never };
                 lease = upstream.lease(shared, permit, spec, demand, reuse).await?;
+                if has_body {
+                    lease.set_apart(&shared.tasks);
+                }
                 sent = lease.send(write(&lease, body)?).await;
             }
         }
@@ -288,7 +302,7 @@ fn expect_continue(request: &mut Request<Body>, signal: &Arc<Signal>) {
 pub(super) fn facing<'r>(shared: &Shared, asked: &Asked<'r>) -> Result<Facing<'r>, ForwardError> {
     let Asked { permit, spec, what, .. } = asked;
     let assertion = shared.assertions.value(permit)?;
-    Ok(Facing { spec, facts: permit.subject(), assertion, public_host: what.public_host, ip: what.ip })
+    Ok(Facing { spec, facts: permit.subject(), assertion, public_host: &what.named.public_host, ip: what.ip })
 }
 
 /// The canonical request as the connection's version of HTTP has it.

@@ -10,12 +10,16 @@
 //! connection serves a request; a resource that changes in any way has new ones.
 
 mod counted;
+mod driver;
 mod shared;
 
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response};
@@ -25,16 +29,19 @@ use hyper_util::rt::TokioIo;
 use parking_lot::{Mutex, RwLock};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop::unconstrained;
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::{HttpSpec, Resource, UpstreamProtocol, UpstreamScheme, UpstreamTls};
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::{Body, empty};
 use vouchsafe_runtime::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
+use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::tls::{self, Oldest, ServerTrust, TlsError};
 
 use crate::forward::dial::{self, DialError};
 use crate::forward::http::ForwardError;
 use crate::forward::upstream::counted::{Counted, Received};
+use crate::forward::upstream::driver::Driver;
 use crate::forward::upstream::shared::{Multiplexed, Stream};
 use crate::gateway::Shared;
 
@@ -134,6 +141,7 @@ enum Sharing {
 
 struct Waiting {
     sender: SendRequest<Body>,
+    driver: Driver,
     received: Arc<Received>,
     since: Instant,
 }
@@ -156,6 +164,7 @@ pub(crate) enum Lease {
 pub(crate) struct Alone {
     upstream: Arc<Upstream>,
     sender: SendRequest<Body>,
+    driver: Driver,
     /// Bytes that ever came on this connection.
     received: Arc<Received>,
     reused: bool,
@@ -202,9 +211,12 @@ impl Lease {
         match self {
             Lease::Stream(stream) => stream.send(request).await,
             Lease::Alone(alone) => {
-                let before = alone.received.expect_answer();
-                let answer = alone.sender.try_send_request(request).await;
-                alone.received.answered();
+                let Alone { sender, driver, received, .. } = alone;
+                let before = received.expect_answer();
+                // Its turns are counted where the connection reads.
+                let mut answer = pin!(unconstrained(sender.try_send_request(request)));
+                let answer = poll_fn(|cx| driver.poll_with(cx, |cx| answer.as_mut().poll(cx))).await;
+                received.answered();
                 answer.map_err(|mut failed| {
                     let silent = alone.received.ever() == before;
                     let unsent = failed.take_message();
@@ -212,6 +224,21 @@ impl Lease {
                     Failed { error: failed.into_error(), unsent, again }
                 })
             }
+        }
+    }
+
+    /// From now on the connection moves by itself. Otherwise it does while this lease is used.
+    pub(crate) fn set_apart(&mut self, tasks: &TaskGroup) {
+        if let Lease::Alone(alone) = self {
+            alone.driver.set_apart(tasks);
+        }
+    }
+
+    /// Lets the connection do what it can, and then `rest`, which waits for nothing but the connection.
+    pub(crate) fn poll_with<T>(&mut self, cx: &mut Context<'_>, rest: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        match self {
+            Lease::Alone(alone) => alone.driver.poll_with(cx, rest),
+            Lease::Stream(_) => rest(cx),
         }
     }
 
@@ -230,13 +257,14 @@ impl Lease {
 
     /// The exchange was whole, so that another may follow.
     pub(crate) fn give_back(self) {
-        let Lease::Alone(Alone { upstream, sender, received, last, .. }) = self else { return };
+        let Lease::Alone(Alone { upstream, sender, mut driver, received, last, .. }) = self else { return };
+        driver.look();
         if last || sender.is_closed() || upstream.closed.load(Ordering::Relaxed) {
             return;
         }
         let mut idle = upstream.idle.lock();
         if idle.len() < MAX_IDLE {
-            idle.push(Waiting { sender, received, since: Instant::now() });
+            idle.push(Waiting { sender, driver, received, since: Instant::now() });
         }
     }
 }
@@ -291,10 +319,19 @@ impl Upstream {
             return None;
         }
         loop {
-            let Waiting { mut sender, received, since } = self.idle.lock().pop()?;
+            let Waiting { mut sender, mut driver, received, since } = self.idle.lock().pop()?;
+            if since.elapsed() >= IDLE {
+                continue;
+            }
+            driver.look();
             // A connection whose exchange was whole is ready at once, or has been closed.
-            if since.elapsed() < IDLE && (sender.is_ready() || (!sender.is_closed() && sender.ready().await.is_ok())) {
-                return Some(Alone { upstream: Arc::clone(self), sender, received, reused: true, last: false });
+            let ready = match driver {
+                _ if sender.is_ready() => true,
+                Driver::Task if !sender.is_closed() => sender.ready().await.is_ok(),
+                Driver::Task | Driver::Exchange(_) | Driver::Over => false,
+            };
+            if ready {
+                return Some(Alone { upstream: Arc::clone(self), sender, driver, received, reused: true, last: false });
             }
         }
     }
@@ -318,7 +355,7 @@ impl Upstream {
                 UpstreamScheme::Http if spec.upstream_protocol == UpstreamProtocol::H2 => {
                     self.multiplexed(shared, stream, sharing).await
                 }
-                UpstreamScheme::Http => self.alone(shared, stream).await,
+                UpstreamScheme::Http => self.alone(stream).await,
                 UpstreamScheme::Https => {
                     let tls = self.tls(shared, spec)?;
                     let config = match offer {
@@ -332,7 +369,7 @@ impl Upstream {
                         (false, UpstreamProtocol::H2) => Err(DialError::NoHttp2 { endpoint: endpoint() }.into()),
                         (false, UpstreamProtocol::Auto | UpstreamProtocol::Http1) => {
                             self.chose_h1.store(true, Ordering::Relaxed);
-                            self.alone(shared, stream).await
+                            self.alone(stream).await
                         }
                     }
                 }
@@ -342,7 +379,7 @@ impl Upstream {
         tokio::time::timeout(spec.connect_timeout, opening).await.map_err(late)?
     }
 
-    async fn alone<S>(self: &Arc<Self>, shared: &Arc<Shared>, stream: S) -> Result<Lease, ForwardError>
+    async fn alone<S>(self: &Arc<Self>, stream: S) -> Result<Lease, ForwardError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -353,12 +390,8 @@ impl Upstream {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(stream))
             .await?;
-        shared.tasks.spawn("upstream connection", async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(Lease::Alone(Alone { upstream: Arc::clone(self), sender, received, reused: false, last: false }))
+        let driver = Driver::new(connection.with_upgrades());
+        Ok(Lease::Alone(Alone { upstream: Arc::clone(self), sender, driver, received, reused: false, last: false }))
     }
 
     async fn multiplexed<S>(&self, shared: &Arc<Shared>, stream: S, sharing: Sharing) -> Result<Lease, ForwardError>
@@ -400,7 +433,10 @@ impl Upstream {
     }
 
     fn tidy(&self) {
-        self.idle.lock().retain(|waiting| waiting.since.elapsed() < IDLE && !waiting.sender.is_closed());
+        self.idle.lock().retain_mut(|waiting| {
+            waiting.driver.look();
+            waiting.since.elapsed() < IDLE && !waiting.sender.is_closed()
+        });
         self.shared.lock().retain(|connection| connection.is_of_use());
     }
 }

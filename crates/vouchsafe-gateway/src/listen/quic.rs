@@ -31,7 +31,7 @@ use self::turns::{Arriving, InTurn};
 use crate::decide::Shown;
 use crate::gateway::Shared;
 use crate::listen::handshake;
-use crate::route::{Connection, Via};
+use crate::route::{Connection, Familiar, Via};
 
 /// Binds the UDP port. Nothing is accepted before [`accept`].
 pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
@@ -139,6 +139,7 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming) {
             shown: Shown::new(ip, Negotiated::in_quic()),
             // Of HTTP/1.1 alone.
             framing: Arc::default(),
+            familiar: Familiar::default(),
         });
         connection::serve(serving, quic, connection).await;
     });

@@ -15,27 +15,27 @@ use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
 use crate::answer::{self, Form};
-use crate::authenticate::Presented;
+use crate::authenticate::{Presented, Proof};
 use crate::decide::{Decided, Question};
 use crate::forward::http::{Forward, Wanted, forward};
 use crate::gateway::Shared;
 use crate::names::Site;
 use crate::record::Until;
 use crate::route::case::{Asker, Case};
-use crate::route::read::{self, Asked, Connection, Purpose};
+use crate::route::read::{Asked, Connection, Purpose};
 use crate::route::{demand_sign_in, own_path};
 use crate::sign_in::{self, step_up};
 
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     connection: &Connection,
-    asked: Asked,
+    asked: Asked<'_>,
     target: CanonicalTarget,
     request: Request<Body>,
 ) -> Response<Body> {
-    let Asked { authority, site, form, mut observed } = asked;
+    let Asked { named, site, form, purpose, device, mut observed } = asked;
     let proxied = form == Form::Proxy;
-    let wanted = wanted(&request);
+    let wanted = wanted(&request, purpose);
     if target.path().starts_with(sign_in::OWN_PREFIX) {
         return match form {
             _ if wanted != Wanted::Answer => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
@@ -46,8 +46,8 @@ pub(super) async fn serve(
         };
     }
     let action = if wanted == Wanted::Answer { target.action() } else { Action::HttpUpgrade };
-    observed.method = Some(target.method().to_owned());
-    observed.path = Some(target.path().to_owned());
+    let target = Arc::new(target);
+    observed.target = Some(Arc::clone(&target));
     observed.action = Some(action);
     let mut case = Case { shared, connection, observed, form };
     if wanted == Wanted::WebSocket && !request.body().is_end_stream() {
@@ -65,9 +65,9 @@ pub(super) async fn serve(
     };
     let seen = shared.facts.changes_seen();
     let engine = shared.current.engine();
-    let device = connection.device();
-    let asker = match shared.authenticator.subject(presented, &audience, device, &shared.facts, &engine).await {
-        Ok((credential, ready)) => Asker { credential, ready, audience, seen },
+    let proof = Proof { presented, audience: &audience, device, last: &connection.familiar.token };
+    let asker = match shared.authenticator.subject(proof, &shared.facts, &engine).await {
+        Ok((credential, ready)) => Asker { credential, ready, audience, device: device.cloned(), seen },
         Err(reason) => return Box::pin(demand_sign_in(&case, reason, site.label(), &target)).await,
     };
     // How its paths are read would tell whoever may not know of it that a resource exists, so to her
@@ -77,32 +77,28 @@ pub(super) async fn serve(
         Site::Nothing(_) | Site::Own(_) => None,
     };
     let Some((resource, rules)) = resource else {
-        case.observed.path = Some(target.path().to_owned());
         let denied = Decided::denied(Reason::UnknownResource, &engine);
         return Box::pin(case.deny(&denied, Some(&asker), None)).await;
     };
-    let question = |target| Question::http(resource.clone(), action, connection.ip, authority.host.clone(), target);
+    let question = |target| Question::http(resource.clone(), action, connection.ip, Arc::clone(&named.host), target);
     let target = match read_by(target, rules) {
         Ok(target) => target,
         Err(why) => {
-            let root =
-                CanonicalTarget::parse("GET", "/", PathRules::STRICT).map(|root| question(root).decide(&asker.ready));
+            let root = CanonicalTarget::parse("GET", "/", PathRules::STRICT);
+            let root = root.map(|root| question(Arc::new(root)).decide(&asker.ready));
             let known = !matches!(root, Ok(Err(denial)) if denial.reason == Reason::NoPermit);
             let reason = if known { Reason::Ambiguous } else { Reason::NoPermit };
             let why = Some(why.as_str()).filter(|_| known);
             return Box::pin(case.deny(&Decided::denied(reason, &engine), Some(&asker), why)).await;
         }
     };
-    if case.observed.path.as_deref() != Some(target.path()) {
-        case.observed.path = Some(target.path().to_owned());
-    }
+    case.observed.target = Some(Arc::clone(&target));
     let permitted = match case.permit(question(target), asker, record_until).await {
         Ok(permitted) => permitted,
         Err(response) => return Box::pin(step_up::offer(shared, site.label(), request, response)).await,
     };
-    let public_host = shared.names.host_and_port(site.label());
     let place = Arc::clone(&connection.place);
-    let what = Forward { public_host: &public_host, ip: connection.shown.ip(), wanted, place };
+    let what = Forward { named: &named, ip: connection.shown.ip_value(), wanted, place };
     match forward(shared, &permitted, what, request).await {
         Ok(response) => {
             permitted.flow().set_status(response.status().as_u16());
@@ -120,8 +116,11 @@ fn path_rules(resource: &Resource) -> PathRules {
 }
 
 /// The target as this resource reads it, or why it has no single reading there.
-fn read_by(target: CanonicalTarget, rules: PathRules) -> Result<CanonicalTarget, String> {
-    let target = target.under(rules).map_err(|why| why.to_string())?;
+fn read_by(target: Arc<CanonicalTarget>, rules: PathRules) -> Result<Arc<CanonicalTarget>, String> {
+    let target = match target.stands_under(rules) {
+        true => target,
+        false => Arc::new(Arc::unwrap_or_clone(target).under(rules).map_err(|why| why.to_string())?),
+    };
     if leads_to_own_path(&target) {
         return Err("some servers would take this path for one of ours".to_owned());
     }
@@ -143,8 +142,8 @@ fn record_until(permit: &Permit) -> Until {
     }
 }
 
-fn wanted<B>(request: &Request<B>) -> Wanted {
-    if read::purpose(request) == Purpose::WebSocket {
+fn wanted<B>(request: &Request<B>, purpose: Purpose) -> Wanted {
+    if purpose == Purpose::WebSocket {
         return Wanted::WebSocketStream;
     }
     let is_websocket = request.version() == Version::HTTP_11

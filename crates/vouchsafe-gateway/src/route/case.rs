@@ -11,6 +11,7 @@ use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
+use vouchsafe_runtime::internal::ProvenDevice;
 use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::answer::{self, Form};
@@ -40,6 +41,8 @@ pub(super) struct Asker {
     pub(super) ready: Ready,
     /// Host label or token audience that the credential was accepted for.
     pub(super) audience: Cow<'static, str>,
+    /// Device proven on her connection.
+    pub(super) device: Option<ProvenDevice>,
     /// Changes that had been seen before the facts were looked up.
     pub(super) seen: u64,
 }
@@ -181,7 +184,7 @@ impl Case<'_> {
         let until = until(&permit);
         let (recorder, who) = (&self.shared.recorder, Arc::clone(&asker.ready.who));
         let draft = decide::record(recorder.source(), &decided, &self.observed, Some(&who), Some(id));
-        let device = self.connection.device().cloned();
+        let device = asker.device.clone();
         let target = question.target().map(Arc::clone);
         let audience = asker.audience.clone();
         let basis = Arc::new(Basis { question, credential: asker.credential, audience, device });

@@ -14,7 +14,7 @@ use vouchsafe_wire::authority::{ANY_PORT, ANY_PORT_HEADER, Authority};
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
 use crate::answer;
-use crate::authenticate::Presented;
+use crate::authenticate::{Presented, Proof};
 use crate::decide::{Decided, Question};
 use crate::forward::http::ForwardError;
 use crate::forward::{dial, tunnel};
@@ -29,15 +29,15 @@ use crate::take_up::TakeUp;
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     connection: &Connection,
-    asked: Asked,
+    asked: Asked<'_>,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let Asked { authority, form, mut observed, .. } = asked;
+    let Asked { named, form, device, mut observed, .. } = asked;
     observed.action = Some(Action::NetConnect);
-    let target = label_and_port(&shared.names, &authority);
-    observed.resource = target.as_ref().map(|(label, _)| label.clone());
+    let target = label_and_port(&shared.names, &named.authority);
+    observed.resource = target.as_ref().map(|(label, _)| label.as_str().into());
     let case = Case { shared, connection, observed, form };
-    let Some(device) = connection.device().cloned() else {
+    let Some(device) = device.cloned() else {
         let words = "A tunnel needs the certificate of an enrolled device on this connection.";
         return case.refuse(Reason::DeviceRequired, Some(words)).await;
     };
@@ -62,9 +62,12 @@ pub(super) async fn serve(
     }
     let port = own_port.filter(|_| is_tcp).unwrap_or(port);
     let presented = Presented::proxy_token(request.headers());
-    let found = shared.authenticator.subject(presented, AUDIENCE_GATEWAY, Some(&device), &shared.facts, &engine).await;
-    let asker = match found {
-        Ok((credential, ready)) => Asker { credential, ready, audience: AUDIENCE_GATEWAY.into(), seen },
+    let proof =
+        Proof { presented, audience: AUDIENCE_GATEWAY, device: Some(&device), last: &connection.familiar.token };
+    let asker = match shared.authenticator.subject(proof, &shared.facts, &engine).await {
+        Ok((credential, ready)) => {
+            Asker { credential, ready, audience: AUDIENCE_GATEWAY.into(), device: Some(device), seen }
+        }
         Err(reason) => return case.refuse(reason, None).await,
     };
     let (Some(resource), true) = (resource, is_tcp) else {

@@ -12,7 +12,7 @@ use vouchsafe_runtime::body::{Body, empty};
 use vouchsafe_wire::authority::{ANY_PORT, ANY_PORT_HEADER, Authority, UDP_PATH};
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
-use crate::authenticate::Presented;
+use crate::authenticate::{Presented, Proof};
 use crate::decide::{Decided, Question};
 use crate::forward::http::ForwardError;
 use crate::forward::{dial, udp};
@@ -29,18 +29,18 @@ const CAPSULE_PROTOCOL: HeaderName = HeaderName::from_static("capsule-protocol")
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     connection: &Connection,
-    asked: Asked,
+    asked: Asked<'_>,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let Asked { form, mut observed, .. } = asked;
+    let Asked { form, device, mut observed, .. } = asked;
     observed.action = Some(Action::NetConnect);
     let authority = target(request.uri().path());
-    observed.host = authority.as_ref().map(|authority| authority.host.clone());
+    observed.host = authority.as_ref().map(|authority| authority.host.as_str().into());
     observed.port = authority.as_ref().and_then(|authority| authority.port);
     let target = authority.as_ref().and_then(|authority| label_and_port(&shared.names, authority));
-    observed.resource = target.as_ref().map(|(label, _)| label.clone());
+    observed.resource = target.as_ref().map(|(label, _)| label.as_str().into());
     let case = Case { shared, connection, observed, form };
-    let Some(device) = connection.device().cloned() else {
+    let Some(device) = device.cloned() else {
         let words = "A tunnel needs the certificate of an enrolled device on this connection.";
         return case.refuse(Reason::DeviceRequired, Some(words)).await;
     };
@@ -51,9 +51,12 @@ pub(super) async fn serve(
     let seen = shared.facts.changes_seen();
     let engine = shared.current.engine();
     let presented = Presented::proxy_token(request.headers());
-    let found = shared.authenticator.subject(presented, AUDIENCE_GATEWAY, Some(&device), &shared.facts, &engine).await;
-    let asker = match found {
-        Ok((credential, ready)) => Asker { credential, ready, audience: AUDIENCE_GATEWAY.into(), seen },
+    let proof =
+        Proof { presented, audience: AUDIENCE_GATEWAY, device: Some(&device), last: &connection.familiar.token };
+    let asker = match shared.authenticator.subject(proof, &shared.facts, &engine).await {
+        Ok((credential, ready)) => {
+            Asker { credential, ready, audience: AUDIENCE_GATEWAY.into(), device: Some(device), seen }
+        }
         Err(reason) => return case.refuse(reason, None).await,
     };
     let any_port = request.headers().get(ANY_PORT_HEADER).is_some_and(|value| value == ANY_PORT);

@@ -9,7 +9,7 @@ use vouchsafe_runtime::internal::OwnHost;
 use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::token::AUDIENCE_API;
 
-use crate::authenticate::Presented;
+use crate::authenticate::{Presented, Proof};
 use crate::decide::Question;
 use crate::forward::body::Upload;
 use crate::forward::http::ForwardError;
@@ -23,7 +23,7 @@ use crate::sign_in::{self, step_up};
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     connection: &Connection,
-    asked: Asked,
+    asked: Asked<'_>,
     target: CanonicalTarget,
     request: Request<Body>,
     host: OwnHost,
@@ -36,9 +36,9 @@ pub(super) async fn serve(
         "GET" | "HEAD" => Action::ConsoleRead,
         _ => Action::ConsoleWrite,
     };
-    let Asked { form, mut observed, .. } = asked;
-    observed.method = Some(target.method().to_owned());
-    observed.path = Some(target.path().to_owned());
+    let Asked { form, device, mut observed, .. } = asked;
+    let target = Arc::new(target);
+    observed.target = Some(Arc::clone(&target));
     observed.action = Some(action);
     let case = Case { shared, connection, observed, form };
     let (presented, audience) = match host {
@@ -47,9 +47,11 @@ pub(super) async fn serve(
     };
     let seen = shared.facts.changes_seen();
     let engine = shared.current.engine();
-    let device = connection.device();
-    let asker = match shared.authenticator.subject(presented, audience, device, &shared.facts, &engine).await {
-        Ok((credential, ready)) => Asker { credential, ready, audience: audience.to_owned().into(), seen },
+    let proof = Proof { presented, audience, device, last: &connection.familiar.token };
+    let asker = match shared.authenticator.subject(proof, &shared.facts, &engine).await {
+        Ok((credential, ready)) => {
+            Asker { credential, ready, audience: audience.to_owned().into(), device: device.cloned(), seen }
+        }
         Err(reason) => return demand_sign_in(&case, reason, label, &target).await,
     };
     let question = Question::console(action, connection.ip, target);

@@ -14,13 +14,15 @@ use vouchsafe_wire::authority::Authority;
 use vouchsafe_wire::canonical::{Ambiguity, CanonicalTarget};
 
 use crate::answer::Form;
+use crate::authenticate::LastToken;
 use crate::decide::{Observed, Shown};
 use crate::gateway::Shared;
 use crate::listen::{Framing, Place};
 use crate::names::Site;
+use crate::route::named::{LastHost, Named};
 
 /// What is known of a connection once its handshake is over.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Connection {
     /// Address of the client's socket; for a connection inside a tunnel, the tunnel's.
     pub(crate) ip: IpAddr,
@@ -38,6 +40,23 @@ pub(crate) struct Connection {
     pub(crate) place: Arc<Place>,
     /// Where its requests begin and end, in HTTP/1.1.
     pub(crate) framing: Arc<Framing>,
+    /// What its requests keep saying.
+    pub(crate) familiar: Familiar,
+}
+
+/// What the last request on a connection said, read: nearly always the next one says just the same.
+#[derive(Debug, Default)]
+pub(crate) struct Familiar {
+    pub(crate) host: LastHost,
+    pub(crate) token: LastToken,
+}
+
+impl Familiar {
+    /// Gives its memory back, while nothing is asked.
+    pub(crate) fn forget(&self) {
+        self.host.forget();
+        self.token.forget();
+    }
 }
 
 impl Connection {
@@ -57,10 +76,13 @@ pub(crate) enum Via {
 }
 
 /// One request, read.
-pub(super) struct Asked {
-    pub(super) authority: Authority,
+pub(super) struct Asked<'c> {
+    pub(super) named: Arc<Named>,
     pub(super) site: Site,
     pub(super) form: Form,
+    pub(super) purpose: Purpose,
+    /// Device that is proven now.
+    pub(super) device: Option<&'c ProvenDevice>,
     pub(super) observed: Observed,
 }
 
@@ -72,7 +94,12 @@ pub(super) enum Unreadable {
     Misdirected,
 }
 
-pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<Body>) -> Result<Asked, Unreadable> {
+pub(super) fn read<'c>(
+    shared: &Shared,
+    connection: &'c Connection,
+    request: &Request<Body>,
+    purpose: Purpose,
+) -> Result<Asked<'c>, Unreadable> {
     let ambiguous = |why: &str| Unreadable::Ambiguous(why.to_owned());
     if !matches!(request.version(), Version::HTTP_11 | Version::HTTP_2 | Version::HTTP_3) {
         return Err(ambiguous("only HTTP/1.1, HTTP/2 and HTTP/3 are served"));
@@ -94,7 +121,6 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
         return Err(ambiguous("the only expectation that can be met is `100-continue`"));
     }
     let target = request.uri();
-    let purpose = purpose(request);
     let well_formed = match purpose {
         Purpose::Other => {
             return Err(ambiguous("a stream may be taken for a WebSocket or for UDP, and for nothing else"));
@@ -108,25 +134,28 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
     if !well_formed {
         return Err(ambiguous("the target does not have the form that its method demands"));
     }
-    let authority = authority(request).map_err(Unreadable::Ambiguous)?;
+    let named = named(shared, connection, request).map_err(Unreadable::Ambiguous)?;
+    let authority = &named.authority;
+    let device = connection.device();
+    let observed = |resource| observed(connection, device, protocol(request.version(), purpose), &named, resource);
     if purpose == Purpose::Tunnel {
         // The authority of a CONNECT is its target (RFC 9110 §9.3.6); only the tunnel host takes it.
         let site = Site::Own(OwnHost::Gateway);
-        let observed = observed(connection, request, &authority, None);
+        let observed = observed(None);
         return if connection.site == site && connection.via == Via::Network {
-            Ok(Asked { authority, site, form: Form::Proxy, observed })
+            Ok(Asked { named, site, form: Form::Proxy, purpose, device, observed })
         } else {
             Err(ambiguous("CONNECT is served on the gateway's own host only"))
         };
     }
     let form = Form::wanted(request.method(), headers);
-    let site = shared.names.site(&authority.host).ok_or(Unreadable::Misdirected)?;
+    let site = named.site.clone().ok_or(Unreadable::Misdirected)?;
     if purpose == Purpose::Udp {
         // The target stands in the path (RFC 9298 §3), on the tunnel host only.
-        let observed = observed(connection, request, &authority, None);
-        let own = authority.host == connection.host && shared.names.is_our_port(&authority);
+        let observed = observed(None);
+        let own = authority.host == connection.host && shared.names.is_our_port(authority);
         return if own && site == Site::Own(OwnHost::Gateway) && connection.via == Via::Network {
-            Ok(Asked { authority, site, form: Form::Proxy, observed })
+            Ok(Asked { named, site, form: Form::Proxy, purpose, device, observed })
         } else {
             Err(ambiguous("CONNECT-UDP is served on the gateway's own host only"))
         };
@@ -137,65 +166,61 @@ pub(super) fn read(shared: &Shared, connection: &Connection, request: &Request<B
     if proxied {
         // A client that uses us as its HTTP proxy names the app in the request, and the tunnel
         // host in the handshake; the certificate of this very connection proves its device.
-        let observed = observed(connection, request, &authority, Some(site.label()));
-        return Ok(Asked { authority, site, form: Form::Proxy, observed });
+        let observed = observed(Some(site.shared_label()));
+        return Ok(Asked { named, site, form: Form::Proxy, purpose, device, observed });
     }
-    if authority.host != connection.host || !shared.names.is_our_port(&authority) {
+    if authority.host != connection.host || !shared.names.is_our_port(authority) {
         return Err(Unreadable::Misdirected);
     }
     let label = match &site {
-        Site::Own(OwnHost::Console | OwnHost::Api) => Some("console"),
+        Site::Own(OwnHost::Console | OwnHost::Api) => Some("console".into()),
         Site::Own(OwnHost::Auth | OwnHost::Gateway) => None,
-        Site::App(_) | Site::Nothing(_) => Some(site.label()),
+        Site::App(_) | Site::Nothing(_) => Some(site.shared_label()),
     };
-    let observed = observed(connection, request, &authority, label);
-    Ok(Asked { authority, site, form, observed })
+    let observed = observed(label);
+    Ok(Asked { named, site, form, purpose, device, observed })
 }
 
 /// The canonical target, under the widest rules that a resource of this site may have. Its own are
 /// asked once it is known who asks: what they are is not for everybody to find out.
-pub(super) fn target<B>(request: &Request<B>, site: &Site) -> Result<CanonicalTarget, Ambiguity> {
+pub(super) fn target<B>(request: &Request<B>, site: &Site, purpose: Purpose) -> Result<CanonicalTarget, Ambiguity> {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let rules = match site {
         Site::App(_) | Site::Nothing(_) => PathRules::WIDEST,
         Site::Own(_) => PathRules::STRICT,
     };
     // A WebSocket on a stream is what in HTTP/1.1 is a GET with an upgrade (RFC 8441 §5).
-    let method = if purpose(request) == Purpose::WebSocket { &Method::GET } else { request.method() };
+    let method = if purpose == Purpose::WebSocket { &Method::GET } else { request.method() };
     CanonicalTarget::parse(method.as_str(), target, rules)
 }
 
 /// The one authority of a request: `:authority` or absolute form, and `Host`, must agree.
-fn authority(request: &Request<Body>) -> Result<Authority, String> {
-    let parse = |text: &str| Authority::parse(text).map_err(|error| error.to_string());
+fn named(shared: &Shared, connection: &Connection, request: &Request<Body>) -> Result<Arc<Named>, String> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (None, _) => None,
-        (Some(host), None) => {
-            let text = host.to_str().map_err(|_| "Host is not ASCII")?;
-            Some((text, parse(text)?))
-        }
+        (Some(host), None) => Some(host.to_str().map_err(|_| "Host is not ASCII")?),
         (Some(_), Some(_)) => return Err("Host is given more than once".to_owned()),
     };
-    let target = match (request.uri().authority(), &host) {
+    let target = request.uri().authority().map(http::uri::Authority::as_str);
+    let only = match (target, host) {
+        (None, None) => return Err("no host is given".to_owned()),
+        (None, Some(host)) => host,
+        (Some(target), None) if matches!(request.version(), Version::HTTP_2 | Version::HTTP_3) => target,
+        (Some(_), None) => return Err("no Host is given".to_owned()),
         // Nearly always the very same bytes, which are read once.
-        (Some(target), Some((text, host))) if target.as_str() == *text => Some(host.clone()),
-        (Some(target), _) => Some(parse(target.as_str())?),
-        (None, _) => None,
-    };
-    match (target, host.map(|(_, host)| host)) {
-        (None, None) => Err("no host is given".to_owned()),
-        (None, Some(host)) => Ok(host),
-        (Some(target), None) if matches!(request.version(), Version::HTTP_2 | Version::HTTP_3) => Ok(target),
-        (Some(_), None) => Err("no Host is given".to_owned()),
-        // curl and others leave the port out of the Host of a CONNECT.
-        (Some(target), Some(host))
-            if target.host == host.host && (target.port == host.port || request.method() == Method::CONNECT) =>
-        {
-            Ok(target)
+        (Some(target), Some(host)) if target == host => host,
+        (Some(target), Some(host)) => {
+            let parse = |text: &str| Authority::parse(text).map_err(|error| error.to_string());
+            let (host, read) = (parse(host)?, parse(target)?);
+            // curl and others leave the port out of the Host of a CONNECT.
+            if read.host != host.host || (read.port != host.port && request.method() != Method::CONNECT) {
+                return Err("the target and Host name different hosts".to_owned());
+            }
+            target
         }
-        (Some(_), Some(_)) => Err("the target and Host name different hosts".to_owned()),
-    }
+    };
+    connection.familiar.host.read(only, &shared.names).map_err(|error| error.to_string())
 }
 
 /// What a request asks of its connection or stream.
@@ -237,8 +262,8 @@ fn asks_for<B>(request: &Request<B>, protocol: &str) -> bool {
         && options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
-pub(super) fn protocol<B>(request: &Request<B>) -> &'static str {
-    match (request.version(), purpose(request)) {
+pub(super) fn protocol(version: Version, purpose: Purpose) -> &'static str {
+    match (version, purpose) {
         (Version::HTTP_3, Purpose::Tunnel) => "connect-h3",
         (Version::HTTP_3, Purpose::Udp) => "connect-udp-h3",
         (Version::HTTP_3, Purpose::Exchange | Purpose::WebSocket | Purpose::Other) => "h3",
@@ -262,22 +287,22 @@ pub(super) fn unread(connection: &Connection, protocol: &'static str) -> Observe
     }
 }
 
-fn observed<B>(
+fn observed(
     connection: &Connection,
-    request: &Request<B>,
-    authority: &Authority,
-    resource: Option<&str>,
+    device: Option<&ProvenDevice>,
+    protocol: &'static str,
+    named: &Named,
+    resource: Option<Arc<str>>,
 ) -> Observed {
     Observed {
         ip: Some(connection.ip),
         shown: Some(Arc::clone(&connection.shown)),
-        protocol: protocol(request),
-        host: Some(authority.host.clone()),
-        port: authority.port,
-        method: None,
-        path: None,
-        resource: resource.map(ToOwned::to_owned),
+        protocol,
+        host: Some(Arc::clone(&named.host)),
+        port: named.authority.port,
+        target: None,
+        resource,
         action: None,
-        device: connection.device().map(|device| device.id),
+        device: device.map(|device| device.id),
     }
 }

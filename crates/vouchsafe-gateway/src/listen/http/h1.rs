@@ -122,6 +122,7 @@ where
             let parts = serving.into_parts()?;
             let mut stream = parts.io.into_inner();
             stream.put_back(&parts.read_buf);
+            connection.familiar.forget();
             return Some(stream);
         }
         // Something is unfinished that only the library can finish; its own time limits hold.
