@@ -30,7 +30,7 @@ use crate::route::{Connection, Familiar, Via};
 use crate::take_up::Stream;
 
 pub use census::ConnectionLimits;
-pub(crate) use census::{Census, Owner, Place, Refused};
+pub(crate) use census::{Census, Owner, Place, Refused, source};
 pub(crate) use frames::{Metered, Requests};
 pub(crate) use guarded::Framing;
 pub(crate) use turnstile::Turnstile;

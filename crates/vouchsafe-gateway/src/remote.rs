@@ -4,11 +4,12 @@
 //! - `join`: how it becomes one, and gets its next certificates
 //! - `follow`: what the controller tells, checked; no I/O
 //! - `connection`: one connection to the controller, from its begin to its end
-//! - `service`: requests for our own hosts, sent on
+//! - `service`: requests for our own hosts, sent on; `callers`: how many of whom
 //! - `vitals`: how it stands with all of that, for those who run the gateway
 //!
 //! The gateway works on what it was told last while the connection is gone; for how long, the lease says.
 
+mod callers;
 mod connection;
 mod follow;
 mod join;

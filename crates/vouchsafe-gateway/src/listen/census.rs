@@ -417,7 +417,7 @@ impl Drop for Admission {
 }
 
 /// What counts as one source: an IPv4 address, or the /64 that one IPv6 subscriber has.
-fn source(ip: IpAddr) -> IpAddr {
+pub(crate) fn source(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),

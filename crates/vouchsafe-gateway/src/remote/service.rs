@@ -1,45 +1,57 @@
-//! Requests for our own hosts, sent on to the controller on the connection of the control channel. The same
-//! was decided on them as where both are in one process; who calls goes along.
+//! Requests for our own hosts, sent on to the controller on a connection beside that of the control channel, so that
+//! what they carry never stands in the way of changes. The same was decided on them as where both are in one process;
+//! from where they come goes along.
 
 use std::sync::Arc;
 
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
-use vouchsafe_runtime::body::Body;
+use vouchsafe_runtime::body::{Body, boxed};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{BoxFuture, Caller, InternalService, ProvenDevice};
 use vouchsafe_wire::gateway::{CALLER_HEADER, CallerDevice, CallerDoc};
 use vouchsafe_wire::ticket::hex;
 
 use super::RemoteLink;
+use super::callers::{Callers, Placed};
 use crate::answer;
+use crate::listen::Refused;
 
 /// Sends requests on.
-pub(super) struct Forwarder(Arc<RemoteLink>);
+pub(super) struct Forwarder {
+    link: Arc<RemoteLink>,
+    callers: Callers,
+}
 
 impl Forwarder {
     pub(super) fn new(link: Arc<RemoteLink>) -> Self {
-        Self(link)
+        Self { link, callers: Callers::default() }
     }
 }
 
 impl InternalService for Forwarder {
     fn call(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        let connection = self.0.connection.borrow().clone();
+        let connection = self.link.connection.borrow().clone();
+        let place = request.extensions().get::<Caller>().map(|caller| self.callers.enter(caller));
         Box::pin(async move {
             let unavailable = || {
                 let words = "The controller isn't reached right now. Try again in a moment.";
                 answer::plain(StatusCode::SERVICE_UNAVAILABLE, words)
             };
             let Some(mut sender) = connection else { return unavailable() };
-            let Some(request) = addressed(request) else {
+            let place = match place {
+                Some(None) => return answer::shed(Refused::Overloaded),
+                Some(Some(place)) => Some(place),
+                None => None,
+            };
+            let (Some(place), Some(request)) = (place, addressed(request)) else {
                 // A caller that nobody described is a mistake of ours, and gets nothing.
                 tracing::error!("an internal request came without its caller");
                 return answer::plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong; it has been noted.");
             };
             match sender.send_request(request).await {
                 Ok(response) => {
-                    let mut response = response.map(Body::from);
+                    let mut response = response.map(|body| boxed(Placed::new(body.into(), place)));
                     response.extensions_mut().clear();
                     response
                 }
