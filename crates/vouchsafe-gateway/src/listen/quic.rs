@@ -9,6 +9,7 @@ mod connection;
 mod names;
 mod request;
 mod stream;
+mod takers;
 mod turns;
 
 use std::io;

@@ -1,14 +1,15 @@
 //! An HTTP/3 connection: its control streams, its requests, its datagrams, and its orderly end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use quinn::{RecvStream, SendDatagramError, SendStream, VarInt};
 use tokio::io::AsyncReadExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use vouchsafe_runtime::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES};
@@ -18,13 +19,12 @@ use vouchsafe_wire::varint;
 use super::barren::{self, Barren};
 use super::request;
 use super::stream::{Ends, Incoming, Outgoing, StreamError};
+use super::takers::{Taken, Takers};
 use crate::gateway::Shared;
 use crate::listen::activity::{Activity, Busy};
 use crate::route::Connection;
 use crate::take_up::Datagrams;
 
-/// Datagrams of one stream that may wait to be read; more are dropped.
-const DATAGRAM_QUEUE: usize = 64;
 /// Bytes of one datagram beyond its payload: the number of its stream.
 const NUMBER_BYTES: usize = 8;
 
@@ -33,8 +33,7 @@ pub(super) struct Session {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     quic: quinn::Connection,
-    /// Where datagrams go, by the number of their stream divided by four (RFC 9297 §2.1).
-    takers: Arc<Mutex<HashMap<u64, mpsc::Sender<Bytes>>>>,
+    takers: Takers,
     /// Whether the client takes datagrams, once its settings have said so.
     takes_datagrams: watch::Sender<Option<bool>>,
     /// Requests, and what was taken up by them.
@@ -88,10 +87,7 @@ impl Session {
             return None;
         }
         let quarter = number / 4;
-        let (sender, incoming) = mpsc::channel(DATAGRAM_QUEUE);
-        let mut takers = self.takers.lock();
-        takers.retain(|_, taker| !taker.is_closed());
-        takers.insert(quarter, sender);
+        let incoming = self.takers.add(quarter, Instant::now());
         let quic = self.quic.clone();
         let send = Box::new(move |payload: &[u8]| {
             let mut datagram = Vec::with_capacity(NUMBER_BYTES + payload.len());
@@ -106,15 +102,9 @@ impl Session {
     fn dispatch(&self, mut datagram: Bytes) -> bool {
         let Some((quarter, length)) = varint::read(&datagram) else { return false };
         datagram.advance(length);
-        let mut takers = self.takers.lock();
-        if let Some(taker) = takers.get(&quarter)
-            && taker.is_closed()
-        {
-            takers.remove(&quarter);
-        } else if let Some(taker) = takers.get(&quarter) {
-            let _ = taker.try_send(datagram);
-        } else {
-            self.barren.frames(1);
+        match self.takers.give(quarter, datagram, Instant::now()) {
+            Taken::ByItsFlow | Taken::TooLate => {}
+            Taken::ByNobody => self.barren.frames(1),
         }
         true
     }
@@ -128,7 +118,7 @@ pub(super) async fn serve(shared: Arc<Shared>, quic: quinn::Connection, connecti
         shared: Arc::clone(&shared),
         connection,
         quic: quic.clone(),
-        takers: Arc::default(),
+        takers: Takers::default(),
         takes_datagrams: watch::Sender::new(None),
         open: TaskTracker::new(),
         activity: Arc::clone(&activity),
