@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::net::TcpListener;
+use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError, RecordBatch};
 use vouchsafe_runtime::task::TaskGroup;
@@ -59,6 +60,10 @@ pub enum Http3 {
     /// It is not.
     Off,
 }
+
+/// First and longest pause until the controller is asked again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Failure to start.
 #[derive(Debug, thiserror::Error)]
@@ -190,7 +195,7 @@ impl Gateway {
         let first = Arc::clone(&link.snapshots().borrow());
         let engine = decide::compile(&first, None).ok_or(GatewayError::Policy)?;
         // What the controller knows of this gateway's records decides where numbering goes on.
-        let known = link.deliver(identity.id, RecordBatch::default()).await?;
+        let known = records_known(&*link, identity.id, tasks).await?;
         let recorder = Recorder::start(&options.spool, identity.id, known, Arc::clone(&link), tasks)?;
         let finisher = recorder.finisher();
         let (facts, current) = (Arc::new(Facts::new(Arc::clone(&link))), Arc::new(Current::new(engine)));
@@ -261,6 +266,25 @@ impl Gateway {
     }
 }
 
+/// How far the controller has this gateway's records. The channel may be lost just now, so it is asked until it
+/// answers or the process is told to end.
+async fn records_known(link: &dyn ControlLink, id: GatewayId, tasks: &TaskGroup) -> Result<u64, LinkError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match link.deliver(id, RecordBatch::default()).await {
+            Ok(known) => return Ok(known),
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "the controller doesn't say which records it has; it is asked again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = tasks.draining() => return Err(error),
+            () = tasks.failed() => return Err(error),
+        }
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
 async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, GatewayError> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
@@ -294,5 +318,25 @@ async fn tidy(shared: Arc<Shared>) {
             }
             () = shared.tasks.draining() => return shared.upstreams.close(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::PoorLink;
+
+    /// Once, a gateway ended when it lost its controller between the first snapshot and the first question.
+    #[tokio::test(start_paused = true)]
+    async fn a_start_goes_on_once_the_controller_answers_or_ends_when_told_to() {
+        let (tasks, id) = (TaskGroup::new(), GatewayId::from_random([1; 16]));
+        let link = PoorLink { failing: 20.into(), ..PoorLink::default() };
+        assert_eq!(records_known(&link, id, &tasks).await.unwrap(), 7);
+        let link = PoorLink { failing: u64::MAX.into(), ..PoorLink::default() };
+        let (known, _) = tokio::join!(records_known(&link, id, &tasks), async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            tasks.shut_down(Duration::from_secs(1)).await
+        });
+        assert!(known.is_err());
     }
 }
