@@ -3,7 +3,7 @@
 //!
 //! - `strangers`: who isn't known yet has little room, and not for long
 //! - `stream`: one attached gateway, and what it asks; `tell`: what it is told
-//! - `attached`: which are, and that each is once
+//! - `attached`: which are, and that each is once; `connections`: what each has open
 //! - `join`: how a gateway becomes one, and gets its next certificates
 //! - `forwarded`: requests for our own hosts that a gateway sends on; `guard` decides on those again
 //!
@@ -11,6 +11,7 @@
 //! certificate says which gateway it is, and each use looks whether that is still one of ours.
 
 mod attached;
+mod connections;
 mod forwarded;
 mod guard;
 mod join;
@@ -44,24 +45,30 @@ use vouchsafe_runtime::limits::{HANDSHAKE_TIMEOUT, MAX_HEAD_BYTES};
 use vouchsafe_runtime::link::{ControlLink as _, codec};
 use vouchsafe_runtime::tls::{self, CertifiedPeer, ClientCertificates, Credentials, Shown, TlsError, proven_gateway};
 use vouchsafe_runtime::{clock, link};
-use vouchsafe_wire::control::message::{Down, DownKind};
+use vouchsafe_wire::control::message::{Down, DownKind, Era};
 use vouchsafe_wire::control::{ATTACH, LEASES, frame};
 use vouchsafe_wire::gateway::{CALLER_HEADER, JOIN, RENEW};
 use vouchsafe_wire::spiffe::CertifiedIdentity;
 
 pub(crate) use self::attached::Attached;
+use self::connections::Connections;
 use self::guard::Guard;
+use self::join::MadeUp;
 use self::strangers::{Stranger, Strangers};
 use crate::ca::{CaError, ChannelKeys, SnapshotSigner};
 use crate::context::Context;
 use crate::controller::Service;
 use crate::identity::rate::RateLimit;
+use crate::identity::succession;
 use crate::link::Link;
+use crate::store::certified::Holder;
+use crate::store::feed::{self, Entry, FeedReader, Since};
+use crate::store::{StoreError, gateways};
 
-/// Connections of gateways at once; more are closed. An attached gateway has one.
-const MAX_GATEWAYS: usize = 2_048;
+/// Connections that are held at once at most, by gateways and by who isn't known yet.
+pub const MAX_CONNECTIONS: usize = 4_736;
 /// How long a connection may last on which no gateway was proven: it can do nothing but join.
-const STRANGER: Duration = Duration::from_secs(60);
+const STRANGER: Duration = Duration::from_secs(10);
 /// Requests that one gateway may have under way for its clients, besides its stream.
 const MAX_STREAMS: u32 = 1_024;
 /// How often to look whether the controller's certificate wants to be renewed.
@@ -90,6 +97,9 @@ pub enum ChannelError {
     /// No address was given.
     #[error("no address to listen on for gateways was given")]
     NoAddress,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A key or certificate is not usable.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -107,6 +117,8 @@ pub struct ChannelOptions {
     pub host: String,
     /// How long they may act on what they were told without a sign of life.
     pub lease: Duration,
+    /// Connections that this process can hold at once; [`MAX_CONNECTIONS`] is what it may want.
+    pub connections: usize,
 }
 
 /// A snapshot as it goes out.
@@ -125,10 +137,14 @@ struct Channel {
     /// The newest; none as long as none could be made.
     snapshots: watch::Receiver<Option<Outgoing>>,
     snapshot_point: Vec<u8>,
+    /// Eras of the change feed; the last began when this process did.
+    eras: Vec<Era>,
     lease: Duration,
     joins: RateLimit,
+    made_up: MadeUp,
     strangers: Strangers,
     places: Arc<Semaphore>,
+    connections: Connections,
     attached: Attached,
     guard: Guard,
     tokens: TokenVerifier,
@@ -166,6 +182,9 @@ pub(crate) async fn serve(
     if !LEASES.contains(&options.lease) {
         return Err(ChannelError::Lease { lease: options.lease });
     }
+    let connections = options.connections.min(MAX_CONNECTIONS);
+    let strangers = Strangers::new(connections);
+    let places = connections.saturating_sub(strangers.most());
     let mut listeners = Vec::with_capacity(options.listen.len());
     for address in &options.listen {
         let bound = TcpListener::bind(address).await;
@@ -176,9 +195,11 @@ pub(crate) async fn serve(
     let keys = keys(context).await?;
     let tls = RwLock::new(configuration(context, &keys)?);
     let ChannelKeys { snapshots: signer, snapshot_point, renew_at, .. } = keys;
+    let eras = feed::eras(&mut *context.store.read().await?).await?;
     let channel = Arc::new(Channel {
         context: context.clone(),
-        snapshots: sign(context, &link, signer),
+        snapshots: sign(context, &link, signer, eras.clone()),
+        eras,
         guard: Guard::follow(context, &link),
         tokens: TokenVerifier::new(context.settings.issuer(), context.ca.token_keys()),
         link,
@@ -187,14 +208,21 @@ pub(crate) async fn serve(
         snapshot_point,
         lease: options.lease,
         joins: RateLimit::new(20, Duration::from_secs(3)),
-        strangers: Strangers::default(),
-        places: Arc::new(Semaphore::new(MAX_GATEWAYS)),
+        made_up: MadeUp::default(),
+        strangers,
+        places: Arc::new(Semaphore::new(places)),
+        connections: Connections::default(),
         attached: Attached::default(),
     });
     let ChannelOptions { host, lease, .. } = options;
     let attached = channel.attached.clone();
     // Served once in the life of a process.
     let _ = context.channel.set(Reached { host, port, lease, attached });
+    let mut read = context.store.read().await?;
+    let newest = feed::newest(&mut read).await?;
+    gateways::addresses(&mut read).await?.into_iter().for_each(|ip| channel.strangers.gateway_came_from(ip));
+    drop(read);
+    context.tasks.spawn_vital("removed gateways", cut_removed(Arc::clone(&channel), context.store.follow(newest)));
     context.tasks.spawn_vital("controller certificate", renew(Arc::clone(&channel), renew_at));
     for listener in listeners {
         context.tasks.spawn_vital("gateways", accept(Arc::clone(&channel), listener));
@@ -215,11 +243,11 @@ fn configuration(context: &Context, keys: &ChannelKeys) -> Result<Arc<ServerConf
 
 /// Signs each snapshot once, for all gateways. While none can be signed no ping is answered that wants one,
 /// so gateways fail closed when their lease ends.
-fn sign(context: &Context, link: &Link, signer: SnapshotSigner) -> watch::Receiver<Option<Outgoing>> {
+fn sign(context: &Context, link: &Link, signer: SnapshotSigner, eras: Vec<Era>) -> watch::Receiver<Option<Outgoing>> {
     let mut snapshots = link.snapshots();
     let domain = context.settings.domain.clone();
     let signed = move |snapshot: &link::Snapshot| -> Option<Outgoing> {
-        let payload = codec::snapshot(snapshot, &domain)
+        let payload = codec::snapshot(snapshot, &domain, &eras)
             .inspect_err(|error| tracing::error!(%error, "a snapshot has no form for gateways"))
             .ok()?;
         let signed =
@@ -294,7 +322,11 @@ async fn accept(channel: Arc<Channel>, listener: TcpListener) {
 async fn connection(channel: Arc<Channel>, stream: TcpStream, ip: IpAddr, stranger: Stranger) {
     let _ = stream.set_nodelay(true);
     let acceptor = TlsAcceptor::from(Arc::clone(&channel.tls.read()));
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => shaken,
+        () = stranger.evicted() => return,
+    };
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::info!(%ip, %error, "a peer at the gateways' port was refused in the handshake");
@@ -310,19 +342,74 @@ async fn connection(channel: Arc<Channel>, stream: TcpStream, ip: IpAddr, strang
             return;
         }
     };
-    match peer {
-        None => {
-            let _ = tokio::time::timeout(STRANGER, exchange(channel, stream, ip, None)).await;
-            drop(stranger);
-        }
-        Some(peer) => {
-            drop(stranger);
-            match Arc::clone(&channel.places).try_acquire_owned() {
-                Ok(_place) => exchange(channel, stream, ip, Some(peer)).await,
-                Err(_) => tracing::error!(%ip, gateway = %peer.gateway, "too many gateways are connected"),
+    if let Some(peer) = peer {
+        match join::admitted(&channel, peer).await {
+            Ok(true) => {
+                let held = channel.connections.enter(peer.gateway);
+                channel.strangers.gateway_came_from(ip);
+                drop(stranger);
+                // Once more: only a removal behind this point is heard of.
+                if !join::still_ours(&channel, peer.gateway).await {
+                    return;
+                }
+                let Ok(_place) = Arc::clone(&channel.places).try_acquire_owned() else {
+                    return tracing::error!(%ip, gateway = %peer.gateway, "too many gateways are connected");
+                };
+                tokio::select! {
+                    () = exchange(channel, stream, ip, Some(peer)) => {}
+                    () = held.ended() => {
+                        tracing::info!(%ip, gateway = %peer.gateway, "a connection of a gateway was ended");
+                    }
+                }
+                return;
+            }
+            // It is told so, where it asks.
+            Ok(false) => {}
+            Err(error) => {
+                return tracing::error!(error = &error as &dyn std::error::Error, "a gateway can't be looked up");
             }
         }
     }
+    tokio::select! {
+        _ = tokio::time::timeout(STRANGER, exchange(channel, stream, ip, None)) => {}
+        () = stranger.evicted() => {}
+    }
+}
+
+/// Ends the connections of gateways that are removed, whatever goes on on them.
+async fn cut_removed(channel: Arc<Channel>, mut feed: FeedReader) {
+    let tasks = channel.context.tasks.clone();
+    loop {
+        let found = tokio::select! {
+            found = feed.next() => found,
+            () = tasks.draining() => return,
+        };
+        if let Err(error) = cut_these(&channel, found).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "removed gateways can't be read");
+            tokio::time::sleep(ACCEPT_RETRY).await;
+        }
+    }
+}
+
+async fn cut_these(channel: &Channel, found: Result<Since, StoreError>) -> Result<(), StoreError> {
+    match found? {
+        Since::Rows(rows) => {
+            for row in rows {
+                if let Entry::Gateway(gateway) = row.entry {
+                    channel.connections.end(gateway);
+                }
+            }
+        }
+        Since::Everything { .. } => {
+            let mut read = channel.context.store.read().await?;
+            for gateway in channel.connections.gateways() {
+                if gateways::find(&mut read, &gateway).await?.is_none() {
+                    channel.connections.end(gateway);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Serves one connection until it ends.
@@ -377,6 +464,12 @@ async fn answer(channel: &Arc<Channel>, peer: Option<Peer>, ip: IpAddr, request:
 }
 
 impl Peer {
+    /// The certificate that it proved.
+    fn shown(&self) -> succession::Shown {
+        let Self { gateway, ip: _, certificate_sha256, not_after } = *self;
+        succession::Shown { holder: Holder::Gateway(gateway), sha256: certificate_sha256, not_after }
+    }
+
     fn of(proven: &CertifiedPeer, ip: IpAddr) -> Option<Self> {
         match proven.identity {
             CertifiedIdentity::Gateway(gateway) => {

@@ -24,7 +24,7 @@ mod register;
 mod relying;
 pub(crate) mod secret;
 mod session;
-mod succession;
+pub(crate) mod succession;
 
 use std::net::IpAddr;
 use std::sync::Arc;

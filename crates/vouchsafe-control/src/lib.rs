@@ -43,7 +43,7 @@ mod vitals;
 pub use acme::{AcmeError, AcmeOptions, ChallengeKind};
 pub use admin_socket::AdminSocketError;
 pub use ca::CaError;
-pub use channel::{ChannelError, ChannelOptions};
+pub use channel::{ChannelError, ChannelOptions, MAX_CONNECTIONS};
 pub use controller::{Controller, OpenError, OpenOptions, StateDirectoryError};
 pub use identity::IdentityError;
 pub use store::StoreError;

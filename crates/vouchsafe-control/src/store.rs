@@ -135,7 +135,9 @@ impl Store {
             Arc::new(Signals { changes, newest, commits: Commits::default(), snapshot, held: OnceLock::new() });
         let store = Self { writer, reader, signals, log, outbox: Arc::new(Mutex::new(Outbox::Behind)) };
         // What a crash left in the outbox is moved before anything else happens.
-        drop(store.write().await?);
+        let mut write = store.write().await?;
+        feed::begin_era(write.connection()).await?;
+        write.commit().await?;
         Ok((store, snapshot_signals))
     }
 
@@ -330,6 +332,7 @@ fn migrator(count: usize) -> Migrator {
         migration(5, "gateways", include_str!("../migrations/0005_gateways.sql")),
         migration(6, "locks", include_str!("../migrations/0006_locks.sql")),
         migration(7, "invites", include_str!("../migrations/0007_invites.sql")),
+        migration(8, "eras and locks", include_str!("../migrations/0008_eras_and_locks.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

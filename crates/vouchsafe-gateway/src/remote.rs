@@ -111,7 +111,7 @@ impl Remote {
         let identity = state.identity()?;
         let (port, name) = (state.kept().joined.port, state.kept().joined.name.clone());
         let link = Arc::new(RemoteLink::new(shown(&state)));
-        let follower = Follower::new(state.snapshot_key()?, identity.domain.clone(), state.highest_snapshot()?);
+        let follower = Follower::new(state.snapshot_key()?, identity.domain.clone(), state.seen()?);
         board.add(Arc::new(ChannelVitals { link: Arc::clone(&link), state: Arc::clone(&state) }));
         let driver = connection::Driver::new(Arc::clone(&state), Arc::clone(&link), follower, tasks.clone());
         tasks.spawn_vital("control channel", driver.run());
@@ -214,6 +214,16 @@ impl RemoteLink {
     fn attached(&self, out: mpsc::Sender<Bytes>, connection: SendRequest<Body>) {
         self.calls.lock().out = Some(out);
         self.connection.send_replace(Some(connection));
+    }
+
+    /// Whether somebody waits for an answer.
+    fn is_asking(&self) -> bool {
+        !self.calls.lock().waiting.is_empty()
+    }
+
+    /// Whether requests can be sent on.
+    fn sends_on(&self) -> bool {
+        self.connection.borrow().as_ref().is_some_and(|connection| !connection.is_closed())
     }
 
     /// Nobody waits for an answer that can't come any more.

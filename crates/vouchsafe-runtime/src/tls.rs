@@ -172,6 +172,7 @@ pub fn server(
 }
 
 /// Whom a client trusts.
+#[derive(Clone)]
 pub enum ServerTrust {
     /// These roots.
     Roots(Arc<RootCertStore>),

@@ -286,7 +286,8 @@ pub(crate) fn affordable(wanted: usize) -> usize {
         wanted,
         affordable,
         "the system allows fewer open files than the connections that are wanted need, so fewer connections are \
-         held; raise the limit (`LimitNOFILE=` of the service, `ulimit -Hn`) or lower `--max-connections`"
+         held; raise the limit (`LimitNOFILE=` of the service, `ulimit -Hn`); a gateway may be told to hold fewer by \
+         `--max-connections`"
     );
     affordable
 }

@@ -26,6 +26,9 @@ pub(super) const ROOT_LIFE: u64 = 3652 * DAY;
 pub(super) const INTERMEDIATE_LIFE: u64 = 1826 * DAY;
 /// Life of our own server and gateway certificates, seconds.
 pub(super) const SERVER_LIFE: u64 = 90 * DAY;
+/// Life of the certificates of gateways that are processes of their own, seconds. Clients ask nobody whether the one
+/// for our host names is still good, so what a removed gateway has must end soon by itself.
+pub(super) const GATEWAY_LIFE: u64 = 7 * DAY;
 /// Clocks of clients may be behind ours by so much, seconds.
 const CLOCK_SKEW: u64 = 300;
 

@@ -9,7 +9,7 @@ use vouchsafe_runtime::link::KeyAndChain;
 use vouchsafe_wire::audit::Record;
 use vouchsafe_wire::ticket::hex;
 
-use super::certificate::{self, ReadBack, Role, SERVER_LIFE, Validity};
+use super::certificate::{self, GATEWAY_LIFE, ReadBack, Role, SERVER_LIFE, Validity};
 use super::key::pkcs8_pem;
 use super::signing::{PublicKey, SnapshotSigner};
 use super::{Ca, CaError, MasterKey, ProvenKey, Workshop, generate, issued_detail, issuer_of, sha256, unreadable};
@@ -107,7 +107,7 @@ impl Ca {
         let root = workshop.root().await?;
         let gateways = workshop.intermediate(Role::Gateways, &root).await?;
         let names = workshop.intermediate(Role::ServerNames, &root).await?;
-        let validity = Validity::from_now(now, SERVER_LIFE);
+        let validity = Validity::from_now(now, GATEWAY_LIFE);
         let own = certificate::gateway(id, &identity.spki, &self.domain, &issuer_of(&gateways)?, validity)?.pem();
         let hosts = certificate::server(&server.spki, &self.domain, &issuer_of(&names)?, validity)?.pem();
         let mut write = workshop.write;

@@ -14,7 +14,14 @@ use vouchsafe_wire::api;
 
 /// Gateways that are attached.
 #[derive(Clone, Default)]
-pub(crate) struct Attached(Arc<Mutex<HashMap<GatewayId, Entry>>>);
+pub(crate) struct Attached(Arc<Mutex<Streams>>);
+
+#[derive(Default)]
+struct Streams {
+    /// Never given twice: a stream that ends late must not give up the place of a later one.
+    next: u64,
+    of: HashMap<GatewayId, Entry>,
+}
 
 struct Entry {
     stream: u64,
@@ -45,9 +52,10 @@ impl Attached {
         let seen = Arc::new(Seen { ip, since: now, sequence: AtomicU64::new(0), heard: AtomicU64::new(now) });
         let (replaced, watch) = watch::channel(None);
         let mut attached = self.0.lock();
-        let stream = attached.get(&gateway).map_or(0, |before| before.stream + 1);
+        let stream = attached.next;
+        attached.next += 1;
         let entry = Entry { stream, seen: Arc::clone(&seen), replaced };
-        if let Some(before) = attached.insert(gateway, entry) {
+        if let Some(before) = attached.of.insert(gateway, entry) {
             before.replaced.send_replace(Some(ip));
             if before.seen.ip != ip {
                 let was = before.seen.ip;
@@ -60,13 +68,14 @@ impl Attached {
     /// How many are attached when `newest` is the last row of the feed.
     pub(crate) fn attendance(&self, newest: u64) -> Attendance {
         let attached = self.0.lock();
-        let behind = attached.values().map(|entry| newest.saturating_sub(entry.seen.sequence.load(Ordering::Relaxed)));
-        Attendance { attached: attached.len(), most_behind: behind.max().unwrap_or_default() }
+        let behind =
+            attached.of.values().map(|entry| newest.saturating_sub(entry.seen.sequence.load(Ordering::Relaxed)));
+        Attendance { attached: attached.of.len(), most_behind: behind.max().unwrap_or_default() }
     }
 
     /// How a gateway is attached when `newest` is the last row of the feed; `None` when it is not.
     pub(crate) fn find(&self, gateway: GatewayId, newest: u64) -> Option<api::Attached> {
-        self.0.lock().get(&gateway).map(|entry| {
+        self.0.lock().of.get(&gateway).map(|entry| {
             let Seen { ip, since, sequence, heard } = &*entry.seen;
             api::Attached {
                 ip: ip.to_string(),
@@ -112,8 +121,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut attached = self.attached.0.lock();
-        if attached.get(&self.gateway).is_some_and(|entry| entry.stream == self.stream) {
-            attached.remove(&self.gateway);
+        if attached.of.get(&self.gateway).is_some_and(|entry| entry.stream == self.stream) {
+            attached.of.remove(&self.gateway);
         }
     }
 }
@@ -136,6 +145,14 @@ mod tests {
         let seen = attached.find(gateway, 9).unwrap();
         assert_eq!((seen.ip, seen.behind), (other.to_string(), 2));
         drop(second);
+        assert_eq!(attached.find(gateway, 9), None);
+        // One that ends late takes nobody's place.
+        let late = attached.enter(gateway, one);
+        drop(attached.enter(gateway, one));
+        let newest = attached.enter(gateway, other);
+        drop(late);
+        assert_eq!(attached.find(gateway, 9).map(|seen| seen.ip), Some(other.to_string()));
+        drop(newest);
         assert_eq!(attached.find(gateway, 9), None);
     }
 }

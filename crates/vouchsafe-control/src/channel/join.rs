@@ -1,7 +1,9 @@
 //! How a gateway becomes one: the first certificates for a one-time code, the next for the present ones.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -21,7 +23,8 @@ use crate::ca::{Ca, CaError, CsrError, GatewayLeaves, ProvenKey};
 use crate::context::Context;
 use crate::directory::Actor;
 use crate::identity::hash;
-use crate::identity::rate::Pace;
+use crate::identity::rate::{Pace, RateLimit};
+use crate::identity::succession::{self, Standing};
 use crate::store::certified::{self, Holder, Issued};
 use crate::store::gateways::{self, NewGateway};
 use crate::store::invites::{self, GatewayInvite};
@@ -29,6 +32,9 @@ use crate::store::{StoreError, Write};
 
 /// Longest body, bytes: three requests of at most 8 KiB, and some.
 const MAX_BODY_BYTES: usize = 32 * 1024;
+
+const OUTDATED: &str =
+    "the certificate was replaced by one that has been used since; there may be a copy of this gateway";
 
 /// Why a gateway does not get certificates, in words for who runs it.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +51,8 @@ enum Refusal {
     NameTaken,
     #[error("this gateway was removed; ask for a new code: `vouchsafe gateway invite`")]
     Removed,
+    #[error("this certificate was replaced by one that has been used since: there may be a copy of this gateway")]
+    Outdated,
     #[error("too many attempts from this address; wait a minute")]
     TooFast,
     #[error("something went wrong at the controller; its log says what")]
@@ -68,6 +76,11 @@ async fn joined(channel: &Channel, ip: IpAddr, request: Request<Incoming>) -> Re
     let assertions = ProvenKey::parse(&assertion_csr)?;
     let point = assertions.p256_point().ok_or(Refusal::AssertionKey)?;
     let (context, now) = (&channel.context, clock::unix_seconds(now));
+    // Looked for before the one writer is taken: made-up codes must not hold up those who change something.
+    let good = invites::find::<GatewayInvite>(&mut *context.store.read().await?, &hash(&code), now).await?;
+    if good.is_none() {
+        return made_up(channel, ip).await;
+    }
     let mut write = context.store.write().await?;
     // Used up from here on, whatever else may be wrong: what is committed below takes it out.
     let Some(GatewayInvite(name)) = invites::take(write.connection(), &hash(&code), now).await? else {
@@ -97,9 +110,81 @@ async fn joined(channel: &Channel, ip: IpAddr, request: Request<Incoming>) -> Re
     })
 }
 
+/// Answers a code that isn't there. Few of them are on record one by one; the others are counted.
+async fn made_up<T>(channel: &Channel, ip: IpAddr) -> Result<T, Refusal> {
+    tracing::warn!(%ip, "a gateway wants to join by a code that is unknown, used or expired");
+    let everybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    if channel.made_up.pace.take(everybody, clock::now()) == Pace::TooFast {
+        channel.made_up.unrecorded.fetch_add(1, Ordering::Relaxed);
+        return Err(Refusal::CodeGone);
+    }
+    let why = match channel.made_up.unrecorded.swap(0, Ordering::Relaxed) {
+        0 => "the code is unknown, used or expired".to_owned(),
+        before => {
+            format!("the code is unknown, used or expired; {before} more were tried since the record before this")
+        }
+    };
+    refuse(channel.context.store.write().await?, ip, &why, Refusal::CodeGone).await
+}
+
+/// Codes that were made up.
+pub(super) struct MadeUp {
+    pace: RateLimit,
+    unrecorded: AtomicU64,
+}
+
+impl Default for MadeUp {
+    fn default() -> Self {
+        Self { pace: RateLimit::new(10, Duration::from_secs(6)), unrecorded: AtomicU64::new(0) }
+    }
+}
+
 /// `POST /gateway/renew`.
 pub(super) async fn renew(channel: &Arc<Channel>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
     respond(renewed(channel, peer, request).await)
+}
+
+/// Whether this is the newest certificate of a gateway that is one of ours. Who has an older one while the newest is
+/// in use is a copy, which gets nowhere (A283).
+pub(super) async fn admitted(channel: &Channel, peer: Peer) -> Result<bool, StoreError> {
+    let Peer { gateway, ip, .. } = peer;
+    let store = &channel.context.store;
+    let known = certified::certificates(&mut *store.read().await?, Holder::Gateway(gateway)).await?;
+    let Some(known) = known else {
+        tracing::warn!(%gateway, %ip, "a gateway that was removed wants to attach");
+        return Ok(false);
+    };
+    match peer.shown().standing(&known) {
+        Standing::Newest if known.replaced.is_none() => Ok(true),
+        Standing::Newest => {
+            let mut write = store.write().await?;
+            let standing = succession::seen(&mut write, peer.shown()).await?;
+            write.commit().await?;
+            Ok(standing == Some(Standing::Newest))
+        }
+        Standing::Replaced => Ok(true),
+        Standing::Outdated => {
+            tracing::error!(%gateway, %ip, "{OUTDATED}");
+            // A record each would let it write without bound.
+            if channel.joins.take(ip, clock::now()) == Pace::Allowed {
+                let mut write = store.write().await?;
+                write.audit(failed(ip, "gateway.attach", Some(gateway), OUTDATED));
+                write.commit().await?;
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// Whether a gateway was not removed.
+pub(super) async fn still_ours(channel: &Channel, gateway: GatewayId) -> bool {
+    let found = async { gateways::find(&mut *channel.context.store.read().await?, &gateway).await };
+    found
+        .await
+        .inspect_err(|error: &StoreError| {
+            tracing::error!(error = error as &dyn std::error::Error, "a gateway can't be looked up");
+        })
+        .is_ok_and(|found| found.is_some())
 }
 
 async fn renewed(channel: &Channel, peer: Peer, request: Request<Incoming>) -> Result<Certificates, Refusal> {
@@ -109,8 +194,15 @@ async fn renewed(channel: &Channel, peer: Peer, request: Request<Incoming>) -> R
     let (context, now) = (&channel.context, clock::unix_seconds(clock::now()));
     let mut write = context.store.write().await?;
     let holder = Holder::Gateway(id);
-    if certified::certificates(write.connection(), holder).await?.is_none() {
-        return Err(Refusal::Removed);
+    match succession::seen(&mut write, peer.shown()).await? {
+        Some(Standing::Newest | Standing::Replaced) => {}
+        Some(Standing::Outdated) => {
+            tracing::error!(gateway = %id, %ip, "{OUTDATED}");
+            write.audit(failed(ip, "gateway.renew", Some(id), OUTDATED));
+            write.commit().await?;
+            return Err(Refusal::Outdated);
+        }
+        None => return Err(Refusal::Removed),
     }
     let mut record: Record = Actor::Anonymous { ip }.record(Kind::Admin, clock::now());
     record.action = Some("gateway.renew".to_owned());
@@ -143,13 +235,18 @@ fn certificates(context: &Context, leaves: GatewayLeaves) -> Certificates {
 
 /// Records a refusal; that the code is taken out stays done.
 async fn refuse<T>(mut write: Write, ip: IpAddr, why: &str, refusal: Refusal) -> Result<T, Refusal> {
-    let mut record = Actor::Anonymous { ip }.record(Kind::Admin, clock::now());
-    record.action = Some("gateway.join".to_owned());
-    record.outcome = Some("failed".to_owned());
-    record.detail = Some(why.to_owned());
-    write.audit(record);
+    write.audit(failed(ip, "gateway.join", None, why));
     write.commit().await?;
     Err(refusal)
+}
+
+fn failed(ip: IpAddr, action: &str, gateway: Option<GatewayId>, why: &str) -> Record {
+    let mut record = Actor::Anonymous { ip }.record(Kind::Admin, clock::now());
+    record.action = Some(action.to_owned());
+    record.outcome = Some("failed".to_owned());
+    record.target = gateway.map(|gateway| format!("gateway/{gateway}"));
+    record.detail = Some(why.to_owned());
+    record
 }
 
 async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refusal> {
@@ -166,7 +263,7 @@ fn respond<T: Serialize>(result: Result<T, Refusal>) -> Response<Body> {
         Err(refusal) => {
             let (status, kind) = match &refusal {
                 Refusal::Malformed | Refusal::Csr(_) | Refusal::AssertionKey => (StatusCode::BAD_REQUEST, "malformed"),
-                Refusal::CodeGone | Refusal::Removed => (StatusCode::FORBIDDEN, "not_good"),
+                Refusal::CodeGone | Refusal::Removed | Refusal::Outdated => (StatusCode::FORBIDDEN, "not_good"),
                 Refusal::NameTaken => (StatusCode::CONFLICT, "name_taken"),
                 Refusal::TooFast => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
                 Refusal::Store(_) | Refusal::Ca(_) => {

@@ -17,7 +17,7 @@ use vouchsafe_runtime::clock;
 use vouchsafe_runtime::grpc::{self, Incomings, OUTGOING, StreamError};
 use vouchsafe_runtime::link::{ControlLink as _, Credential, LinkError, RecordBatch, RedeemedCode, codec};
 use vouchsafe_wire::control::message::{
-    Answer, AnswerKind, Ask, DownKind, Hello, Nothing, Ping, Question, Records, Redeem, Redeemed, Up, UpKind,
+    Answer, AnswerKind, Ask, DownKind, Hello, Nothing, Ping, Question, Records, Redeem, Redeemed, Up, UpKind, era_of,
 };
 use vouchsafe_wire::control::{MAX_UP_BYTES, VERSION};
 
@@ -54,7 +54,7 @@ pub(super) enum Ended {
 pub(super) async fn attach(channel: &Arc<Channel>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
     let Peer { gateway, ip, .. } = peer;
     let mut incoming = Incomings::new(request.into_body(), MAX_UP_BYTES);
-    let hello = match tokio::time::timeout(HELLO, incoming.next::<Up>()).await {
+    let mut hello = match tokio::time::timeout(HELLO, incoming.next::<Up>()).await {
         Ok(Ok(Some(Up { kind: Some(UpKind::Hello(hello)) }))) => hello,
         Ok(_) | Err(_) => return grpc::refusal(grpc::Status::FailedPrecondition),
     };
@@ -62,8 +62,13 @@ pub(super) async fn attach(channel: &Arc<Channel>, peer: Peer, request: Request<
         tracing::error!(%gateway, software = %shortened(&hello.software), "a gateway speaks no version that we know");
         return grpc::refusal(grpc::Status::FailedPrecondition);
     }
+    if !hello.era.is_empty() && era_of(&channel.eras, hello.snapshot_sequence) != Some(&hello.era) {
+        tracing::error!(%gateway, %ip, "a gateway comes from another history than this database's; was it restored?");
+        // It is told everything, and with it whether this is a history that it can follow.
+        (hello.last_sequence, hello.snapshot_sequence) = (0, 0);
+    }
     // Taken before it is looked up: a removal behind that point is read there.
-    let beginning = match Beginning::of(&channel.context.store, gateway, &hello).await {
+    let beginning = match Beginning::of(&channel.context.store, gateway, ip, &hello).await {
         Ok(Some(beginning)) => beginning,
         Ok(None) => {
             tracing::warn!(%gateway, %ip, "a gateway that was removed wants to attach");

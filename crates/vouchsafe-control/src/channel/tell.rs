@@ -1,6 +1,7 @@
 //! What an attached gateway is told: changes in the order of the feed, snapshots, and that all of it is out.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +33,12 @@ pub(super) struct Beginning {
 
 impl Beginning {
     /// `None` when the gateway is none of ours.
-    pub(super) async fn of(store: &Store, gateway: GatewayId, hello: &Hello) -> Result<Option<Self>, StoreError> {
+    pub(super) async fn of(
+        store: &Store,
+        gateway: GatewayId,
+        ip: IpAddr,
+        hello: &Hello,
+    ) -> Result<Option<Self>, StoreError> {
         let mut read = store.read().await?;
         let newest = feed::newest(&mut read).await?;
         let snapshot_row = feed::newest_snapshot(&mut read).await?;
@@ -44,6 +50,7 @@ impl Beginning {
         if gateways::find(write.connection(), &gateway).await?.is_none() {
             return Ok(None);
         }
+        gateways::came_from(write.connection(), &gateway, ip).await?;
         certified::seen(write.connection(), Holder::Gateway(gateway), clock::unix_seconds(clock::now())).await?;
         write.commit().await?;
         Ok(Some(Self { feed, skipped, snapshot_row }))

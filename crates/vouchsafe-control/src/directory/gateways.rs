@@ -1,6 +1,7 @@
 //! Gateways that are processes of their own, as administrators invite and remove them.
 
-use vouchsafe_model::name::GatewayName;
+use vouchsafe_model::id::GatewayId;
+use vouchsafe_model::name::{GatewayName, NameError};
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api;
 use vouchsafe_wire::gateway::JoinCode;
@@ -23,6 +24,11 @@ pub(crate) async fn invite(
     by: &Actor,
 ) -> Result<api::GatewayInvited, DirectoryError> {
     let name = GatewayName::parse(&new.name)?;
+    // An id is how gateways are told apart for certain, so no name may look like one.
+    if new.name.parse::<GatewayId>().is_ok() {
+        let rule = "it looks like the id of a gateway";
+        return Err(NameError { kind: "gateway name", given: new.name.clone(), rule }.into());
+    }
     let Some(Reached { host, port, .. }) = context.channel.get() else { return Err(DirectoryError::NoChannel) };
     let now = clock::unix_seconds(clock::now());
     let expires = now.saturating_add(CODE_LIFE_SECONDS);

@@ -3,15 +3,22 @@
 //!
 //! Numbers rise by one and are never given again, also when rows are rolled back or purged.
 
+use bytes::Bytes;
 use sqlx::SqliteConnection;
 use tokio::sync::watch;
 use vouchsafe_model::id::GatewayId;
+use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::Change;
+use vouchsafe_wire::control::message::Era;
+use vouchsafe_wire::ticket::{hex, unhex};
 
 use super::{Store, StoreError, from_db, parsed, to_db};
 
 /// Most rows that are read at once.
 pub(crate) const BATCH: u32 = 1_000;
+
+/// Eras that are kept: a gateway that was away for more starts with changes than that joins anew.
+const MAX_ERAS: u32 = 256;
 
 /// What one row says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +74,36 @@ impl Entry {
             _ => Entry::Facts(Change::Everything),
         })
     }
+}
+
+/// Begins an era of this history: whatever comes from here on is of this start, and of no other of the same backup.
+pub(super) async fn begin_era(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let highest = newest(connection).await?;
+    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM feed_eras)").fetch_one(&mut *connection).await?;
+    // Rows of before there were eras are of the first.
+    let first = if known { highest + 1 } else { 0 };
+    sqlx::query("INSERT OR REPLACE INTO feed_eras (first, id) VALUES ($1, $2)")
+        .bind(to_db(first))
+        .bind(hex(&clock::random::<32>()))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM feed_eras WHERE first NOT IN (SELECT first FROM feed_eras ORDER BY first DESC LIMIT $1)")
+        .bind(MAX_ERAS)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The eras of this history, the oldest first.
+pub(crate) async fn eras(connection: &mut SqliteConnection) -> Result<Vec<Era>, StoreError> {
+    let rows: Vec<(i64, String)> =
+        sqlx::query_as("SELECT first, id FROM feed_eras ORDER BY first").fetch_all(connection).await?;
+    let corrupt = || StoreError::Corrupt { what: "era of the change feed" };
+    let era = |(first, id): (i64, String)| {
+        let id = unhex(&id).ok_or_else(corrupt)?;
+        Ok(Era { first: from_db(first), id: Bytes::copy_from_slice(&id) })
+    };
+    rows.into_iter().map(era).collect()
 }
 
 /// Adds a row; gives its number.

@@ -1,5 +1,7 @@
 //! Gateways that are processes of their own.
 
+use std::net::IpAddr;
+
 use sqlx::SqliteConnection;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_model::name::GatewayName;
@@ -7,7 +9,7 @@ use vouchsafe_wire::api;
 use vouchsafe_wire::ticket::hex;
 
 use super::certified::Issued;
-use super::{StoreError, from_db, to_db};
+use super::{StoreError, from_db, parsed, to_db};
 
 /// A gateway that joins.
 pub(crate) struct NewGateway<'n> {
@@ -73,10 +75,29 @@ pub(crate) async fn list(connection: &mut SqliteConnection) -> Result<Vec<api::G
 
 /// Removes a gateway by its id or name; gives its id.
 pub(crate) async fn remove(connection: &mut SqliteConnection, text: &str) -> Result<Option<String>, StoreError> {
-    Ok(sqlx::query_scalar("DELETE FROM gateways WHERE id = $1 OR name = $1 RETURNING id")
-        .bind(text)
-        .fetch_optional(connection)
-        .await?)
+    // By its id where it looks like one, also if another has it for a name.
+    let statement = match text.parse::<GatewayId>() {
+        Ok(_) => "DELETE FROM gateways WHERE id = $1 RETURNING id",
+        Err(_) => "DELETE FROM gateways WHERE name = $1 RETURNING id",
+    };
+    Ok(sqlx::query_scalar(statement).bind(text).fetch_optional(connection).await?)
+}
+
+/// Notes from where a gateway attached.
+pub(crate) async fn came_from(connection: &mut SqliteConnection, id: &GatewayId, ip: IpAddr) -> Result<(), StoreError> {
+    sqlx::query("UPDATE gateways SET last_ip = $1 WHERE id = $2")
+        .bind(ip.to_string())
+        .bind(id.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// From where gateways attached last.
+pub(crate) async fn addresses(connection: &mut SqliteConnection) -> Result<Vec<IpAddr>, StoreError> {
+    let rows: Vec<String> =
+        sqlx::query_scalar("SELECT last_ip FROM gateways WHERE last_ip IS NOT NULL").fetch_all(connection).await?;
+    rows.iter().map(|ip| parsed(ip, "address of a gateway")).collect()
 }
 
 /// The keys that verify the assertions of all gateways.

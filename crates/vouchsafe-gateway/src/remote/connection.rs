@@ -11,12 +11,13 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsConnector;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::grpc::{self, Incomings, OUTGOING, Spawn, StreamError};
 use vouchsafe_runtime::limits::HANDSHAKE_TIMEOUT;
+use vouchsafe_runtime::link::GatewayCertificates;
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::tls::{self, Credentials, ServerTrust};
 use vouchsafe_wire::control::message::{Down, Up};
@@ -34,6 +35,8 @@ const PING_PART: u32 = 7;
 const DEAD_PART: u32 = 2;
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Longest wait for answers before the gateway attaches with new certificates.
+const ANSWERS: Duration = Duration::from_secs(10);
 /// First and longest pause between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
@@ -59,6 +62,8 @@ enum Ended {
     Silent,
     #[error("the controller can't be asked: nothing goes out")]
     Stuck,
+    #[error("the gateway has new certificates, and attaches with them")]
+    Renewed,
 }
 
 impl Ended {
@@ -110,7 +115,12 @@ impl Driver {
             self.link.detached();
             self.link.troubled(Trouble::new(&ended, ended.advice()));
             match &ended {
-                Ended::Fault(fault @ (Fault::Replayed { .. } | Fault::Signature | Fault::Snapshot(_))) => {
+                Ended::Fault(
+                    fault @ (Fault::Replayed { .. }
+                    | Fault::OtherHistory { .. }
+                    | Fault::Signature
+                    | Fault::Snapshot(_)),
+                ) => {
                     tracing::error!(
                         error = fault as &dyn std::error::Error,
                         "the control channel is not to be trusted"
@@ -120,6 +130,10 @@ impl Driver {
                     tracing::error!(error = %ended, "the controller doesn't know this gateway");
                     self.link.removed();
                     pause = LAST_PAUSE;
+                }
+                Ended::Renewed => {
+                    tracing::info!("attaching anew with new certificates");
+                    continue;
                 }
                 Ended::Fault(fault) => {
                     tracing::error!(%fault, "the control channel is given up; all facts are asked for anew");
@@ -153,13 +167,15 @@ impl Driver {
     }
 
     async fn attached(&mut self) -> Result<std::convert::Infallible, Ended> {
+        let renewed = self.link.certificates.subscribe();
         let kept = self.state.kept();
         let certificates = &kept.joined.certificates;
         let own = Credentials { chain_pem: &certificates.identity, key_pem: &kept.identity_key };
         let roots = tls::roots(&certificates.root, "root").map_err(JoinError::from)?;
         let domain = self.state.identity().map_err(JoinError::from)?.domain;
         let trust = ServerTrust::Controller { roots, domain };
-        let mut sender = dial(&kept.host, kept.port, trust, Some(&own), &self.tasks).await?;
+        let reached = Reached { host: &kept.host, port: kept.port, own: Some(&own) };
+        let mut sender = dial(&reached, trust.clone(), Windows::CHANNEL, &self.tasks).await?;
         let (out, messages) = mpsc::channel::<Bytes>(OUTGOING);
         let mut request = Request::new(grpc::request_body(messages));
         *request.method_mut() = Method::POST;
@@ -177,18 +193,22 @@ impl Driver {
             (StatusCode::OK, Some(status)) => return Err(Ended::Refused(format!("gRPC status {status}"))),
             (status, _) => return Err(Ended::Refused(status.to_string())),
         }
-        self.link.attached(out.clone(), sender);
-        self.follow(Incomings::new(response.into_body(), MAX_DOWN_BYTES), &out).await
+        // What clients of ours are sent, and don't read, must not keep changes from us: it has a connection of its own.
+        let requests = dial(&reached, trust, Windows::REQUESTS, &self.tasks).await?;
+        self.link.attached(out.clone(), requests);
+        self.follow(Incomings::new(response.into_body(), MAX_DOWN_BYTES), &out, renewed).await
     }
 
     async fn follow(
         &mut self,
         mut incoming: Incomings,
         out: &mpsc::Sender<Bytes>,
+        renewed: watch::Receiver<Arc<GatewayCertificates>>,
     ) -> Result<std::convert::Infallible, Ended> {
         let mut lease = *LEASES.start();
         let mut pings = pinging(lease);
         let mut alive = Instant::now();
+        let mut renewal_waits = None;
         loop {
             tokio::select! {
                 down = incoming.next::<Down>() => {
@@ -204,6 +224,17 @@ impl Driver {
                     if alive.elapsed() > lease / DEAD_PART {
                         return Err(Ended::Silent);
                     }
+                    if !self.link.sends_on() {
+                        return Err(Ended::Closed);
+                    }
+                    // The controller is to see the new one in use, so that it knows copies of the old one. Questions
+                    // under way are waited for, but not for ever.
+                    if renewed.has_changed().unwrap_or(false) {
+                        let since = *renewal_waits.get_or_insert_with(Instant::now);
+                        if !self.link.is_asking() || since.elapsed() > ANSWERS {
+                            return Err(Ended::Renewed);
+                        }
+                    }
                     // Where nothing goes out, nothing is answered either, and the silence is noticed.
                     let ping = self.follower.ping(clock::since_boot());
                     let _ = say(out, &ping);
@@ -218,7 +249,7 @@ impl Driver {
             Told::Welcome(lease) => self.link.welcomed(lease),
             Told::Changed(deltas) => deltas.into_iter().for_each(|delta| self.link.tell(delta)),
             Told::Snapshot(snapshot) => {
-                if let Err(error) = self.state.keep_highest_snapshot(self.follower.highest()) {
+                if let Err(error) = self.state.keep_seen(&self.follower.seen()) {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, "the number of the newest snapshot can't be kept");
                 }
@@ -259,14 +290,35 @@ async fn drained(tasks: &TaskGroup, link: &RemoteLink) {
     }
 }
 
+/// A controller, and what the gateway shows it.
+pub(super) struct Reached<'r> {
+    pub(super) host: &'r str,
+    pub(super) port: u16,
+    pub(super) own: Option<&'r Credentials<'r>>,
+}
+
+/// How much may come that was not read yet, bytes: on one stream, and on the connection.
+#[derive(Clone, Copy)]
+pub(super) struct Windows {
+    stream: u32,
+    connection: u32,
+}
+
+impl Windows {
+    /// For few streams that are always read.
+    pub(super) const CHANNEL: Self = Self { stream: 4 << 20, connection: 16 << 20 };
+    /// For many, of which any may not be read: all of them together leave room for one more.
+    pub(super) const REQUESTS: Self = Self { stream: 64 << 10, connection: 80 << 20 };
+}
+
 /// Connects to a controller.
 pub(super) async fn dial(
-    host: &str,
-    port: u16,
+    reached: &Reached<'_>,
     trust: ServerTrust,
-    own: Option<&Credentials<'_>>,
+    windows: Windows,
     tasks: &TaskGroup,
 ) -> Result<SendRequest<Body>, JoinError> {
+    let Reached { host, port, own } = *reached;
     let failed = |source| JoinError::Dial { address: format!("{host}:{port}"), source };
     let timed_out = || failed(io::ErrorKind::TimedOut.into());
     let config = tls::client(trust, own, &[b"h2"])?;
@@ -279,8 +331,8 @@ pub(super) async fn dial(
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await.map_err(|_| timed_out())?.map_err(failed)?;
     let built = Builder::new(Spawn(tasks.clone()))
         .timer(TokioTimer::new())
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(16 << 20)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)

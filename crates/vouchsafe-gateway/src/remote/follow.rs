@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use bytes::Bytes;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::link::codec::{self, SnapshotError};
 use vouchsafe_runtime::link::{Change, Delta, Snapshot};
 use vouchsafe_wire::control::message::{
-    AnswerKind, Deltas, Down, DownKind, Hello, Ping, Pong, SignedSnapshot, Up, UpKind,
+    AnswerKind, Deltas, Down, DownKind, Hello, Ping, Pong, SignedSnapshot, Up, UpKind, era_of,
 };
 use vouchsafe_wire::control::{LEASES, VERSION, signed_bytes};
 
@@ -45,6 +46,12 @@ pub(super) enum Fault {
          controller was restored from a backup, let this gateway join anew"
     )]
     Replayed { highest: u64, given: u64 },
+    /// The same, where numbers have risen past those that were seen since.
+    #[error(
+        "a snapshot was refused because its history isn't the one that was in force here ({highest}); if the \
+         controller was restored from a backup, let this gateway join anew"
+    )]
+    OtherHistory { highest: u64 },
     /// It is not the controller's.
     #[error("a snapshot was refused because its signature is not the controller's")]
     Signature,
@@ -56,12 +63,23 @@ pub(super) enum Fault {
     Protocol,
 }
 
+/// How far a gateway has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Seen {
+    /// Number of the highest snapshot that was in force.
+    pub(super) highest: u64,
+    /// Id of its era; empty as long as no controller said one.
+    pub(super) era: Bytes,
+}
+
 /// Follows one controller, from stream to stream.
 pub(super) struct Follower {
     key: Vec<u8>,
     domain: BaseDomain,
     /// Highest snapshot that was ever in force here, also before a restart.
     highest: u64,
+    /// Id of its era.
+    era: Bytes,
     /// Snapshot that is in force; 0 for none.
     snapshot: u64,
     /// Last row of the change feed that is in force; 0 to begin anew.
@@ -73,8 +91,8 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(key: Vec<u8>, domain: BaseDomain, highest: u64) -> Self {
-        Self { key, domain, highest, snapshot: 0, last: 0, welcomed: false, pings: VecDeque::new(), nonce: 0 }
+    pub(super) fn new(key: Vec<u8>, domain: BaseDomain, Seen { highest, era }: Seen) -> Self {
+        Self { key, domain, highest, era, snapshot: 0, last: 0, welcomed: false, pings: VecDeque::new(), nonce: 0 }
     }
 
     /// Begins a stream.
@@ -86,6 +104,7 @@ impl Follower {
             last_sequence: self.last,
             snapshot_sequence: self.snapshot,
             software: env!("CARGO_PKG_VERSION").to_owned(),
+            era: if self.snapshot == 0 { Bytes::new() } else { self.era.clone() },
         };
         Up { kind: Some(UpKind::Hello(hello)) }
     }
@@ -126,10 +145,16 @@ impl Follower {
     fn snapshot(&mut self, signed: &SignedSnapshot) -> Result<Told, Fault> {
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.key);
         key.verify(&signed_bytes(&signed.payload), &signed.signature).map_err(|_| Fault::Signature)?;
-        let snapshot = codec::read_snapshot(&signed.payload, &self.domain)?;
+        let (snapshot, eras) = codec::read_snapshot(&signed.payload, &self.domain)?;
         if snapshot.sequence < self.highest {
             return Err(Fault::Replayed { highest: self.highest, given: snapshot.sequence });
         }
+        // Only who has lived through it knows the era of what was in force here.
+        let era_of = |sequence| era_of(&eras, sequence).cloned().unwrap_or_default();
+        if !self.era.is_empty() && era_of(self.highest) != self.era {
+            return Err(Fault::OtherHistory { highest: self.highest });
+        }
+        self.era = era_of(snapshot.sequence);
         self.highest = snapshot.sequence;
         self.snapshot = snapshot.sequence;
         Ok(Told::Snapshot(Box::new(snapshot)))
@@ -168,8 +193,8 @@ impl Follower {
     }
 
     /// Highest snapshot that was ever in force here.
-    pub(super) fn highest(&self) -> u64 {
-        self.highest
+    pub(super) fn seen(&self) -> Seen {
+        Seen { highest: self.highest, era: self.era.clone() }
     }
 }
 

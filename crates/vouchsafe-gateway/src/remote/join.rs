@@ -22,7 +22,7 @@ use vouchsafe_wire::gateway::{Certificates, JOIN, JoinCode, JoinRequest, Joined,
 use zeroize::Zeroizing;
 
 use super::RemoteLink;
-use super::connection::dial;
+use super::connection::{Reached, Windows, dial};
 use super::state::{Kept, State, StateError};
 
 /// Longest answer, bytes: chains and roots.
@@ -31,7 +31,7 @@ const MAX_ANSWER_BYTES: usize = 128 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often to look whether certificates want to be renewed.
 const LOOK: Duration = Duration::from_secs(600);
-/// Pause after a renewal that failed; there is a month left then.
+/// Pause after a renewal that failed; there are two days left then.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// Failure to join, or to get the next certificates.
@@ -75,7 +75,8 @@ pub async fn join(dir: &Path, code: &JoinCode, tasks: &TaskGroup) -> Result<Stri
     let JoinCode { code, root_sha256, host, port } = code;
     let (identity, server, assertion) = (Own::new()?, Own::new()?, Own::new()?);
     let trust = ServerTrust::NewController { root_sha256: *root_sha256 };
-    let mut sender = dial(host, *port, trust, None, tasks).await?;
+    let reached = Reached { host, port: *port, own: None };
+    let mut sender = dial(&reached, trust, Windows::CHANNEL, tasks).await?;
     let request = JoinRequest {
         code: code.clone(),
         identity_csr: identity.request,
@@ -138,8 +139,11 @@ pub(super) async fn renewals(state: Arc<State>, link: Arc<RemoteLink>, tasks: Ta
 }
 
 async fn renew(state: &State, link: &RemoteLink) -> Result<(), JoinError> {
-    let connection = link.connection.borrow().clone();
-    let Some(mut sender) = connection else { return Err(JoinError::Broken) };
+    let mut connection = link.connection.subscribe();
+    // It may be that the gateway only begins.
+    let there = async { connection.wait_for(Option::is_some).await.ok().and_then(|there| there.clone()) };
+    let sender = tokio::time::timeout(PATIENCE, there).await.ok().flatten();
+    let Some(mut sender) = sender else { return Err(JoinError::Broken) };
     let (identity, server) = (Own::new()?, Own::new()?);
     let request = RenewRequest { identity_csr: identity.request, server_csr: server.request };
     let certificates: Certificates = exchange(&mut sender, RENEW, &request).await?;

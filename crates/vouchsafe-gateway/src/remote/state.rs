@@ -6,17 +6,21 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::GatewayIdentity;
 use vouchsafe_wire::gateway::{Joined, point};
+use vouchsafe_wire::ticket::{hex, unhex};
 use zeroize::Zeroizing;
+
+use super::follow::Seen;
 
 const FOLDER: &str = "gateway";
 const FILE: &str = "gateway.json";
-/// Number of the highest snapshot that was in force; apart, since it changes often.
+/// Number of the highest snapshot that was in force, and its era; apart, since it changes often.
 const SNAPSHOT: &str = "snapshot";
 /// Longest file that is read back, bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -157,18 +161,27 @@ impl State {
         point(&self.kept.read().joined.snapshot_key).ok_or_else(damaged)
     }
 
-    /// Number of the highest snapshot that was in force here.
-    pub(super) fn highest_snapshot(&self) -> Result<u64, StateError> {
+    /// How far it has come: the number of the highest snapshot, and the id of its era.
+    pub(super) fn seen(&self) -> Result<Seen, StateError> {
         let path = self.folder.join(SNAPSHOT);
-        match read(&path)? {
-            None => Ok(0),
-            Some(text) => text.trim().parse().map_err(|_| StateError::Damaged { path }),
+        let Some(text) = read(&path)? else { return Ok(Seen::default()) };
+        let mut words = text.split_whitespace();
+        let highest = words.next().and_then(|number| number.parse().ok());
+        // An older version kept no era.
+        let era = match words.next() {
+            None => Some(Bytes::new()),
+            Some(word) => unhex(word).map(|id| Bytes::copy_from_slice(&id)),
+        };
+        match (highest, era, words.next()) {
+            (Some(highest), Some(era), None) => Ok(Seen { highest, era }),
+            _ => Err(StateError::Damaged { path }),
         }
     }
 
     /// Remembers it.
-    pub(super) fn keep_highest_snapshot(&self, sequence: u64) -> Result<(), StateError> {
-        write(&self.folder.join(SNAPSHOT), format!("{sequence}\n").as_bytes())
+    pub(super) fn keep_seen(&self, seen: &Seen) -> Result<(), StateError> {
+        let Seen { highest, era } = seen;
+        write(&self.folder.join(SNAPSHOT), format!("{highest} {}\n", hex(era)).as_bytes())
     }
 }
 

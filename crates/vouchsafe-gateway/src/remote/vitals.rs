@@ -89,7 +89,7 @@ impl ChannelVitals {
 
     fn snapshot(&self) -> Check {
         let name = "snapshot";
-        let highest = self.state.highest_snapshot().unwrap_or_default();
+        let highest = self.state.seen().unwrap_or_default().highest;
         if self.has_snapshot() {
             let sequence = self.link.snapshots.borrow().sequence;
             return Check::holds(name, format!("{sequence} is in force; the highest ever here was {highest}"));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_model::subject::SubjectFacts;
-use vouchsafe_wire::control::message::{self, ChangeKind, Nobody, PolicyFile};
+use vouchsafe_wire::control::message::{self, ChangeKind, Era, Nobody, PolicyFile};
 use vouchsafe_wire::control::{FrameError, Unreadable, convert, decode, encode};
 
 use super::{Change, KnownSubject, NoSubject, Snapshot};
@@ -32,7 +32,7 @@ pub enum SnapshotError {
 ///
 /// # Errors
 /// [`Unreadable`] when a resource has no text form.
-pub fn snapshot(snapshot: &Snapshot, domain: &BaseDomain) -> Result<Bytes, Unreadable> {
+pub fn snapshot(snapshot: &Snapshot, domain: &BaseDomain, eras: &[Era]) -> Result<Bytes, Unreadable> {
     let Snapshot { sequence, policy_version, policy_files, grants, resources } = snapshot;
     let resources = resources.iter().filter_map(|resource| convert::resource_text(resource).transpose());
     Ok(encode(&message::Snapshot {
@@ -45,25 +45,28 @@ pub fn snapshot(snapshot: &Snapshot, domain: &BaseDomain) -> Result<Bytes, Unrea
             .collect(),
         grants: grants.iter().map(Into::into).collect(),
         resources: resources.collect::<Result<_, _>>()?,
+        eras: eras.to_vec(),
     }))
 }
 
-/// A snapshot whose signature was verified.
+/// A snapshot whose signature was verified, and the eras of its history.
 ///
 /// # Errors
 /// [`SnapshotError`].
-pub fn read_snapshot(payload: &[u8], domain: &BaseDomain) -> Result<Snapshot, SnapshotError> {
-    let message::Snapshot { domain: of, sequence, policy_version, policy_files, grants, resources } = decode(payload)?;
+pub fn read_snapshot(payload: &[u8], domain: &BaseDomain) -> Result<(Snapshot, Vec<Era>), SnapshotError> {
+    let message::Snapshot { domain: of, sequence, policy_version, policy_files, grants, resources, eras } =
+        decode(payload)?;
     if of != domain.as_str() {
         return Err(SnapshotError::Domain { domain: of.chars().take(80).collect() });
     }
-    Ok(Snapshot {
+    let snapshot = Snapshot {
         sequence,
         policy_version,
         policy_files: policy_files.into_iter().map(|PolicyFile { name, text }| (name, text)).collect(),
         grants: grants.iter().map(Grant::try_from).collect::<Result<_, _>>()?,
         resources: resources.iter().map(|text| convert::resource(text)).collect::<Result<_, _>>()?,
-    })
+    };
+    Ok((snapshot, eras))
 }
 
 /// A change as a message.

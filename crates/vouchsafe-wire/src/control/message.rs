@@ -46,6 +46,9 @@ pub struct Hello {
     /// Version of its program, for people.
     #[prost(string, tag = "4")]
     pub software: String,
+    /// Id of the era of that snapshot; empty when there is none.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub era: bytes::Bytes,
 }
 
 /// Asks for a [`Pong`].
@@ -211,6 +214,27 @@ pub struct Snapshot {
     /// Resources, each as the JSON of `docs/spec/manifest.md`.
     #[prost(string, repeated, tag = "6")]
     pub resources: Vec<String>,
+    /// Eras of the change feed, the oldest first.
+    #[prost(message, repeated, tag = "7")]
+    pub eras: Vec<Era>,
+}
+
+/// A part of the change feed's history: each start of a controller begins one. Two histories that part from one
+/// backup have the same numbers, but not the same eras.
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Era {
+    /// Its first row; it goes on until the next era's.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// Random, 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub id: bytes::Bytes,
+}
+
+/// Id of the era that a row is of.
+#[must_use]
+pub fn era_of(eras: &[Era], sequence: u64) -> Option<&bytes::Bytes> {
+    eras.iter().rev().find(|era| era.first <= sequence).map(|era| &era.id)
 }
 
 /// One policy file.

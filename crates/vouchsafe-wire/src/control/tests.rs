@@ -105,6 +105,7 @@ fn the_bytes_are_those_of_the_specification() {
             last_sequence: 300,
             snapshot_sequence: 7,
             software: "0.1.0".into(),
+            ..Hello::default()
         })),
     };
     let deltas = Down {

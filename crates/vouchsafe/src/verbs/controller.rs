@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use vouchsafe_control::{ChannelOptions, Controller, OpenOptions};
+use vouchsafe_control::{ChannelOptions, Controller, MAX_CONNECTIONS, OpenOptions};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::link::LEASE;
 use vouchsafe_runtime::task::TaskGroup;
@@ -47,6 +47,9 @@ pub(crate) struct Args {
     sandbox: Demand,
     #[command(flatten)]
     vitals: VitalsArgs,
+    /// Connections that this process can hold.
+    #[arg(skip)]
+    connections: usize,
     #[arg(skip)]
     entered: Option<Sandbox>,
 }
@@ -63,6 +66,8 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
         listen.set_port(wiring::free_port(&[listen.ip()]).map_err(UpError::Port)?);
     }
     args.gateways = Some(listen);
+    // Raised while that is still allowed.
+    args.connections = wiring::affordable(MAX_CONNECTIONS);
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let ports = [listen.port()].into_iter().chain(args.vitals.confine()?).collect();
     let needs = Needs { dir: dir.to_owned(), read: Vec::new(), ports };
@@ -78,7 +83,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
 /// [`VerbError`] when it can't start, or when a part of it ends unexpectedly.
 pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let begun = Instant::now();
-    let Args { domain, port, gateways, gateways_host, lease, sandbox: _, vitals, entered } = args;
+    let Args { domain, port, gateways, gateways_host, lease, sandbox: _, vitals, connections, entered } = args;
     let tasks = TaskGroup::new();
     let signals = serve::Signals::catch()?;
     let Some(listen) = gateways else { return Err(VerbError::usage("no address to listen on for gateways")) };
@@ -94,7 +99,8 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     shown.to_owner(&call.dir).await;
     board.add(controller.vitals());
     let (root_file, root_sha256) = wiring::publish_root(&call.dir, controller.root_pem())?;
-    let options = ChannelOptions { listen: vec![listen], host: host.clone(), lease: Duration::from_secs(lease) };
+    let lease_time = Duration::from_secs(lease);
+    let options = ChannelOptions { listen: vec![listen], host: host.clone(), lease: lease_time, connections };
     let addresses = controller.serve_gateways(options).await.map_err(UpError::Controller)?;
     controller.serve_admin().await.map_err(UpError::Controller)?;
     board.complete();

@@ -19,6 +19,7 @@ use vouchsafe_wire::gateway::JoinCode;
 use vouchsafe_wire::ticket::hex;
 use vouchsafe_wire::token::AUDIENCE_API;
 
+use crate::attacks::probe;
 use crate::http::Company;
 use crate::peers::{curl, curl_as, run};
 use crate::world::{PATIENCE, TestDevice, World, launch};
@@ -101,6 +102,55 @@ pub async fn invite(world: &World, name: &str) -> String {
     let invited: GatewayInvited =
         world.admin.post("/v1/gateways/invites", &json!({"name": name})).await.expect("invited");
     invited.code
+}
+
+/// The identity of a gateway in the hands of somebody else.
+struct Stolen {
+    chain: String,
+    key: String,
+}
+
+impl Stolen {
+    /// Out of `gateway.json`.
+    fn from(world: &World, kept: &Value) -> Self {
+        let (chain, key) = (world.dir.path().join("stolen.pem"), world.dir.path().join("stolen.key"));
+        std::fs::write(&chain, kept["joined"]["certificates"]["identity"].as_str().expect("a chain")).expect("written");
+        std::fs::write(&key, kept["identity_key"].as_str().expect("a key")).expect("written");
+        Self { chain: chain.display().to_string(), key: key.display().to_string() }
+    }
+
+    fn arguments(&self, port: u16, caller: &Value, field: &str, path: &str) -> Vec<String> {
+        let (caller, url) = (format!("vouchsafe-caller: {caller}"), format!("https://127.0.0.1:{port}{path}"));
+        let own = ["-sSk", "--http2", "--cert", &self.chain, "--key", &self.key, "-H", &caller, "-H", field, &url];
+        own.map(str::to_owned).into()
+    }
+
+    /// Sends a request on for that caller, with a field of the caller's; gives the status.
+    async fn speak(&self, port: u16, caller: &Value, field: &str, path: &str) -> String {
+        let mut all = self.arguments(port, caller, field, path);
+        all.extend(["--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}"].map(str::to_owned));
+        run("curl", &all.iter().map(String::as_str).collect::<Vec<_>>()).await.out
+    }
+}
+
+/// What a gateway keeps of itself.
+fn kept(state: &std::path::Path) -> Value {
+    let text = std::fs::read_to_string(state.join("gateway").join("gateway.json")).expect("readable");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// A device as a gateway describes it to the controller.
+fn described(device: &TestDevice) -> Value {
+    let shown = std::fs::read_to_string(device.certificate()).expect("readable");
+    let leaf = tls::certificates(&shown, "certificate").expect("certificates").remove(0);
+    json!({"id": device.device.id().to_string(), "certificate_sha256": hex(&tls::sha256(&leaf)),
+           "not_after_us": u64::MAX / 4})
+}
+
+/// An administrator's token for the API, as a field.
+async fn api_token(device: &TestDevice) -> String {
+    let token = Session::on(Arc::clone(&device.device)).token(AUDIENCE_API).await.expect("session");
+    format!("Authorization: Bearer {}", token.expect("signed in").expose())
 }
 
 /// A controller without any gateway.
@@ -412,9 +462,7 @@ async fn i12_a_join_code_works_once_and_only_gateways_get_into_the_control_chann
 
     // Who has the key of a gateway speaks for those whose cookie or token he has seen, and has only their rights:
     // alice is no administrator, and the id of a session gives nothing.
-    let (chain, identity) = (world.dir.path().join("stolen.pem"), world.dir.path().join("stolen.key"));
-    std::fs::write(&chain, kept["joined"]["certificates"]["identity"].as_str().expect("a chain")).expect("written");
-    std::fs::write(&identity, kept["identity_key"].as_str().expect("a key")).expect("written");
+    let stolen = Stolen::from(&world, &kept);
     let sessions: Value = world.admin.get("/v1/sessions").await.expect("sessions");
     let session = sessions[0]["id"].as_str().expect("alice's").to_owned();
     alice.browser.open(&world.url("console", "/"), &alice.authenticator).await.expect("opened");
@@ -424,22 +472,11 @@ async fn i12_a_join_code_works_once_and_only_gateways_get_into_the_control_chann
         format!("Cookie: {name}={value}")
     };
     let (cookie, elsewhere) = (cookie_of("console"), cookie_of("auth"));
-    let api = Session::on(Arc::clone(&laptop.device)).token(AUDIENCE_API).await.expect("session").expect("signed in");
-    let api = format!("Authorization: Bearer {}", api.expose());
+    let api = api_token(&laptop).await;
     let tunnels = format!("Authorization: Bearer {}", laptop.token);
     let made_up = format!("Cookie: __Host-vouchsafe={session}");
-    let shown = std::fs::read_to_string(laptop.certificate()).expect("readable");
-    let leaf = tls::certificates(&shown, "certificate").expect("certificates").remove(0);
-    let device = json!({"id": laptop.device.id().to_string(), "certificate_sha256": hex(&tls::sha256(&leaf)),
-                        "not_after_us": u64::MAX / 4});
-    let speak = async |caller: Value, field: &str, path: &str| {
-        let url = format!("https://127.0.0.1:{}{path}", parsed.port);
-        let caller = format!("vouchsafe-caller: {caller}");
-        let (chain, identity) = (chain.display().to_string(), identity.display().to_string());
-        let arguments = ["-sSk", "--http2", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}"];
-        let own = ["--cert", &chain, "--key", &identity, "-H", &caller, "-H", field, &url];
-        run("curl", &[&arguments[..], &own[..]].concat()).await.out
-    };
+    let device = described(&laptop);
+    let speak = async |caller: Value, field: &str, path: &str| stolen.speak(parsed.port, &caller, field, path).await;
     let to = |host: &str| json!({"host": host, "ip": "127.0.0.1"});
     let on_laptop = |host: &str| json!({"host": host, "ip": "127.0.0.1", "device": device});
     let named = |host: &str| json!({"host": host, "ip": "127.0.0.1", "session": session});
@@ -472,9 +509,28 @@ async fn i6_a_gateway_that_is_removed_serves_nobody_within_a_second_whatever_the
     let company = company(world).await;
     let mut patient = opened(&one, &company, "patient").await;
     assert!(says(&mut patient).await);
+    // It follows the log for an administrator who came to it.
+    let ada = company.world.person("ada", &["administrators"]).await;
+    let tablet = company.world.device(&ada, "tablet").await;
+    let (stolen, api) = (Stolen::from(&company.world, &kept(&one.state)), api_token(&tablet).await);
+    let caller = json!({"host": "api", "ip": "127.0.0.1", "device": described(&tablet)});
+    let mut follower = tokio::process::Command::new("curl");
+    follower.args(stolen.arguments(one.controller, &caller, &api, "/v1/audit/tail?limit=10")).arg("-N");
+    let mut follower = follower.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn().expect("started");
+    let mut lines = follower.stdout.take().expect("piped");
+    let mut first = [0; 4_096];
+    let read = tokio::time::timeout(PATIENCE, lines.read(&mut first)).await.expect("in time").expect("readable");
+    assert!(String::from_utf8_lossy(&first[..read]).starts_with("{\""), "{:?}", &first[..read]);
     let begin = Instant::now();
     company.world.admin.delete("/v1/gateways/one").await.expect("removed");
     cut(&mut patient).await;
+    let ended = async {
+        while lines.read(&mut first).await.expect("readable") > 0 {}
+        begin.elapsed()
+    };
+    let ended = tokio::time::timeout(PATIENCE, ended).await.expect("the log is not followed any more");
+    assert!(ended < Duration::from_secs(1), "the log was followed for {ended:?}");
+    assert_eq!(stolen.speak(one.controller, &caller, &api, "/v1/users").await, "401", "nor does it open anything");
     assert!(begin.elapsed() < Duration::from_secs(1), "cut after {:?}", begin.elapsed());
     let refused = one.tunnel(&company.laptop, "patient").await.expect_err("serves nobody");
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
@@ -554,4 +610,93 @@ async fn i6_a_lock_ends_everything_on_all_gateways_and_holds_over_a_restart_unti
     }
     assert!(open, "unlocked: {}", world.log());
     assert!(one.tunnel(&laptop, "strict").await.is_err(), "the resource is still locked");
+}
+
+/// Who has what a gateway had before its renewal gets nowhere from when the gateway uses what it was issued.
+#[tokio::test(flavor = "multi_thread")]
+async fn a283_an_older_key_of_a_gateway_is_worth_nothing_once_the_next_is_in_use() {
+    let world = controller().await;
+    let mut one = Gate::join(&world, "one", ONE).await;
+    let before = kept(&one.state);
+    let stolen = Stolen::from(&world, &before);
+    let open = json!({"host": "auth", "ip": "127.0.0.1"});
+    let port = one.controller;
+    let speak = async || stolen.speak(port, &open, "X-None: 1", "/.well-known/jwks.json").await;
+    assert_eq!(speak().await, "200");
+    one.kill().await;
+    let mut due = before.clone();
+    due["joined"]["certificates"]["renew_at"] = json!(1);
+    std::fs::write(one.state.join("gateway").join("gateway.json"), due.to_string()).expect("written");
+    one.restart().await;
+    let mut refused = false;
+    for _ in 0..200 {
+        if speak().await == "401" {
+            refused = true;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(refused, "{}", world.log());
+    let after = kept(&one.state);
+    assert_ne!(after["identity_key"], before["identity_key"]);
+    let records = world.audit(AuditQuery { kind: Some("admin".into()), ..AuditQuery::default() }).await;
+    let told = |record: &&vouchsafe_wire::audit::Record| record.action.as_deref() == Some("gateway.attach");
+    assert!(records.iter().any(|record| told(&record)), "a copy is on record: {records:?}");
+    // The gateway itself goes on.
+    let answer = curl(&world, &[world.url("auth", "/sign-in").as_str()]).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let newest = Stolen::from(&world, &after);
+    assert_eq!(newest.speak(one.controller, &open, "X-None: 1", "/.well-known/jwks.json").await, "200");
+}
+
+/// Answers that nobody reads once shared a window with the changes: a megabyte each, and the thirtieth held back what
+/// was revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_answers_that_nobody_reads_hold_back_no_change() {
+    const UNREAD: usize = 40;
+    let world = controller().await;
+    let one = Gate::join(&world, "one", ONE).await;
+    let company = company(world).await;
+    let world = &company.world;
+    let ada = world.person("ada", &["administrators"]).await;
+    let tablet = world.device(&ada, "tablet").await;
+    let api = api_token(&tablet).await;
+    let (_, token) = api.split_once(": ").expect("a field");
+    // Whoever asks for the policy gets a megabyte.
+    let words = "// Nothing to see here, but much of it.\n".repeat(23_000);
+    let echo = echo(world).await;
+    let strict =
+        json!({"name": "strict", "kind": "tcp", "upstream": echo.to_string(), "port": 7, "groups": ["tunnels"]});
+    let marketing = json!({"name": "marketing", "kind": "http",
+                           "upstream": format!("http://{}", company.marketing.address)});
+    world.apply(&["marketing"], json!([marketing, strict]), &format!("{TUNNELS}{words}")).await;
+    let mut tunnel = opened(&one, &company, "strict").await;
+    assert!(says(&mut tunnel).await);
+    let config = probe::config(world, Some(&tablet), &[b"h2"]);
+    let stream = probe::connect(world, "api", config).await.expect("handshake");
+    let builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+        .initial_stream_window_size(1)
+        .handshake(hyper_util::rt::TokioIo::new(stream))
+        .await;
+    let (sender, connection) = builder.expect("HTTP/2");
+    world.tasks.spawn("unread answers", async move { drop(connection.await) });
+    let mut unread = Vec::new();
+    for _ in 0..UNREAD {
+        let request = http::Request::get(world.url("api", "/v1/policy").as_str()).header("authorization", token);
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+        let response = sender.clone().send_request(request).await.expect("a head");
+        assert_eq!(response.status(), 200);
+        unread.push(response);
+    }
+    // What fits into the windows has come.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begin = Instant::now();
+    let _: Value = world.admin.post("/v1/users/alice/sign-out", &json!({})).await.expect("signed out");
+    cut(&mut tunnel).await;
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(1), "cut after {took:?}");
+    // Nor do they keep requests of others from the controller.
+    let answer = curl(world, &[world.url("auth", "/sign-in").as_str()]).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(unread.len(), UNREAD);
 }

@@ -11,6 +11,7 @@ use crate::store::gateways::NewGateway;
 use crate::testing::Bench;
 
 const LEASE: Duration = Duration::from_secs(15);
+const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// A gateway attached to a controller whose snapshots the test sends.
 struct Attached {
@@ -54,7 +55,7 @@ impl Attached {
     async fn on(bench: Bench, gateway: GatewayId, last: u64, snapshot: u64, in_force: Option<Outgoing>) -> Self {
         let hello = Hello { last_sequence: last, snapshot_sequence: snapshot, ..Hello::default() };
         let store = bench.context().store.clone();
-        let beginning = Beginning::of(&store, gateway, &hello).await.unwrap().expect("one of ours");
+        let beginning = Beginning::of(&store, gateway, IP, &hello).await.unwrap().expect("one of ours");
         let (snapshots, of_snapshots) = watch::channel(in_force);
         let (pings, to_answer) = watch::channel(None);
         let (out, messages) = mpsc::channel(64);
@@ -158,6 +159,27 @@ async fn a_gateway_that_is_removed_is_told_nothing_more_and_nobody_when_it_comes
     let ended = tokio::time::timeout(Duration::from_secs(10), attached.telling.join_next()).await.expect("in time");
     assert!(matches!(ended.unwrap().unwrap(), Err(Ended::Removed)));
     let store = &attached.bench.context().store;
-    let beginning = Beginning::of(store, attached.gateway, &Hello::default()).await.unwrap();
+    let beginning = Beginning::of(store, attached.gateway, IP, &Hello::default()).await.unwrap();
     assert!(beginning.is_none());
+}
+
+/// Removing by name what looks like an id would remove another gateway than the one that is meant.
+#[tokio::test]
+async fn a_gateway_is_removed_by_its_id_whatever_others_are_called() {
+    let bench = Bench::open().await;
+    let gateway = joined(&bench).await;
+    let refused = bench.refused("POST", "/v1/gateways/invites", json!({"name": gateway.to_string()})).await;
+    assert_eq!(refused, (422, "invalid".to_owned()));
+    // One of an older version that has such a name.
+    let other = GatewayId::from_random([9; 16]);
+    let name = GatewayName::parse(&gateway.to_string()).unwrap();
+    let issued = Issued { key_sha256: "", sha256: "", not_after: 1 };
+    let new = NewGateway { id: other, name: &name, assertion_point: &[4; 65], issued };
+    let mut write = bench.context().store.write().await.unwrap();
+    gateways::insert(write.connection(), &new, 1).await.unwrap();
+    write.commit().await.unwrap();
+    bench.done("DELETE", &format!("/v1/gateways/{gateway}"), Value::Null).await;
+    let left = bench.done("GET", "/v1/gateways", Value::Null).await;
+    assert!(matches!(&left.as_array().unwrap()[..], [one] if one["id"] == other.to_string()), "{left}");
+    bench.done("DELETE", &format!("/v1/gateways/{other}"), Value::Null).await;
 }

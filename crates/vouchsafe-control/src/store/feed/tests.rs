@@ -167,3 +167,21 @@ async fn rows_of_an_older_version_mean_everything() {
     commit(&store, [change(1)]).await;
     assert_eq!(rows(&mut store.follow(1)).await, [Entry::Facts(change(1))]);
 }
+
+#[tokio::test]
+async fn each_start_begins_an_era_and_one_without_changes_leaves_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let eras = |store: Store| async move { super::eras(&mut store.read().await.unwrap()).await.unwrap() };
+    let store = open(&dir).await;
+    let first = eras(store.clone()).await;
+    assert!(matches!(&first[..], [era] if era.first == 0));
+    commit(&store, [change(1), change(2)]).await;
+    drop(store);
+    let second = eras(open(&dir).await).await;
+    assert_eq!(second.iter().map(|era| era.first).collect::<Vec<_>>(), [0, 3]);
+    assert_eq!(second.first(), first.first());
+    // Two starts of one backup are not one history.
+    let third = eras(open(&dir).await).await;
+    assert_eq!(third.iter().map(|era| era.first).collect::<Vec<_>>(), [0, 3]);
+    assert_ne!(third.last(), second.last());
+}

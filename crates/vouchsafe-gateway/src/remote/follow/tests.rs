@@ -6,11 +6,11 @@ use bytes::Bytes;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::link::{Change, Snapshot, codec};
 use vouchsafe_wire::control::message::{
-    self, ChangeKind, Deltas, Down, DownKind, Pong, SignedSnapshot, UpKind, Welcome,
+    self, ChangeKind, Deltas, Down, DownKind, Era, Pong, SignedSnapshot, UpKind, Welcome,
 };
 use vouchsafe_wire::control::{VERSION, signed_bytes};
 
-use super::{Fault, Follower, Told};
+use super::{Fault, Follower, Seen, Told};
 
 struct Controller(EcdsaKeyPair);
 
@@ -20,10 +20,21 @@ impl Controller {
     }
 
     fn follower(&self, highest: u64) -> Follower {
-        Follower::new(self.0.public_key().as_ref().to_vec(), domain("corp.example"), highest)
+        Follower::new(
+            self.0.public_key().as_ref().to_vec(),
+            domain("corp.example"),
+            Seen { highest, ..Seen::default() },
+        )
     }
 
     fn snapshot(&self, sequence: u64, of: &str) -> SignedSnapshot {
+        self.snapshot_of(sequence, of, &[])
+    }
+
+    /// Of a history with these eras: first row, and what its id is made of.
+    fn snapshot_of(&self, sequence: u64, of: &str, eras: &[(u64, u8)]) -> SignedSnapshot {
+        let era = |(first, id): &(u64, u8)| Era { first: *first, id: vec![*id; 32].into() };
+        let eras: Vec<Era> = eras.iter().map(era).collect();
         let snapshot = Snapshot {
             sequence,
             policy_version: 3,
@@ -31,7 +42,7 @@ impl Controller {
             grants: Vec::new(),
             resources: Vec::new(),
         };
-        let payload = codec::snapshot(&snapshot, &domain(of)).unwrap();
+        let payload = codec::snapshot(&snapshot, &domain(of), &eras).unwrap();
         let signature = self.0.sign(&SystemRandom::new(), &signed_bytes(&payload)).unwrap();
         SignedSnapshot { payload, signature: Bytes::copy_from_slice(signature.as_ref()) }
     }
@@ -155,7 +166,7 @@ fn a_snapshot_that_is_older_or_not_the_controllers_is_refused() {
     let mut follower = attached(&controller);
     let take = |follower: &mut Follower, signed| follower.handle(down(DownKind::Snapshot(signed)));
     assert!(matches!(take(&mut follower, controller.snapshot(7, "corp.example")), Ok(Told::Snapshot(_))));
-    assert_eq!((follower.highest(), resumes_at(&mut follower).1), (7, 7));
+    assert_eq!((follower.highest, resumes_at(&mut follower).1), (7, 7));
     follower.handle(welcome()).unwrap();
     // The same again, as after a restart of the controller, is fine; an older one is a replay.
     assert!(take(&mut follower, controller.snapshot(7, "corp.example")).is_ok());
@@ -177,7 +188,7 @@ fn a_snapshot_that_is_older_or_not_the_controllers_is_refused() {
     assert!(matches!(take(&mut follower, unsigned), Err(Fault::Signature)));
     let foreign = take(&mut follower, controller.snapshot(9, "other.example"));
     assert!(matches!(foreign, Err(Fault::Snapshot(_))));
-    assert_eq!((follower.highest(), follower.snapshot), (7, 7), "nothing of it is in force");
+    assert_eq!((follower.highest, follower.snapshot), (7, 7), "nothing of it is in force");
 }
 
 #[test]
@@ -204,4 +215,37 @@ fn nothing_is_believed_before_the_welcome_and_none_comes_twice() {
     // A kind of a later version is skipped.
     let mut follower = attached(&controller);
     assert!(matches!(follower.handle(Down { kind: None }), Ok(Told::Nothing)));
+}
+
+/// A controller that was restored from a backup counts on from there, and may be past what a gateway saw before anybody
+/// looks. Its numbers are right then, but it can't name the era of what was in force.
+#[test]
+fn a_history_that_parted_at_a_backup_is_refused_however_far_it_has_grown() {
+    let controller = Controller::new();
+    let mut follower = attached(&controller);
+    let take = |follower: &mut Follower, sequence: u64, eras: &[(u64, u8)]| {
+        follower.handle(down(DownKind::Snapshot(controller.snapshot_of(sequence, "corp.example", eras))))
+    };
+    // From an older controller without eras to one that has them, and on through its starts.
+    assert!(matches!(take(&mut follower, 5, &[]), Ok(Told::Snapshot(_))));
+    assert!(matches!(take(&mut follower, 9, &[(0, 1)]), Ok(Told::Snapshot(_))));
+    assert!(matches!(take(&mut follower, 12, &[(0, 1), (11, 2)]), Ok(Told::Snapshot(_))));
+    assert!(matches!(take(&mut follower, 12, &[(0, 1), (11, 2), (13, 3)]), Ok(Told::Snapshot(_))));
+    assert_eq!(follower.seen(), Seen { highest: 12, era: vec![2; 32].into() });
+    let UpKind::Hello(hello) = follower.hello().kind.unwrap() else { panic!("a hello") };
+    assert_eq!((hello.snapshot_sequence, &hello.era[..]), (12, &[2; 32][..]));
+    follower.handle(welcome()).unwrap();
+    for (sequence, eras) in [
+        // The backup was made at row 9.
+        (12, &[(0, 1), (10, 7)][..]),
+        (5_000, &[(0, 1), (10, 7)]),
+        (5_000, &[(0, 1), (10, 7), (13, 3)]),
+        // Era 2 had no row 12 in this one.
+        (5_000, &[(0, 1), (11, 2), (12, 7)]),
+        (5_000, &[(13, 3)]),
+        (5_000, &[]),
+    ] {
+        assert!(matches!(take(&mut follower, sequence, eras), Err(Fault::OtherHistory { highest: 12 })), "{eras:?}");
+    }
+    assert!(matches!(take(&mut follower, 13, &[(11, 2), (13, 3)]), Ok(Told::Snapshot(_))), "nothing was forgotten");
 }
