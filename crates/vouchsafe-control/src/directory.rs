@@ -75,6 +75,12 @@ pub(crate) enum DirectoryError {
         /// The name.
         name: UserName,
     },
+    /// Nothing is allowed from a locked device.
+    #[error("the device `{name}` is locked, so nothing is allowed from it")]
+    DeviceLocked {
+        /// Its name.
+        name: String,
+    },
     /// The console has to stay.
     #[error("the console can't be locked; nobody could unlock it but the owner of the machine")]
     ConsoleStays,
@@ -133,6 +139,7 @@ impl DirectoryError {
             }
             DirectoryError::Disabled { name } => Some(format!("enable it first: `vouchsafe user set {name} --enable`")),
             DirectoryError::Locked { name } => Some(format!("unlock it first: `vouchsafe unlock user {name}`")),
+            DirectoryError::DeviceLocked { name } => Some(format!("unlock it first: `vouchsafe unlock device {name}`")),
             DirectoryError::NoChannel => Some(
                 "run it as `vouchsafe controller`; in `vouchsafe up` the gateway is in the same process".to_owned(),
             ),

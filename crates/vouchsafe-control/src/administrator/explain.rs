@@ -13,7 +13,7 @@ use vouchsafe_wire::api::ExplainRequest;
 
 use super::{AdministratorError, gate, shortened};
 use crate::context::Context;
-use crate::directory::{devices, users};
+use crate::directory::{DirectoryError, devices, users};
 use crate::store::{facts, policy};
 
 /// Explains one request under the policy in force.
@@ -28,7 +28,9 @@ pub(crate) async fn explain(context: &Context, asked: &ExplainRequest) -> Result
         None => None,
         Some(text) => {
             let shown = devices::show(&mut read, text).await?;
-            facts::device(&mut read, &shown.id.parse()?).await?
+            let id = shown.id.parse()?;
+            // One that is there, but has no facts, is locked.
+            Some(facts::device(&mut read, &id).await?.ok_or(DirectoryError::DeviceLocked { name: shown.name })?)
         }
     };
     let device = of_grade(device, grade.as_deref(), &name)?;

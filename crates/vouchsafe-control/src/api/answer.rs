@@ -75,6 +75,7 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::LastAdministrator => (StatusCode::CONFLICT, "last_administrator"),
             DirectoryError::AdministratorsStay => (StatusCode::CONFLICT, "administrators_stay"),
             DirectoryError::Locked { .. } => (StatusCode::CONFLICT, "user_locked"),
+            DirectoryError::DeviceLocked { .. } => (StatusCode::CONFLICT, "device_locked"),
             DirectoryError::ConsoleStays => (StatusCode::CONFLICT, "console_stays"),
             DirectoryError::Reason => (StatusCode::BAD_REQUEST, "invalid_value"),
             DirectoryError::NoChannel => (StatusCode::CONFLICT, "no_channel"),

@@ -7,9 +7,10 @@ use vouchsafe_wire::api::{Invited, NewUser, PolicyFileDoc, PolicyVersion};
 use vouchsafe_wire::audit::Kind;
 
 use super::OpenError;
+use super::upkeep::expire_grant;
 use crate::context::{Context, Settings};
-use crate::directory::{ADMINISTRATORS, Actor, end_session, groups, users};
-use crate::store::{self, Store, StoreError, policy, purge, sessions, settings};
+use crate::directory::{ADMINISTRATORS, Actor, end_session, groups, locks, users};
+use crate::store::{self, Store, StoreError, grants, policy, purge, sessions, settings};
 
 /// How far the clock may be behind the latest time that was seen: that is noted each minute, and clocks
 /// of machines that start are a little off before they are set.
@@ -36,7 +37,8 @@ pub(super) async fn remember_domain(store: &Store, given: &Settings) -> Result<(
 }
 
 /// Ends everything that has an end when the clock was set back while nobody ran: by that clock it would
-/// live longer than it was given. (While we run, time never goes back.)
+/// live longer than it was given. (While we run, time never goes back.) Locks are the other way round: those that
+/// ended by a clock that was ahead come back.
 pub(super) async fn notice_the_clock(store: &Store) -> Result<(), StoreError> {
     let now = clock::unix_seconds(clock::now());
     let mut write = store.write().await?;
@@ -47,7 +49,10 @@ pub(super) async fn notice_the_clock(store: &Store) -> Result<(), StoreError> {
         return write.commit().await;
     }
     let back = latest.saturating_sub(now);
-    tracing::warn!(seconds = back, "the clock was set back; all sessions, codes, tickets and invitations end");
+    tracing::warn!(
+        seconds = back,
+        "the clock was set back; all sessions, timed grants, codes, tickets and invitations end"
+    );
     while purge::expired(write.connection(), u64::MAX, BATCH).await? > 0 {}
     loop {
         let open = sessions::expired(write.connection(), u64::MAX, BATCH).await?;
@@ -58,11 +63,23 @@ pub(super) async fn notice_the_clock(store: &Store) -> Result<(), StoreError> {
             end_session(&mut write, &session.id, "the clock was set back", &Actor::Controller).await?;
         }
     }
+    loop {
+        let timed = grants::expired(write.connection(), u64::MAX, BATCH).await?;
+        if timed.is_empty() {
+            break;
+        }
+        for grant in timed {
+            expire_grant(&mut write, &grant).await?;
+        }
+    }
+    let returned = locks::return_unended(&mut write, now).await?;
     let mut record = Actor::Controller.record(Kind::Lifecycle, clock::now());
     record.action = Some("controller.clock".to_owned());
     record.outcome = Some("ok".to_owned());
-    record.detail =
-        Some(format!("the clock was set back by {back} s; all sessions, codes, tickets and invitations ended"));
+    record.detail = Some(format!(
+        "the clock was set back by {back} s; all sessions, timed grants, codes, tickets and invitations \
+                      ended, {returned} locks came back"
+    ));
     write.audit(record);
     write.commit().await
 }

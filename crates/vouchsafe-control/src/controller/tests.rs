@@ -58,6 +58,9 @@ async fn a_clock_that_was_set_back_ends_what_has_an_end() {
     bench.done("POST", "/v1/users", json!({"name": "alice"})).await;
     bench.done("POST", "/v1/devices/invites", json!({"owner": "alice"})).await;
     testing::session(&bench.context().store, "alice", None, "hash").await;
+    bench.done("PUT", "/v1/resources/wiki", json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1"})).await;
+    bench.done("POST", "/v1/grants", json!({"user":"alice","resource":"wiki","seconds":60})).await;
+    bench.done("POST", "/v1/grants", json!({"user":"admin","resource":"wiki"})).await;
     let now = clock::unix_seconds(clock::now());
     let count = |store: Store| async move {
         let mut read = store.read().await.unwrap();
@@ -89,10 +92,45 @@ async fn a_clock_that_was_set_back_ends_what_has_an_end() {
     let records = testing::records(&store);
     let ended = |record: &&Record| record.detail.as_deref().is_some_and(|detail| detail.contains("clock was set back"));
     assert_eq!(records.iter().filter(ended).count(), 2, "the session's end, and why: {records:?}");
+    let mut read = store.read().await.unwrap();
+    let left = crate::store::grants::list(&mut read, 0).await.unwrap();
+    assert!(matches!(&left[..], [grant] if grant.user == "admin"), "only what has no end stays: {left:?}");
+    drop(read);
     drop((controller, store));
     assert_eq!(tasks.shut_down(Duration::from_secs(5)).await, Drained::Completely);
     // Once is enough.
     open(&dir, "vouchsafe.localhost").await.unwrap();
+}
+
+/// A clock that was ahead for a while ends timed locks; set right, they hold again for the time that is left.
+#[tokio::test]
+async fn i6_locks_that_a_wrong_clock_ended_come_back() {
+    let bench = Bench::open().await;
+    bench.done("POST", "/v1/users", json!({"name": "alice"})).await;
+    bench.done("POST", "/v1/users", json!({"name": "bob"})).await;
+    bench.done("POST", "/v1/users", json!({"name": "carol"})).await;
+    for (name, seconds) in [("alice", 3600), ("bob", 60), ("carol", 3600)] {
+        let lock = json!({"kind": "user", "name": name, "reason": "lost", "seconds": seconds});
+        bench.done("POST", "/v1/locks", lock).await;
+    }
+    let now = clock::unix_seconds(clock::now());
+    let context = bench.context();
+    let mut write = context.store.write().await.unwrap();
+    assert_eq!(crate::directory::locks::expire(&mut write, now + 7200, 10).await.unwrap(), 3);
+    write.commit().await.unwrap();
+    // What an administrator decided on since is hers to decide.
+    bench.done("POST", "/v1/locks", json!({"kind": "user", "name": "carol"})).await;
+    bench.done("DELETE", "/v1/locks/user/carol", Value::Null).await;
+    let store = context.store.clone();
+    let dir = stop(bench).await;
+    testing::run(&store, &format!("UPDATE settings SET value = '{}' WHERE name = 'clock'", now + 7200)).await;
+    testing::run(&store, &format!("UPDATE ended_locks SET expires = {} WHERE name = 'bob'", now - 1)).await;
+    drop(store);
+    let (controller, tasks) = open(&dir, "vouchsafe.localhost").await.unwrap();
+    let bench = Bench { controller, tasks, dir };
+    let locks = bench.done("GET", "/v1/locks", Value::Null).await;
+    assert!(matches!(&locks.as_array().unwrap()[..], [lock] if lock["name"] == "alice"), "{locks}");
+    assert!(bench.changes().await.contains(&"lock.return user/alice".to_owned()));
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
 //! What goes on while the controller runs: removing what has expired, and saying goodbye.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use vouchsafe_runtime::clock;
+use vouchsafe_wire::api::GrantDoc;
 
 use super::start;
 use crate::administrator::grants::described;
 use crate::context::Context;
 use crate::directory::{self, Actor, locks};
-use crate::store::{StoreError, grants, purge, sessions, settings};
+use crate::store::{StoreError, Write, grants, purge, sessions, settings};
 
 /// How often expired rows are removed.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -16,6 +18,8 @@ const PERIOD: Duration = Duration::from_secs(60);
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
 /// Rows of each kind that one transaction removes.
 const BATCH: u32 = 500;
+/// How far the clock may go ahead of the time that passed, seconds: clocks are corrected.
+const JUMP_SECONDS: u64 = 300;
 /// Transactions of one round; what is left waits for the next.
 const MAX_BATCHES: u32 = 20;
 
@@ -91,13 +95,55 @@ pub(super) async fn remove_expired(context: &Context) -> Result<u64, StoreError>
         removed += 1;
     }
     for grant in grants::expired(write.connection(), now, BATCH).await? {
-        grants::remove(write.connection(), &grant.id).await?;
-        write.snapshot_changed();
-        let record = Actor::Controller.changed("grant.expire", format!("grant/{}", grant.id), described(&grant));
-        write.audit(record);
+        expire_grant(&mut write, &grant).await?;
         removed += 1;
     }
-    removed += locks::expire(&mut write, now, BATCH).await?;
+    if clock_jumped(now) {
+        tracing::warn!("the clock went ahead of the time that passed, so locks with an end stay until a new start");
+    } else {
+        removed += locks::expire(&mut write, now, BATCH).await?;
+    }
     write.commit().await?;
     Ok(removed)
+}
+
+/// Takes a grant away whose time is over.
+pub(super) async fn expire_grant(write: &mut Write, grant: &GrantDoc) -> Result<(), StoreError> {
+    grants::remove(write.connection(), &grant.id).await?;
+    write.snapshot_changed();
+    let record = Actor::Controller.changed("grant.expire", format!("grant/{}", grant.id), described(grant));
+    write.audit(record);
+    Ok(())
+}
+
+/// Whether the clock was set ahead while this process runs. Everything else ends too early by that, which is safe;
+/// a lock must not.
+fn clock_jumped(now: u64) -> bool {
+    /// Seconds at the first look, by the clock and since the machine was started.
+    static FIRST: OnceLock<(u64, u64)> = OnceLock::new();
+    let since_boot = clock::since_boot().as_secs();
+    let (by_clock, by_machine) = *FIRST.get_or_init(|| (now, since_boot));
+    jumped(now.saturating_sub(by_clock), since_boot.saturating_sub(by_machine))
+}
+
+fn jumped(by_clock: u64, by_machine: u64) -> bool {
+    by_clock > by_machine.saturating_add(JUMP_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::jumped;
+
+    #[test]
+    fn a_clock_that_went_ahead_is_told_from_time_that_passed() {
+        for (by_clock, by_machine, expected) in [
+            (0, 0, false),
+            (86_400, 86_390, false),
+            (86_400, 86_200, false),
+            (90_000, 86_400, true),
+            (10, 86_400, false),
+        ] {
+            assert_eq!(jumped(by_clock, by_machine), expected, "{by_clock} {by_machine}");
+        }
+    }
 }

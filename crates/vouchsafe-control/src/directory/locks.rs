@@ -25,6 +25,7 @@ pub(crate) async fn lock(context: &Context, new: &NewLock, by: &Actor) -> Result
     let name = existing(write.connection(), *kind, name).await?;
     let expires = seconds.map(|seconds| created.saturating_add(seconds));
     let lock = Lock { kind: *kind, name, reason: reason.clone(), by: by.label(), created, expires };
+    locks::forget(write.connection(), *kind, &lock.name).await?;
     locks::put(write.connection(), &lock).await?;
     let open = match kind {
         LockKind::User => sessions::of_user(write.connection(), &UserName::parse(&lock.name)?).await?,
@@ -55,14 +56,28 @@ pub(crate) async fn unlock(context: &Context, kind: &str, name: &str, by: &Actor
         LockKind::User | LockKind::Session | LockKind::Resource => name.to_owned(),
     };
     let lock = locks::find(write.connection(), kind, &name).await?.ok_or_else(missing)?;
+    locks::forget(write.connection(), kind, &name).await?;
     release(&mut write, &lock, "lock.remove", by).await?;
     Ok(write.commit().await?)
+}
+
+/// Puts locks back that ended by a clock that was ahead; says how many.
+pub(crate) async fn return_unended(write: &mut Write, now: u64) -> Result<u64, StoreError> {
+    let mut count = 0;
+    for lock in locks::take_unended(write.connection(), now).await? {
+        locks::put(write.connection(), &lock).await?;
+        changed(write, &lock)?;
+        write.audit(Actor::Controller.changed("lock.return", target(&lock), lock.reason.clone()));
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Takes locks away whose time is over, at most `limit`; says how many.
 pub(crate) async fn expire(write: &mut Write, now: u64, limit: u32) -> Result<u64, StoreError> {
     let mut count = 0;
     for lock in locks::expired(write.connection(), now, limit).await? {
+        locks::remember(write.connection(), &lock).await?;
         release(write, &lock, "lock.expire", &Actor::Controller).await?;
         count += 1;
     }

@@ -19,8 +19,8 @@ use super::Service;
 use super::guard::{AUTH_LABEL, Peer, field};
 use super::refusal::Refusal;
 use super::secret::{Secret, UserCode, hash};
-use super::session::{SESSION_LIFE_SECONDS, open, refused_record, signed_in_record};
-use super::succession::{self, Shown};
+use super::session::{SESSION_LIFE_SECONDS, open, refused_record, signed_in_record, step_record};
+use super::succession::{self, Shown, Standing};
 use crate::directory::end_session;
 use crate::store::enrolment::{self, CodeState, DeviceCode};
 use crate::store::sessions::{NewSession, SessionKind};
@@ -96,9 +96,11 @@ pub(super) async fn device_authorization(
     let (code, user_code) = (Secret::fresh(), UserCode::fresh());
     let now = clock::unix_seconds(clock::now());
     let mut write = service.context.store.write().await?;
-    if succession::seen(&mut write, Shown::of(proven)).await?.is_none() {
+    // One that is locked has no facts either.
+    if facts::device(write.connection(), &device).await?.is_none() {
         return Err(Refusal::DeviceUnknown.into());
     }
+    note_certificate(&mut write, &peer, proven).await?;
     let row = DeviceCode {
         code_hash: code.hash(),
         device,
@@ -146,7 +148,7 @@ pub(super) async fn token(
     let Some(device) = facts::device(write.connection(), &proven.id).await? else {
         return Err(Refusal::DeviceUnknown.into());
     };
-    succession::seen(&mut write, Shown::of(&proven)).await?;
+    note_certificate(&mut write, &peer, &proven).await?;
     let verdict = match field(&fields, "grant_type") {
         Some(GRANT_DEVICE_CODE) => {
             let code = field(&fields, "device_code").ok_or(missing("`device_code` is missing."))?;
@@ -166,6 +168,18 @@ pub(super) async fn token(
     // A refusal is written as well: polls are counted, used-up codes removed, sessions ended.
     write.commit().await?;
     answer.map(Json)
+}
+
+/// Notes which certificate of the device is in use. Another program of the device may still have the one before the
+/// newest, so that is no reason to refuse; but a copy of the device would have it too, so it is on record.
+async fn note_certificate(write: &mut Write, peer: &Peer, proven: &ProvenDevice) -> Result<(), StoreError> {
+    if succession::seen(write, Shown::of(proven)).await? == Some(Standing::Outdated) {
+        tracing::warn!(device = %proven.id, "an outdated certificate asks for tokens: there may be a copy of this device");
+        let why = "asks for tokens with a certificate that was replaced by one that has been used since; there may be \
+                   a copy of the device";
+        write.audit(step_record(&peer.nobody(), "device.outdated", &proven.id, why));
+    }
+    Ok(())
 }
 
 type Verdict = Result<SubjectFacts, TokenRefusal>;

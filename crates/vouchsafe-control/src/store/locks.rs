@@ -6,6 +6,9 @@ use vouchsafe_wire::api::{Lock, LockKind};
 
 use super::{StoreError, from_db, to_db};
 
+/// Locks that are remembered after their end.
+const MAX_REMEMBERED: i64 = 10_000;
+
 type LockRow = (String, String, String, String, i64, Option<i64>);
 
 fn lock((kind, name, reason, by, created, expires): LockRow) -> Result<Lock, StoreError> {
@@ -80,6 +83,51 @@ pub(crate) async fn expired(connection: &mut SqliteConnection, now: u64, limit: 
 /// Takes a lock away.
 pub(crate) async fn remove(connection: &mut SqliteConnection, kind: LockKind, name: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM locks WHERE kind = $1 AND name = $2")
+        .bind(kind.as_str())
+        .bind(name)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Remembers a lock whose time is over, for a while.
+pub(crate) async fn remember(connection: &mut SqliteConnection, lock: &Lock) -> Result<(), StoreError> {
+    let Lock { kind, name, reason, by, created, expires } = lock;
+    sqlx::query(
+        "INSERT OR REPLACE INTO ended_locks (kind, name, reason, created_by, created, expires)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(kind.as_str())
+    .bind(name)
+    .bind(reason)
+    .bind(by)
+    .bind(to_db(*created))
+    .bind(to_db(expires.unwrap_or_default()))
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM ended_locks WHERE rowid <= (SELECT MAX(rowid) FROM ended_locks) - $1")
+        .bind(MAX_REMEMBERED)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Takes the remembered locks out that by this time would not be over, and are of things that aren't locked.
+pub(crate) async fn take_unended(connection: &mut SqliteConnection, now: u64) -> Result<Vec<Lock>, StoreError> {
+    let rows: Vec<LockRow> = sqlx::query_as(
+        "DELETE FROM ended_locks WHERE expires > $1 AND NOT EXISTS
+             (SELECT 1 FROM locks WHERE locks.kind = ended_locks.kind AND locks.name = ended_locks.name)
+         RETURNING kind, name, reason, created_by, created, expires",
+    )
+    .bind(to_db(now))
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(lock).collect()
+}
+
+/// Forgets that a lock of that thing ended by itself: somebody decided on it since.
+pub(crate) async fn forget(connection: &mut SqliteConnection, kind: LockKind, name: &str) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM ended_locks WHERE kind = $1 AND name = $2")
         .bind(kind.as_str())
         .bind(name)
         .execute(connection)

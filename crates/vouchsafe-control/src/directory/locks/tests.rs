@@ -55,6 +55,18 @@ async fn nothing_is_given_to_who_is_locked() {
     assert_eq!(bench.done("GET", "/v1/users/alice", Value::Null).await["state"], "disabled", "a lock changes nothing");
 }
 
+/// An answer without the device would say what policy thinks of no device at all.
+#[tokio::test]
+async fn nothing_is_explained_for_a_locked_device() {
+    let bench = Bench::open().await;
+    testing::device(&bench.context().store, "laptop", "admin").await;
+    let ask = json!({"user": "admin", "device": "laptop", "resource": "console"});
+    bench.done("POST", "/v1/policy/explain", ask.clone()).await;
+    lock(&bench, "device", "laptop").await;
+    let locked = (409, "device_locked".to_owned());
+    assert_eq!(bench.refused("POST", "/v1/policy/explain", ask).await, locked);
+}
+
 #[tokio::test]
 async fn the_console_and_the_last_administrator_stay() {
     let bench = Bench::open().await;

@@ -1,6 +1,6 @@
 use futures_util::future::join_all;
 use rcgen::{CertificateParams, KeyPair};
-use vouchsafe_wire::api::NewDevice;
+use vouchsafe_wire::api::{LockKind, NewDevice, NewLock};
 use vouchsafe_wire::audit::Kind;
 use vouchsafe_wire::device::{GRANT_DEVICE_CODE, GRANT_REFRESH};
 use vouchsafe_wire::ticket::Ticket;
@@ -249,6 +249,32 @@ async fn a283_a_device_without_a_note_renews_what_it_was_issued_last() {
     assert_eq!(world.renew(&older).await.status, StatusCode::FORBIDDEN);
     let device = device.with(&world.renew(&device).await.json());
     assert_eq!(world.renew(&device).await.status, StatusCode::OK);
+}
+
+/// It ends within a day, but until then nothing is done with it that nobody sees.
+#[tokio::test]
+async fn a283_tokens_for_an_outdated_certificate_are_on_record() {
+    let world = World::new().await;
+    let device = world.enrolled(None).await;
+    let newest = device.with(&world.renew(&device).await.json());
+    world.oauth(&device, "/oauth/device_authorization", &[]).await;
+    assert!(world.records("device.outdated").await.is_empty(), "nobody has seen the newest yet");
+    world.oauth(&newest, "/oauth/device_authorization", &[]).await;
+    world.oauth(&device, "/oauth/device_authorization", &[]).await;
+    world.poll(&device, "x").await;
+    assert_eq!(world.records("device.outdated").await.len(), 2);
+}
+
+#[tokio::test]
+async fn i6_a_locked_device_begins_no_sign_in() {
+    let world = World::new().await;
+    let device = world.enrolled(None).await;
+    assert_eq!(world.oauth(&device, "/oauth/device_authorization", &[]).await.status, StatusCode::OK);
+    let name = device.device.as_ref().unwrap().id.to_string();
+    let lock = NewLock { kind: LockKind::Device, name, reason: String::new(), seconds: None };
+    directory::locks::lock(&world.context, &lock, &Actor::Controller).await.unwrap();
+    let refused = world.oauth(&device, "/oauth/device_authorization", &[]).await;
+    assert_eq!(refused.json()["error"], "invalid_client");
 }
 
 #[tokio::test]
