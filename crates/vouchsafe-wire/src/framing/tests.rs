@@ -185,6 +185,14 @@ fn a059_request_lines_have_one_form() {
 }
 
 #[test]
+fn a_name_as_long_as_one_that_frames_says_nothing_about_frames() {
+    for field in ["X-Content-Leng: 9", "X-Transfer-Encodi: gzip", "Upgrad2: h2c"] {
+        let input = format!("GET / HTTP/1.1\r\n{field}\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+        assert_eq!(whole(&input), (input.len(), Next::More, 2), "{field}");
+    }
+}
+
+#[test]
 fn a_target_may_be_as_long_as_path_and_query_are() {
     const ROOMY: Limits = Limits { head_bytes: 64 * 1024, ..LIMITS };
     let next = |length: usize| {
@@ -210,6 +218,8 @@ fn sizes_have_limits() {
     refused(&fields(LIMITS.fields + 1), Fault::TooManyFields, Place::Head);
     let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
     refused(&format!("{chunked}{}", "X: y\r\n".repeat(LIMITS.fields + 1)), Fault::TooManyFields, Place::Body);
+    let most = format!("{chunked}{}\r\n", "X: y\r\n".repeat(LIMITS.fields));
+    assert_eq!(whole(&most), (most.len(), Next::More, 1));
     refused(&format!("{chunked}X: {}\r\n", "y".repeat(LIMITS.trailer_bytes)), Fault::TooLong, Place::Body);
 }
 
