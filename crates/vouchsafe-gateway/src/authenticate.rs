@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use parking_lot::Mutex;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::id::SessionId;
@@ -56,7 +57,8 @@ impl<V> fmt::Debug for LastToken<V> {
 impl<V> LastToken<V> {
     fn find(&self, token: &str) -> Option<Arc<V>> {
         let last = self.0.lock();
-        last.as_ref().filter(|(known, _)| ***known == *token).map(|(_, verified)| Arc::clone(verified))
+        let same = |known: &str| verify_slices_are_equal(known.as_bytes(), token.as_bytes()).is_ok();
+        last.as_ref().filter(|(known, _)| same(known)).map(|(_, verified)| Arc::clone(verified))
     }
 
     fn keep(&self, token: &str, verified: &Arc<V>) {

@@ -29,7 +29,7 @@ pub(crate) use self::draft::Drafts;
 use self::draft::{Draft, Whose};
 use super::{MAX_TARGET_BYTES, PENDING_COOKIE, PENDING_SECONDS, expire, see_other, sign_in_url, sign_out, wanted_url};
 use crate::answer;
-use crate::authenticate::{Presented, cookies};
+use crate::authenticate::{Presented, Proof, cookies};
 use crate::gateway::Shared;
 use crate::names::Names;
 use crate::route::Connection;
@@ -116,8 +116,9 @@ pub(crate) async fn resume(
     headers: &HeaderMap,
 ) -> Response<Body> {
     let engine = shared.current.engine();
-    let presented = Presented::cookie(headers);
-    let subject = shared.authenticator.subject(presented, label, connection.device(), &shared.facts, &engine).await;
+    let (presented, device) = (Presented::cookie(headers), connection.device());
+    let proof = Proof { presented, audience: label, device, last: &connection.familiar.token };
+    let subject = shared.authenticator.subject(proof, &shared.facts, &engine).await;
     let id = cookies(headers).find(|(name, _)| *name == DRAFT_COOKIE).map(|(_, value)| value);
     let kept = subject.ok().zip(id).and_then(|((_, ready), id)| {
         let facts = &ready.known.facts;
