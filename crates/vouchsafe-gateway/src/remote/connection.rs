@@ -75,13 +75,13 @@ impl Ended {
             }
             Ended::Refused(_) => "look at the controller's log: it says why it refuses this gateway",
             Ended::Removed => "make another code (`vouchsafe gateway invite`) and join anew",
-            Ended::Fault(Fault::Replayed { .. }) => {
+            Ended::Fault(Fault::Replayed { .. } | Fault::OtherHistory { .. }) => {
                 "if the controller was restored from a backup, join anew; if not, somebody plays back what was"
             }
             Ended::Fault(Fault::Signature | Fault::Snapshot(_)) => {
                 "what answers there is not the controller that this gateway joined; look at who does"
             }
-            Ended::Fault(_) | Ended::Http(_) | Ended::Stream(_) | Ended::Closed => {
+            Ended::Fault(_) | Ended::Http(_) | Ended::Stream(_) | Ended::Closed | Ended::Renewed => {
                 "it is tried again by itself; if it stays so, look at the controller's log"
             }
         }
