@@ -5,7 +5,8 @@
 //! ├── gateways      policy enforcement points       spiffe://D/gateway/<id>
 //! ├── devices       enrolled devices, 24 hours      spiffe://D/device/<id>
 //! ├── server-names  our own host names, 90 days     *.D and D, and nothing else
-//! └── controllers   as gateways see them, 90 days   spiffe://D/controller/<id>
+//! ├── controllers   as gateways see them, 90 days   spiffe://D/controller/<id>
+//! └── connectors    as gateways see them, 7 days    spiffe://D/connector/<id>
 //! ```
 //!
 //! Private keys lie in the database, sealed under the master key, which is a file apart. Every
@@ -27,11 +28,12 @@ use rcgen::Issuer;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tokio::sync::watch;
-use vouchsafe_model::id::DeviceId;
+use vouchsafe_model::id::{ConnectorId, DeviceId};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::{GatewayCertificates, GatewayIdentity};
 use vouchsafe_wire::audit::{Kind, Record};
+use vouchsafe_wire::connector::CONNECTOR_CERT_LIFE_SECONDS;
 use vouchsafe_wire::device::DEVICE_CERT_LIFE_SECONDS;
 use vouchsafe_wire::ticket::hex;
 use vouchsafe_wire::token::AccessClaims;
@@ -114,6 +116,8 @@ pub(crate) struct Ca {
     root_sha256: [u8; 32],
     devices: Issuer<'static, Key>,
     devices_pem: String,
+    connectors: Issuer<'static, Key>,
+    connectors_pem: String,
     tokens: TokenSigner,
     published: Vec<PublicKey>,
     identity: GatewayIdentity,
@@ -122,7 +126,7 @@ pub(crate) struct Ca {
     renew_at: AtomicU64,
 }
 
-/// A device certificate that was just issued.
+/// A certificate of a device or connector that was just issued.
 pub(crate) struct DeviceCertificate {
     /// PEM: the certificate, then its issuer.
     pub(crate) chain_pem: String,
@@ -151,6 +155,7 @@ impl Ca {
         let mut workshop = Workshop { domain: &settings.domain, master, stored, write, now };
         let root = workshop.root().await?;
         let devices = workshop.intermediate(Role::Devices, &root).await?;
+        let connectors = workshop.intermediate(Role::Connectors, &root).await?;
         let leaves = workshop.leaves(&root).await?;
         let tokens = workshop.signing_key(TOKENS).await?;
         let assertions = workshop.signing_key(ASSERTIONS).await?;
@@ -164,6 +169,7 @@ impl Ca {
             issuer: settings.issuer(),
             // The devices' own issuer is the anchor, so no other certificate of ours passes for a device.
             device_roots_pem: devices.pem.clone(),
+            connector_roots_pem: connectors.pem.clone(),
             assertion_key_pem: pkcs8_pem(&assertions.pkcs8),
             assertion_kid: assertion_public.kid.clone(),
             token_keys: vec![(token_public.kid.clone(), token_public.point.clone())],
@@ -174,6 +180,8 @@ impl Ca {
             root_pem: root.pem,
             devices: Issuer::from_ca_cert_der(&devices.read.der, devices.key)?,
             devices_pem: devices.pem,
+            connectors: Issuer::from_ca_cert_der(&connectors.read.der, connectors.key)?,
+            connectors_pem: connectors.pem,
             tokens: TokenSigner::new(&tokens.pkcs8, token_public.kid.clone()),
             published: vec![token_public, assertion_public],
             identity,
@@ -219,23 +227,32 @@ impl Ca {
     ) -> Result<DeviceCertificate, CaError> {
         let validity = Validity::from_now(now, DEVICE_CERT_LIFE_SECONDS);
         let pem = certificate::device(id, &key.spki, &self.domain, &self.devices, validity)?.pem();
-        let name = || format!("device/{id}");
-        let read = ReadBack::of_pem(&pem).ok_or_else(|| unreadable(&name()))?;
         record.device = Some(id.to_string());
-        record.target = Some(name());
-        record.outcome = Some("ok".to_owned());
-        let detail = issued_detail(&read);
-        record.detail = Some(match record.detail.take() {
-            Some(before) => format!("{before}; {detail}"),
-            None => detail,
-        });
-        write.audit(record);
-        Ok(DeviceCertificate {
-            chain_pem: format!("{pem}{}", self.devices_pem),
-            sha256: hex(&sha256(&read.der)),
-            not_after: read.not_after,
-            renew_at: now.saturating_add(DEVICE_CERT_LIFE_SECONDS / 3 * 2),
-        })
+        record.target = Some(format!("device/{id}"));
+        issued(write, record, &pem, &self.devices_pem, now.saturating_add(DEVICE_CERT_LIFE_SECONDS / 3 * 2))
+    }
+
+    /// Issues the certificate of a connector, as [`Ca::issue_device`] does a device's.
+    ///
+    /// # Errors
+    /// [`CaError::Issue`].
+    pub(crate) fn issue_connector(
+        &self,
+        write: &mut Write,
+        mut record: Record,
+        id: ConnectorId,
+        key: &ProvenKey,
+        now: u64,
+    ) -> Result<DeviceCertificate, CaError> {
+        let validity = Validity::from_now(now, CONNECTOR_CERT_LIFE_SECONDS);
+        let pem = certificate::connector(id, &key.spki, &self.domain, &self.connectors, validity)?.pem();
+        record.target = Some(format!("connector/{id}"));
+        issued(write, record, &pem, &self.connectors_pem, now.saturating_add(CONNECTOR_CERT_LIFE_SECONDS / 3 * 2))
+    }
+
+    /// PEM of the authority that alone vouches for connectors.
+    pub(crate) fn connector_roots_pem(&self) -> &str {
+        &self.connectors_pem
     }
 
     /// Signs an access token.
@@ -386,6 +403,30 @@ fn issuer_of(authority: &Certified) -> Result<Issuer<'static, Key>, CaError> {
     let key = Key::from_pkcs8(&authority.pkcs8)
         .map_err(|source| CaError::Key { name: "issuing authority".to_owned(), source })?;
     Ok(Issuer::from_ca_cert_der(&authority.read.der, key)?)
+}
+
+/// Completes the record of a certificate, and hands both on.
+fn issued(
+    write: &mut Write,
+    mut record: Record,
+    pem: &str,
+    issuer_pem: &str,
+    renew_at: u64,
+) -> Result<DeviceCertificate, CaError> {
+    let read = ReadBack::of_pem(pem).ok_or_else(|| unreadable(record.target.as_deref().unwrap_or_default()))?;
+    record.outcome = Some("ok".to_owned());
+    let detail = issued_detail(&read);
+    record.detail = Some(match record.detail.take() {
+        Some(before) => format!("{before}; {detail}"),
+        None => detail,
+    });
+    write.audit(record);
+    Ok(DeviceCertificate {
+        chain_pem: format!("{pem}{issuer_pem}"),
+        sha256: hex(&sha256(&read.der)),
+        not_after: read.not_after,
+        renew_at,
+    })
 }
 
 fn issued_detail(read: &ReadBack) -> String {

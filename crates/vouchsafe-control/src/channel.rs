@@ -475,7 +475,7 @@ impl Peer {
             CertifiedIdentity::Gateway(gateway) => {
                 Some(Self { gateway, ip, certificate_sha256: proven.sha256, not_after: proven.not_after })
             }
-            CertifiedIdentity::Device(_) | CertifiedIdentity::Controller(_) => None,
+            CertifiedIdentity::Device(_) | CertifiedIdentity::Controller(_) | CertifiedIdentity::Connector(_) => None,
         }
     }
 }

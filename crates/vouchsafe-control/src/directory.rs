@@ -2,6 +2,7 @@
 //! the change feed in the same transaction.
 
 mod actor;
+pub(crate) mod connectors;
 pub(crate) mod devices;
 pub(crate) mod gateways;
 pub(crate) mod groups;

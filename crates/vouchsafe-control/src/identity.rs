@@ -12,6 +12,7 @@
 mod app;
 mod approve;
 mod authenticate;
+mod connector;
 mod enrol;
 mod guard;
 mod invite;
@@ -130,6 +131,8 @@ pub(crate) fn routes(context: Context) -> Result<Identity, IdentityError> {
         .route("/device/enroll", post(enrol::enroll))
         .route("/device/renew", post(enrol::renew))
         .route("/device/status", get(enrol::status))
+        .route(vouchsafe_wire::connector::JOIN, post(connector::join))
+        .route(vouchsafe_wire::connector::RENEW, post(connector::renew))
         .route("/oauth/device_authorization", post(oauth::device_authorization))
         .route("/oauth/token", post(oauth::token))
         .route("/oauth/revoke", post(oauth::revoke))

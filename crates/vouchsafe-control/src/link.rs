@@ -20,7 +20,7 @@ use vouchsafe_wire::ticket::hex;
 use crate::audit;
 use crate::context::Context;
 use crate::identity::Redeemer;
-use crate::store::{StoreError, facts, grants, policy, resources};
+use crate::store::{StoreError, connectors, facts, grants, policy, resources};
 
 /// Least wait before a snapshot that could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -76,6 +76,7 @@ async fn snapshot(context: &Context) -> Result<Snapshot, StoreError> {
         policy_files: current.files.into_iter().map(|file| (file.name, file.text)).collect(),
         grants: grants::list(&mut read, now).await?.iter().map(grants::to_model).collect::<Result<_, _>>()?,
         resources: resources::all(&mut read).await?,
+        connectors: connectors::admitted(&mut read).await?,
     })
 }
 

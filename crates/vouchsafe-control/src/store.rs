@@ -11,6 +11,7 @@
 
 pub(crate) mod ceremonies;
 pub(crate) mod certified;
+pub(crate) mod connectors;
 pub(crate) mod devices;
 pub(crate) mod enrolment;
 pub(crate) mod facts;
@@ -333,6 +334,7 @@ fn migrator(count: usize) -> Migrator {
         migration(6, "locks", include_str!("../migrations/0006_locks.sql")),
         migration(7, "invites", include_str!("../migrations/0007_invites.sql")),
         migration(8, "eras and locks", include_str!("../migrations/0008_eras_and_locks.sql")),
+        migration(9, "connectors", include_str!("../migrations/0009_connectors.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

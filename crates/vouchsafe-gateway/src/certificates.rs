@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use vouchsafe_runtime::link::{Challenge, GatewayCertificates, GatewayIdentity, KeyAndChain};
 use vouchsafe_runtime::tls::shown::Pair;
 use vouchsafe_runtime::tls::{self, ClientCertificates, Credentials, Shown, TlsError};
+use vouchsafe_wire::connector;
 use zeroize::Zeroizing;
 
 use crate::gateway::Shared;
@@ -37,6 +38,9 @@ pub(crate) struct Certificates {
     pub(crate) browser: Arc<ServerConfig>,
     /// For `gw` and `api`: a device certificate is asked for.
     pub(crate) device: Arc<ServerConfig>,
+    /// For connectors, which know us by the certificate of our role; none where none is vouched for.
+    pub(crate) connector: Option<Arc<ServerConfig>>,
+    to_connectors: Arc<Shown>,
     to_browsers: Arc<Shown>,
     to_devices: Arc<Shown>,
     /// Browsers see the operator's certificate instead of our own.
@@ -59,7 +63,14 @@ impl Certificates {
         };
         let (to_browsers, to_devices) = (Shown::new(for_browsers), Shown::new(own));
         let devices = ClientCertificates::OfDevices { roots_pem: &identity.device_roots_pem, domain: &identity.domain };
+        let to_connectors = Shown::new(load(&first.client)?);
+        let roots_pem = &identity.connector_roots_pem;
+        let connectors = ClientCertificates::OfConnectors { roots_pem, domain: &identity.domain };
+        let connector = (!roots_pem.is_empty())
+            .then(|| tls::server(Arc::clone(&to_connectors) as _, &connectors, &[connector::ALPN]).map(Arc::new));
         let made = Self {
+            connector: connector.transpose()?,
+            to_connectors,
             browser: Arc::new(tls::server(Arc::clone(&to_browsers) as _, &ClientCertificates::NotAsked, ALPN)?),
             device: Arc::new(tls::server(Arc::clone(&to_devices) as _, &devices, ALPN)?),
             to_browsers,
@@ -92,6 +103,10 @@ impl Certificates {
                 self.to_devices.replace(own);
             }
             Err(error) => unusable("our own server certificate", &error),
+        }
+        match load(&given.client) {
+            Ok(own) => self.to_connectors.replace(own),
+            Err(error) => unusable("our own certificate for connectors", &error),
         }
         match certified(&given.client) {
             Ok(own) => *self.to_upstreams.0.write() = own,

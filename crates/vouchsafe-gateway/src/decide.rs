@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Decision, Outcome, Reason};
 use vouchsafe_model::id::{DecisionId, DeviceId, FlowId};
-use vouchsafe_model::name::{GroupName, PolicyName, ResourceName};
+use vouchsafe_model::name::{GroupName, PolicyName, ResourceName, SiteName};
 use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::{Detail, Engine, Permit, PolicyFile, PolicySource, Request};
 use vouchsafe_runtime::clock;
@@ -204,8 +204,9 @@ pub(crate) fn record(
     decided: &Decided,
     observed: &Observed,
     who: Option<&Who>,
-    flow: Option<FlowId>,
+    permitted: Option<(FlowId, Option<&SiteName>)>,
 ) -> Result<Draft, NotRecorded> {
+    let (flow, via) = permitted.unzip();
     let Decision { outcome, reason, words, policies, advice, policy_version, epoch, step_up: _ } = &decided.decision;
     let before = |m: &mut Members<'_>| {
         m.maybe_text(Member::Action, observed.action.map(Action::as_str));
@@ -244,6 +245,7 @@ pub(crate) fn record(
         m.maybe_text(Member::Tls, observed.shown.as_ref().map(|shown| shown.tls.as_str()));
         m.maybe_text(Member::User, who.map(|who| who.user.as_str()));
         m.format();
+        m.maybe_text(Member::Via, via.flatten().map(SiteName::as_str));
         m.text(Member::Words, words);
     };
     Draft::write(source, before, who.map(|who| who.session.as_str()), after).map_err(|error| {

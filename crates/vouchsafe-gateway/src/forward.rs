@@ -4,7 +4,7 @@ pub(crate) mod body;
 pub(crate) mod dial;
 pub(crate) mod headers;
 pub(crate) mod http;
-pub(crate) mod resolve;
+pub(crate) mod reach;
 pub(crate) mod tunnel;
 pub(crate) mod udp;
 pub(crate) mod upstream;

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError, RecordBatch};
+use vouchsafe_runtime::resolve::Resolver;
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::tls::TlsError;
 use vouchsafe_runtime::vitals::Vitals;
@@ -20,9 +21,9 @@ use crate::acme_http;
 use crate::assertion::{AssertionError, AssertionSigner};
 use crate::authenticate::Authenticator;
 use crate::certificates::{self, BrowserCertificate, Certificates};
+use crate::connectors::Connectors;
 use crate::decide::{self, Current};
 use crate::facts::Facts;
-use crate::forward::resolve::Resolver;
 use crate::forward::upstream::Upstreams;
 use crate::listen::{self, Census, ConnectionLimits, Turnstile};
 use crate::names::Names;
@@ -135,6 +136,7 @@ pub(crate) struct Shared {
     pub(crate) drafts: Drafts,
     pub(crate) assertions: AssertionSigner,
     pub(crate) upstreams: Upstreams,
+    pub(crate) connectors: Connectors,
     pub(crate) census: Arc<Census>,
     /// Tells browsers where HTTP/3 is served, when it is.
     pub(crate) alt_svc: Option<HeaderValue>,
@@ -210,6 +212,7 @@ impl Gateway {
             counts: Arc::default(),
             drafts: Drafts::default(),
             upstreams: Upstreams::default(),
+            connectors: Connectors::default(),
             census: Arc::new(Census::new(options.connections)),
             turnstile: Turnstile::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
             resolver: Resolver::default(),

@@ -11,6 +11,7 @@
 //! 6. `forward`: with the permit in hand, to the upstream: `http`, `tunnel` or `udp`
 //! 7. `watch`: while a flow is open it is decided again at every change, and cut when denied
 //!
+//! `connectors` are those that dialled us, and the streams through them to upstreams we can't reach.
 //! `take_up` is a connection or stream that is taken up as plain bytes, whichever version of HTTP
 //! it came by. `answer` gives denials in the form the client's protocol knows; `sign_in` is the app
 //! hosts' half of the browser sign-in; `certificates` is what is shown of ourselves,
@@ -24,6 +25,7 @@ mod answer;
 mod assertion;
 mod authenticate;
 mod certificates;
+mod connectors;
 mod decide;
 mod facts;
 mod forward;

@@ -24,6 +24,8 @@ use vouchsafe_runtime::limits::HANDSHAKE_TIMEOUT;
 use vouchsafe_runtime::read_ahead::ReadAhead;
 use vouchsafe_runtime::tls::Negotiated;
 
+use self::handshake::Shaken;
+use crate::connectors;
 use crate::decide::Shown;
 use crate::gateway::Shared;
 use crate::route::{Connection, Familiar, Via};
@@ -90,7 +92,12 @@ where
     // Boxed each, since a connection's task is as large as the largest thing it ever does.
     let handshake = shared.turnstile.pass(handshake::handshake(&shared, stream, via));
     let (stream, host, site) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(done)) => done,
+        Ok(Ok(Shaken::Client(stream, host, site))) => (stream, host, site),
+        Ok(Ok(Shaken::Connector(stream))) => {
+            // It has limits of its own from here on.
+            drop(place);
+            return Box::pin(connectors::attach(shared, stream, ip)).await;
+        }
         Ok(Err(error)) => return told(ip, &error),
         Err(_) => return tracing::debug!(%ip, "handshake took too long"),
     };

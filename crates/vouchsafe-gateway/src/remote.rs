@@ -195,6 +195,7 @@ impl RemoteLink {
             policy_files: Vec::new(),
             grants: Vec::new(),
             resources: Vec::new(),
+            connectors: Vec::new(),
         };
         Self {
             snapshots: watch::Sender::new(Arc::new(nothing)),

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
-use vouchsafe_model::id::{DecisionId, FlowId, SessionId};
+use vouchsafe_model::id::{ConnectorId, DecisionId, FlowId, SessionId};
 use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::Engine;
 use vouchsafe_runtime::clock;
@@ -138,6 +138,8 @@ struct End {
     status: Option<u16>,
     /// How it ended, in words.
     detail: Option<String>,
+    /// The connector that it passed through.
+    connector: Option<ConnectorId>,
 }
 
 impl Flow {
@@ -223,6 +225,13 @@ impl Flow {
         self.end.lock().status = Some(status);
     }
 
+    /// Notes which connector it passes through.
+    pub(crate) fn set_connector(&self, connector: Option<ConnectorId>) {
+        if connector.is_some() {
+            self.end.lock().connector = connector;
+        }
+    }
+
     /// Notes how the flow ended, in words.
     pub(crate) fn set_detail(&self, words: impl Into<String>) {
         self.end.lock().detail = Some(words.into());
@@ -236,7 +245,7 @@ impl Drop for Flow {
         if let Some(since) = self.live.since.get() {
             self.counts.revoked_within(since.elapsed());
         }
-        let End { status, detail } = std::mem::take(&mut *self.end.lock());
+        let End { status, detail, connector } = std::mem::take(&mut *self.end.lock());
         let reason = self.cut_reason();
         let detail = match self.cut().ended() {
             Some(Ended::Revoked(reason)) => Some(format!("cut: {}", reason.words())),
@@ -248,6 +257,7 @@ impl Drop for Flow {
             m.maybe_text(Member::Action, self.action.map(Action::as_str));
             m.number(Member::BytesIn, self.traffic().inward.load(Ordering::Relaxed));
             m.number(Member::BytesOut, self.traffic().outward.load(Ordering::Relaxed));
+            m.maybe_text(Member::Connector, connector.map(|connector| connector.text()).as_deref());
             m.maybe_text(Member::Detail, detail.as_deref());
             m.maybe_text(Member::Device, self.who.device.as_deref());
             m.number(Member::DurationUs, duration_us);

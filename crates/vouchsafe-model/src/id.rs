@@ -154,6 +154,8 @@ ids! {
     GatewayId = "gtw";
     /// A controller.
     ControllerId = "ctl";
+    /// A connector.
+    ConnectorId = "con";
     /// A policy made from a template for one subject and one resource.
     GrantId = "grt";
     /// A registered passkey.

@@ -147,6 +147,8 @@ names! {
     DeviceName, "device name", check_word;
     /// Name of a gateway; its identity is the [`crate::id::GatewayId`].
     GatewayName, "gateway name", check_word;
+    /// Name of a site: a network that connectors reach and gateways don't.
+    SiteName, "site name", check_word;
     /// Name of a resource: the first label of its host name; the Cedar id in `Http::"name"`.
     ResourceName, "resource name", check_resource;
     /// Name of a group of resources; the Cedar id in `ResourceGroup::"name"`.

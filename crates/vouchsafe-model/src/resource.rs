@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::action::Action;
-use crate::name::{ResourceGroupName, ResourceName, Tag};
+use crate::name::{ResourceGroupName, ResourceName, SiteName, Tag};
 
 /// Something a subject can ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Resource {
     /// How much longer than the lease a gateway may serve it that doesn't hear from its controller, up to
     /// 24 h.
     pub offline_grace: Duration,
+    /// Where its upstream is reached from: a site's connectors dial it, and else the gateway does.
+    pub via: Option<SiteName>,
 }
 
 /// Kind of a resource; each is a Cedar entity type.

@@ -19,8 +19,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("vouchsafe-control", &["model", "policy", "wire", "runtime"]),
     ("vouchsafe-gateway", &["model", "policy", "wire", "runtime"]),
     ("vouchsafe-agent", &["model", "wire", "runtime"]),
+    ("vouchsafe-connector", &["model", "wire", "runtime"]),
     ("vouchsafe-demo", &["model", "wire", "runtime", "agent"]),
-    ("vouchsafe", &["model", "policy", "wire", "runtime", "control", "gateway", "agent", "demo"]),
+    ("vouchsafe", &["model", "policy", "wire", "runtime", "control", "gateway", "connector", "agent", "demo"]),
     ("vouchsafe-bench", &["model", "policy", "wire", "runtime", "control", "gateway", "agent", "demo"]),
 ];
 

@@ -306,6 +306,7 @@ fn resource(name: &ResourceName) -> Result<Resource> {
         tags: std::collections::BTreeSet::new(),
         sensitivity: Sensitivity::Internal,
         offline_grace: std::time::Duration::ZERO,
+        via: None,
         description: String::new(),
     })
 }

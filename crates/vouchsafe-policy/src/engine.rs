@@ -551,6 +551,7 @@ fn console() -> Resource {
         tags: BTreeSet::new(),
         sensitivity: Sensitivity::Restricted,
         offline_grace: std::time::Duration::ZERO,
+        via: None,
         description: "vouchsafe's own console and API".to_owned(),
     }
 }

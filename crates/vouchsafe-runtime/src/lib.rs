@@ -2,6 +2,7 @@
 //!
 //! - [`body`]: HTTP bodies as they pass between roles
 //! - [`clock`]: the only place that reads the clock and draws random bytes
+//! - [`connect_stream`]: a CONNECT stream of HTTP/2 as plain bytes, whose resets are resets
 //! - [`cores`]: work that is worth all cores
 //! - [`credential`]: cookies and access tokens, by which clients are known
 //! - [`grpc`]: the one gRPC stream between gateway and controller
@@ -11,12 +12,14 @@
 //! - [`link`]: what a gateway and its controller say to each other
 //! - [`read_ahead`]: larger reads while more keeps coming
 //! - [`relay`]: bytes both ways between two streams, with half-close
+//! - [`resolve`]: names of upstreams, looked up within limits
 //! - [`task`]: named tasks with an owner, and shutdown in two steps
 //! - [`tls`]: TLS set-up for every role: one provider, one set of versions and groups
 //! - [`vitals`]: what a role shows of itself to those who run it: figures and health
 
 pub mod body;
 pub mod clock;
+pub mod connect_stream;
 pub mod cores;
 pub mod credential;
 pub mod grpc;
@@ -26,6 +29,7 @@ pub mod limits;
 pub mod link;
 pub mod read_ahead;
 pub mod relay;
+pub mod resolve;
 pub mod task;
 pub mod tls;
 pub mod vitals;

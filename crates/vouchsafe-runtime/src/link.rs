@@ -17,8 +17,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use vouchsafe_model::grant::Grant;
-use vouchsafe_model::id::{DeviceId, GatewayId, SessionId};
-use vouchsafe_model::name::{BaseDomain, UserName};
+use vouchsafe_model::id::{ConnectorId, DeviceId, GatewayId, SessionId};
+use vouchsafe_model::name::{BaseDomain, SiteName, UserName};
 use vouchsafe_model::resource::Resource;
 use vouchsafe_model::subject::{DeviceFacts, SubjectFacts};
 
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub grants: Vec<Grant>,
     /// All resources.
     pub resources: Vec<Resource>,
+    /// Connectors that are admitted, each with its site. One that isn't here is none, whatever it shows.
+    pub connectors: Vec<(ConnectorId, SiteName)>,
 }
 
 /// What never changes while a gateway runs.
@@ -50,6 +52,8 @@ pub struct GatewayIdentity {
     pub issuer: String,
     /// PEM of the roots that vouch for devices.
     pub device_roots_pem: String,
+    /// PEM of the roots that vouch for connectors.
+    pub connector_roots_pem: String,
     /// PKCS#8 PEM of the P-256 key that signs assertions.
     pub assertion_key_pem: zeroize::Zeroizing<String>,
     /// Its `kid` in the published JWKS.

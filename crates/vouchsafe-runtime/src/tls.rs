@@ -27,7 +27,7 @@ use vouchsafe_model::name::BaseDomain;
 pub use self::identity::{CertifiedPeer, valid_between};
 pub use self::negotiated::Negotiated;
 pub use self::shown::Shown;
-pub use self::verify::{CertificateRefusal, proven_by, proven_client, proven_gateway};
+pub use self::verify::{CertificateRefusal, proven_by, proven_client, proven_connector, proven_gateway};
 
 /// Failure to build a TLS configuration.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +123,13 @@ pub enum ClientCertificates<'p> {
         /// Trust domain of their SPIFFE ids.
         domain: &'p BaseDomain,
     },
+    /// Asked by a gateway of who offers to be a connector; one that is not a connector's fails the handshake.
+    OfConnectors {
+        /// PEM of the roots that may vouch for connectors.
+        roots_pem: &'p str,
+        /// Trust domain of their SPIFFE ids.
+        domain: &'p BaseDomain,
+    },
     /// Asked by a controller; one that is not a gateway's fails the handshake, and without any a gateway
     /// can do nothing but join.
     OfGateways {
@@ -156,6 +163,11 @@ pub fn server(
             let verifier = verify::Clients::new(verify::ClientRole::Gateway, roots, (*domain).clone());
             (builder.with_client_cert_verifier(Arc::new(verifier)), 1)
         }
+        ClientCertificates::OfConnectors { roots_pem, domain } => {
+            let roots = roots(roots_pem, "connector roots")?;
+            let verifier = verify::Clients::new(verify::ClientRole::Connector, roots, (*domain).clone());
+            (builder.with_client_cert_verifier(Arc::new(verifier)), 1)
+        }
         ClientCertificates::OfDevices { roots_pem, domain } => {
             let roots = roots(roots_pem, "device roots")?;
             let verifier = verify::Clients::new(verify::ClientRole::Device, roots, (*domain).clone());
@@ -184,6 +196,14 @@ pub enum ServerTrust {
     /// These roots, for a controller of that trust domain and for no other server of theirs. The name that
     /// is dialled says nothing.
     Controller {
+        /// The roots.
+        roots: Arc<RootCertStore>,
+        /// Trust domain of its SPIFFE id.
+        domain: BaseDomain,
+    },
+    /// These roots, for a gateway of that trust domain and for no other server of theirs. The name that is
+    /// dialled says nothing.
+    Gateway {
         /// The roots.
         roots: Arc<RootCertStore>,
         /// Trust domain of its SPIFFE id.

@@ -34,6 +34,9 @@
 //! | `GET /v1/gateways` | read | → `Vec<`[`Gateway`]`>` |
 //! | `POST /v1/gateways/invites` | write | [`NewGateway`] → [`GatewayInvited`] |
 //! | `DELETE /v1/gateways/{gateway}` | write | → 204 |
+//! | `GET /v1/connectors` | read | → `Vec<`[`Connector`]`>` |
+//! | `POST /v1/connectors/invites` | write | [`NewConnector`] → [`ConnectorInvited`] |
+//! | `DELETE /v1/connectors/{connector}` | write | → 204 |
 //! | `GET /v1/policy` | read | → [`PolicyVersion`] with files |
 //! | `GET /v1/policy/schema` | read | → text/plain |
 //! | `POST /v1/policy/check` | write | [`PolicyFiles`] → [`Checked`] |
@@ -433,6 +436,38 @@ pub struct NewGateway {
 #[derive(Clone, Serialize, Deserialize)]
 pub struct GatewayInvited {
     /// What `vouchsafe gateway join` takes: a secret until it is used.
+    pub code: String,
+    /// Until when it is good, unix seconds.
+    pub expires: u64,
+}
+
+/// A connector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connector {
+    /// Id (`con_…`).
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Site that it serves.
+    pub site: String,
+    /// End of its certificate, unix seconds.
+    pub certificate_expires: u64,
+    /// When it joined, unix seconds.
+    pub created: u64,
+}
+
+/// Invites a connector.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewConnector {
+    /// Site that it is to serve.
+    pub site: String,
+}
+
+/// A one-time code for a connector.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ConnectorInvited {
+    /// What `vouchsafe connector join` takes: a secret until it is used.
     pub code: String,
     /// Until when it is good, unix seconds.
     pub expires: u64,

@@ -108,6 +108,9 @@ pub struct Record {
     /// Bytes from the upstream to the client.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bytes_out: Option<u64>,
+    /// Id of the connector that dialled the upstream (`con_…`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connector: Option<String>,
     /// Free words for people: what exactly changed, or how a flow ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
@@ -193,6 +196,9 @@ pub struct Record {
     pub user: Option<String>,
     /// Format, 1.
     pub v: u8,
+    /// Site whose connectors reach the resource.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub via: Option<String>,
     /// The reason in words, as the person was told.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub words: Option<String>,
@@ -226,6 +232,7 @@ impl Record {
             auth_time_us: None,
             bytes_in: None,
             bytes_out: None,
+            connector: None,
             detail: None,
             device: None,
             duration_us: None,
@@ -256,6 +263,7 @@ impl Record {
             tls: None,
             user: None,
             v: FORMAT,
+            via: None,
             words: None,
         }
     }
@@ -349,6 +357,7 @@ impl Record {
     fn shorten_texts(&mut self, most_bytes: usize) {
         let texts = [
             &mut self.action,
+            &mut self.connector,
             &mut self.detail,
             &mut self.device,
             &mut self.flow,
@@ -366,6 +375,7 @@ impl Record {
             &mut self.target,
             &mut self.tls,
             &mut self.user,
+            &mut self.via,
             &mut self.words,
         ];
         for text in texts.into_iter().flatten() {
@@ -401,7 +411,7 @@ mod tests {
         };
         let list = || prop_oneof![Just(Vec::new()), proptest::collection::vec(any::<String>(), 0..3)];
         let number = any::<Option<u64>>;
-        let texts = proptest::collection::vec(text(), 19);
+        let texts = proptest::collection::vec(text(), 21);
         let lists = proptest::collection::vec(list(), 4);
         let numbers = proptest::collection::vec(number(), 7);
         let rest = (any::<String>(), any::<u64>(), any::<u64>(), any::<Option<u16>>(), any::<Option<u16>>());
@@ -417,6 +427,7 @@ mod tests {
                 auth_time_us: number(),
                 bytes_in: number(),
                 bytes_out: number(),
+                connector: text(),
                 detail: text(),
                 device: text(),
                 duration_us: number(),
@@ -447,6 +458,7 @@ mod tests {
                 tls: text(),
                 user: text(),
                 v: FORMAT,
+                via: text(),
                 words: text(),
             }
         })
@@ -492,18 +504,20 @@ mod tests {
         let mut record = full();
         record.bytes_in = Some(1);
         record.bytes_out = Some(2);
+        record.connector = Some("con_x".into());
         record.detail = Some("d".into());
         record.duration_us = Some(3);
         record.flow = Some("flw_x".into());
         record.policies = vec!["p".into()];
         record.port = Some(5432);
         record.repeated = Some(4);
+        record.via = Some("frankfurt".into());
         record.status = Some(403);
         record.target = Some("user/alice".into());
         record.tls = Some("1.3 X25519MLKEM768".into());
         let bytes = record.to_canonical().unwrap();
         let sorted: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(sorted.len(), 37, "a new member must be set in this test");
+        assert_eq!(sorted.len(), 39, "a new member must be set in this test");
         assert_eq!(serde_json::to_vec(&sorted).unwrap(), bytes);
     }
 
@@ -530,6 +544,7 @@ mod tests {
         let mut record = full();
         for member in [
             &mut record.action,
+            &mut record.connector,
             &mut record.detail,
             &mut record.device,
             &mut record.flow,
@@ -547,6 +562,7 @@ mod tests {
             &mut record.target,
             &mut record.tls,
             &mut record.user,
+            &mut record.via,
             &mut record.words,
         ] {
             *member = Some(text.clone());

@@ -146,6 +146,9 @@ pub struct Certificates {
     pub root: String,
     /// PEM of the roots that vouch for devices.
     pub device_roots: String,
+    /// PEM of the roots that vouch for connectors; empty from a controller that has none.
+    #[serde(default)]
+    pub connector_roots: String,
     /// Keys that verify access tokens.
     pub token_keys: Vec<TokenKey>,
     /// End of the certificates, unix seconds.

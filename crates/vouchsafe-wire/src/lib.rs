@@ -6,6 +6,7 @@
 //! - [`canonical`]: one reading of an HTTP request, or none (`docs/spec/canonical-request.md`)
 //! - [`capsule`]: capsules and UDP payloads of CONNECT-UDP (RFC 9297, RFC 9298)
 //! - [`control`]: what gateways and controllers say to each other (`docs/spec/control-channel.md`)
+//! - [`connector`]: how a connector joins, and what a gateway says to it (`docs/spec/connector.md`)
 //! - [`device`]: bodies of the device endpoints (`docs/spec/device.md`)
 //! - [`framing`]: where an HTTP/1.1 request ends and the next begins, strictly
 //! - [`gateway`]: how a gateway joins, and what it sends on for its clients
@@ -26,6 +27,7 @@ pub mod audit;
 pub mod authority;
 pub mod canonical;
 pub mod capsule;
+pub mod connector;
 pub mod control;
 pub mod device;
 pub mod framing;

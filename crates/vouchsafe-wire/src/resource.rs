@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use vouchsafe_model::name::{ResourceGroupName, ResourceName, Tag};
+use vouchsafe_model::name::{ResourceGroupName, ResourceName, SiteName, Tag};
 use vouchsafe_model::resource::{
     AuditTiming, Endpoint, EndpointError, HostHeader, HttpSpec, IdentityHeaders, Leeway, PathCase, PathRules, Resource,
     ResourceSpec, Sensitivity, TcpSpec, UdpSpec, UpstreamProtocol, UpstreamScheme, UpstreamTls,
@@ -41,6 +41,9 @@ pub struct ResourceDoc {
     /// 86400, default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline_grace: Option<u64>,
+    /// `http` and `tcp`: site whose connectors dial the upstream, when the gateway doesn't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     /// `tcp` and `udp`: port under which it is asked for, when not the upstream's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -165,7 +168,11 @@ impl ResourceDoc {
             Some(seconds @ 0..=86_400) => Duration::from_secs(seconds),
             Some(other) => return Err(value("offline_grace", &other.to_string(), "0 to 86400 seconds")),
         };
+        let via = self.via.as_deref().map(SiteName::parse).transpose().map_err(name_error)?;
         let spec = match self.kind.as_str() {
+            "udp" if via.is_some() => {
+                return Err(ResourceDocError::Misplaced { resource: resource(), member: "via", kind: "udp" });
+            }
             "http" => ResourceSpec::Http(self.http_spec(&value)?),
             "tcp" => {
                 let (upstream, port) = self.service("tcp")?;
@@ -183,7 +190,7 @@ impl ResourceDoc {
             other => return Err(value("kind", other, "http, tcp or udp")),
         };
         let description = self.description.clone();
-        Ok(Resource { name, spec, groups, tags, sensitivity, description, offline_grace })
+        Ok(Resource { name, spec, groups, tags, sensitivity, description, offline_grace, via })
     }
 
     fn http_spec(
@@ -319,7 +326,7 @@ impl ResourceDoc {
     /// The text form of a resource; `None` for our own console, which has none.
     #[must_use]
     pub fn from_resource(resource: &Resource) -> Option<Self> {
-        let Resource { name, spec, groups, tags, sensitivity, description, offline_grace } = resource;
+        let Resource { name, spec, groups, tags, sensitivity, description, offline_grace, via } = resource;
         let mut doc = Self {
             name: name.to_string(),
             kind: spec.kind().as_str().to_owned(),
@@ -329,6 +336,7 @@ impl ResourceDoc {
             sensitivity: (*sensitivity != Sensitivity::default()).then(|| sensitivity.as_str().to_owned()),
             description: description.clone(),
             offline_grace: (!offline_grace.is_zero()).then_some(offline_grace.as_secs()),
+            via: via.as_ref().map(ToString::to_string),
             ..Self::default()
         };
         match spec {
@@ -398,6 +406,8 @@ mod tests {
             r#"{"name":"hr","kind":"http","upstream":"https://hr.internal:443","groups":["people"],"tags":["pii"],"sensitivity":"restricted","upstream_ca":"PEM","host_header":"upstream","identity_headers":"plain","upstream_protocol":"h2","upstream_tls":"1.3","connect_timeout":2,"response_timeout":5,"idle_timeout":3600,"audit":"before","description":"HR"}"#,
             r#"{"name":"git","kind":"http","upstream":"http://10.0.0.5:80","encoded_slashes":"keep","double_slashes":"keep","path_parameters":"keep","path_case":"fold"}"#,
             r#"{"name":"db","kind":"tcp","upstream":"10.0.0.5:5432","port":6543,"offline_grace":300}"#,
+            r#"{"name":"far","kind":"http","upstream":"http://10.0.0.5:80","via":"frankfurt"}"#,
+            r#"{"name":"far-db","kind":"tcp","upstream":"db.internal:5432","via":"frankfurt"}"#,
             r#"{"name":"dns","kind":"udp","upstream":"10.0.0.5:5353","port":53,"idle_timeout":30}"#,
             r#"{"name":"dns","kind":"udp","upstream":"10.0.0.5:53"}"#,
         ] {
@@ -412,6 +422,8 @@ mod tests {
             (r#"{"name":"a","kind":"sctp","upstream":"h:1"}"#, "`kind` is `sctp`"),
             (r#"{"name":"a","kind":"udp","upstream":"h:1","idle_timeout":4}"#, "5 to 3600"),
             (r#"{"name":"a","kind":"udp","upstream":"h:1","audit":"soon"}"#, "no meaning"),
+            (r#"{"name":"a","kind":"udp","upstream":"h:1","via":"frankfurt"}"#, "`via` has no meaning"),
+            (r#"{"name":"a","kind":"tcp","upstream":"h:1","via":"Frank furt"}"#, "not a valid site name"),
             (r#"{"name":"a","kind":"tcp","upstream":"h:1","idle_timeout":60}"#, "no meaning"),
             (r#"{"name":"a","kind":"udp","upstream":"224.0.0.251:5353"}"#, "multicast"),
             (r#"{"name":"a","kind":"udp","upstream":"255.255.255.255:67"}"#, "broadcast"),

@@ -1,6 +1,6 @@
 //! SPIFFE ids in our certificates (SPIFFE-ID §2; X.509-SVID §2): `spiffe://<domain>/<role>/<id>`.
 
-use vouchsafe_model::id::{ControllerId, DeviceId, GatewayId};
+use vouchsafe_model::id::{ConnectorId, ControllerId, DeviceId, GatewayId};
 use vouchsafe_model::name::BaseDomain;
 
 /// What a certificate of ours may do; it stands as the first path segment.
@@ -12,6 +12,8 @@ pub enum CertifiedIdentity {
     Gateway(GatewayId),
     /// A controller, towards gateways.
     Controller(ControllerId),
+    /// A connector, towards gateways.
+    Connector(ConnectorId),
 }
 
 /// Failure to read a SPIFFE id as one of ours.
@@ -21,7 +23,7 @@ pub enum SpiffeError {
     #[error("the SPIFFE id is of another trust domain")]
     TrustDomain,
     /// Not exactly one role we know and one id of its kind.
-    #[error("the SPIFFE id is not `/device/<id>`, `/gateway/<id>` or `/controller/<id>`")]
+    #[error("the SPIFFE id is not `/device/<id>`, `/gateway/<id>`, `/controller/<id>` or `/connector/<id>`")]
     Path,
 }
 
@@ -40,6 +42,7 @@ impl CertifiedIdentity {
             Some(("device", id)) => id.parse().map(CertifiedIdentity::Device).map_err(|_| SpiffeError::Path),
             Some(("gateway", id)) => id.parse().map(CertifiedIdentity::Gateway).map_err(|_| SpiffeError::Path),
             Some(("controller", id)) => id.parse().map(CertifiedIdentity::Controller).map_err(|_| SpiffeError::Path),
+            Some(("connector", id)) => id.parse().map(CertifiedIdentity::Connector).map_err(|_| SpiffeError::Path),
             _ => Err(SpiffeError::Path),
         }
     }
@@ -58,6 +61,7 @@ impl CertifiedIdentity {
             CertifiedIdentity::Device(id) => format!("spiffe://{domain}/device/{id}"),
             CertifiedIdentity::Gateway(id) => format!("spiffe://{domain}/gateway/{id}"),
             CertifiedIdentity::Controller(id) => format!("spiffe://{domain}/controller/{id}"),
+            CertifiedIdentity::Connector(id) => format!("spiffe://{domain}/connector/{id}"),
         }
     }
 }
@@ -97,6 +101,7 @@ mod tests {
             uri.replace("/device/", "/../device/"),
             uri.replace("/device/", "/gateway/"),
             uri.replace("/device/", "/controller/"),
+            uri.replace("/device/", "/connector/"),
             uri.replace("device", "%64evice"),
             format!("{uri}/"),
             format!("{uri}?x"),

@@ -1,14 +1,47 @@
-//! The one-time text that invites a device: where the gateway is, the code, and the fingerprint of
-//! the root that vouches for it, so that the very first connection already verifies its peer.
+//! The one-time text that invites a device or connector: where the gateway is, the code, and the
+//! fingerprint of the root that vouches for it, so that the very first connection already verifies its peer.
 //!
-//! Text form: `vse1.<gateway host>:<port>.<code>.<root>`; code is 26 characters of Crockford
-//! base32 (128 bits), root is the SHA-256 of the root certificate in 64 hexadecimal digits.
+//! Text form: `vse1.<gateway host>:<port>.<code>.<root>`, of a connector `vsc1.` in front; code is 26
+//! characters of Crockford base32 (128 bits), root is the SHA-256 of the root certificate in 64 hexadecimal
+//! digits.
 
 use std::fmt;
 
 use crate::authority::Authority;
 
-/// An invitation for one device.
+/// Who is invited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invited {
+    /// A device.
+    Device,
+    /// A connector.
+    Connector,
+}
+
+impl Invited {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Invited::Device => "vse1.",
+            Invited::Connector => "vsc1.",
+        }
+    }
+
+    const fn other(self) -> &'static str {
+        match self {
+            Invited::Device => "it does not start with `vse1.`",
+            Invited::Connector => "it does not start with `vsc1.`",
+        }
+    }
+
+    const fn verb(self) -> &'static str {
+        match self {
+            Invited::Device => "device",
+            Invited::Connector => "connector",
+        }
+    }
+}
+
+/// An invitation for one device or connector.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// Host name of the gateway, `gw.<base domain>`.
@@ -23,20 +56,33 @@ pub struct Ticket {
 
 /// Failure to read a ticket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this is not an enrolment ticket: {why}; copy the whole line that `vouchsafe device invite` printed")]
+#[error(
+    "this is not the ticket of a {}: {why}; copy the whole line that `vouchsafe {} invite` printed",
+    invited.verb(), invited.verb()
+)]
 pub struct TicketError {
+    /// For whom it should have been.
+    pub invited: Invited,
     /// What is wrong, in words.
     pub why: &'static str,
 }
 
 impl Ticket {
-    /// Reads a ticket; white space around it is ignored.
+    /// Reads the ticket of a device; white space around it is ignored.
     ///
     /// # Errors
     /// [`TicketError`] says which part is wrong.
     pub fn parse(text: &str) -> Result<Self, TicketError> {
-        let fail = |why| TicketError { why };
-        let rest = text.trim().strip_prefix("vse1.").ok_or(fail("it does not start with `vse1.`"))?;
+        Self::parse_of(Invited::Device, text)
+    }
+
+    /// Reads the ticket of a device or connector.
+    ///
+    /// # Errors
+    /// As [`Ticket::parse`].
+    pub fn parse_of(invited: Invited, text: &str) -> Result<Self, TicketError> {
+        let fail = |why| TicketError { invited, why };
+        let rest = text.trim().strip_prefix(invited.prefix()).ok_or(fail(invited.other()))?;
         let (rest, root) = rest.rsplit_once('.').ok_or(fail("the root fingerprint is missing"))?;
         let (authority, code) = rest.rsplit_once('.').ok_or(fail("the code is missing"))?;
         let authority = Authority::parse(authority).map_err(|_| fail("the gateway's host is malformed"))?;
@@ -48,10 +94,16 @@ impl Ticket {
         Ok(Self { host: authority.host, port, code: code.to_owned(), root_sha256 })
     }
 
-    /// The text form, which is a secret until it is used.
+    /// The text form for a device, which is a secret until it is used.
     #[must_use]
     pub fn to_text(&self) -> String {
-        format!("vse1.{}:{}.{}.{}", self.host, self.port, self.code, hex(&self.root_sha256))
+        self.to_text_of(Invited::Device)
+    }
+
+    /// The text form for a device or connector.
+    #[must_use]
+    pub fn to_text_of(&self, invited: Invited) -> String {
+        format!("{}{}:{}.{}.{}", invited.prefix(), self.host, self.port, self.code, hex(&self.root_sha256))
     }
 }
 
@@ -88,7 +140,11 @@ mod tests {
     fn a_ticket_round_trips_and_hides_its_code() {
         let ticket =
             Ticket { host: "gw.corp.example".into(), port: 8443, code: "a".repeat(26), root_sha256: [0xab; 32] };
-        assert_eq!(Ticket::parse(&format!(" {}\n", ticket.to_text())), Ok(ticket.clone()));
+        for (invited, other) in [(Invited::Device, Invited::Connector), (Invited::Connector, Invited::Device)] {
+            let text = ticket.to_text_of(invited);
+            assert_eq!(Ticket::parse_of(invited, &format!(" {text}\n")), Ok(ticket.clone()));
+            assert!(Ticket::parse_of(other, &text).is_err());
+        }
         assert!(!format!("{ticket:?}").contains("aaaa"));
     }
 

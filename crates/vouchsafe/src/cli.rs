@@ -8,8 +8,8 @@ use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::verbs::{
-    apply, audit, completions, connect, controller, demo, device, doctor, enroll, gateway, grant, group, lock, login,
-    logout, pipe, plan, policy, proxy, resource, session, status, up, user, version,
+    apply, audit, completions, connect, connector, controller, demo, device, doctor, enroll, gateway, grant, group,
+    lock, login, logout, pipe, plan, policy, proxy, resource, session, status, up, user, version,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -42,6 +42,9 @@ pub(crate) enum Verb {
     Controller(controller::Args),
     /// Runs a gateway alone; also: join, invite, list, remove.
     Gateway(gateway::Args),
+    /// Runs a connector, through which gateways reach a network that they can't dial; also: join, invite, list,
+    /// remove.
+    Connector(connector::Args),
     /// Shows the whole of it on this machine, with made-up people and apps.
     Demo(demo::Args),
     /// Enrols this device with a ticket from an administrator.
@@ -108,6 +111,7 @@ impl Verb {
         match self {
             Verb::Up(_) | Verb::Controller(_) => "info",
             Verb::Gateway(args) if args.serves() => "info",
+            Verb::Connector(args) if args.serves() => "info",
             _ => "warn",
         }
     }
@@ -121,6 +125,7 @@ impl Verb {
             Verb::Up(args) => up::confine(args, dir),
             Verb::Controller(args) => controller::confine(args, dir),
             Verb::Gateway(args) => gateway::confine(args, dir),
+            Verb::Connector(args) => connector::confine(args, dir),
             Verb::Doctor(verb) => verb.confine(dir),
             _ => Ok(()),
         }
@@ -135,6 +140,7 @@ impl Verb {
             Verb::Up(args) => up::run(args, call).await,
             Verb::Controller(args) => controller::run(args, call).await,
             Verb::Gateway(args) => gateway::run(args, call).await,
+            Verb::Connector(args) => connector::run(args, call).await,
             Verb::Demo(args) => demo::run(args, call).await,
             Verb::Enroll(args) => enroll::run(args, call).await,
             Verb::Login(args) => login::run(args, call).await,
@@ -211,6 +217,9 @@ mod tests {
             "vouchsafe user set alice --disable",
             "vouchsafe resource add http wiki http://127.0.0.1:3000 --tag pii --sensitivity restricted",
             "vouchsafe resource add tcp db 127.0.0.1:5432 --port 6543",
+            "vouchsafe resource add tcp db db.internal:5432 --via frankfurt",
+            "vouchsafe connector --allow 10.0.0.0/8:* --gateway gw.corp.example:443 --proxy http://proxy:3128",
+            "vouchsafe connector invite frankfurt",
             "vouchsafe grant add alice finance --for 8h --reason audit",
             "vouchsafe policy explain --user alice --resource finance --path /ledger --ip 203.0.113.9",
             "vouchsafe audit query --since 1h --outcome deny --json",
@@ -232,6 +241,9 @@ mod tests {
             "vouchsafe policy explain --user alice",
             "vouchsafe session remove dev_1",
             "vouchsafe connect db:0",
+            "vouchsafe connector --gateway gw",
+            "vouchsafe connector invite Frankfurt",
+            "vouchsafe resource add udp dns 10.0.0.5:53 --via frankfurt",
             "vouchsafe connect 10.0.0.1:80",
             "vouchsafe",
         ] {

@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod connect;
+pub(crate) mod connector;
 pub(crate) mod controller;
 pub(crate) mod demo;
 pub(crate) mod device;

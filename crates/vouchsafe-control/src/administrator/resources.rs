@@ -58,10 +58,10 @@ fn is_own_port(settings: &Settings, resource: &Resource) -> bool {
         ResourceSpec::Console => return false,
     };
     let here = match &upstream.host {
-        UpstreamHost::Ip(address) => is_loopback(*address),
+        // Of a connector's own machine, which is another.
+        UpstreamHost::Ip(address) => resource.via.is_none() && is_loopback(*address),
         UpstreamHost::Name(name) => {
-            name == "localhost"
-                || name.ends_with(".localhost")
+            resource.via.is_none() && (name == "localhost" || name.ends_with(".localhost"))
                 || name == settings.domain.as_str()
                 || settings.domain.label_of(name).is_some()
         }

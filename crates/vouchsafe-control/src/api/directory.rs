@@ -6,15 +6,15 @@ use axum::http::StatusCode;
 use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{
-    Device, DeviceInvited, Ended, Gateway, GatewayInvited, Group, Invited, Lock, NewDevice, NewGateway, NewLock,
-    NewUser, Session, User, UserChange,
+    Connector, ConnectorInvited, Device, DeviceInvited, Ended, Gateway, GatewayInvited, Group, Invited, Lock,
+    NewConnector, NewDevice, NewGateway, NewLock, NewUser, Session, User, UserChange,
 };
 
 use super::answer::Answer;
 use super::extract::{Body, By, Path};
 use crate::context::Context;
 use crate::directory::groups::Membership;
-use crate::directory::{DirectoryError, devices, gateways, groups, locks, sessions, users};
+use crate::directory::{DirectoryError, connectors, devices, gateways, groups, locks, sessions, users};
 use crate::store;
 
 pub(super) async fn list_users(State(context): State<Context>) -> Answer<Json<Vec<User>>> {
@@ -154,6 +154,27 @@ pub(super) async fn unlock(
     Path((kind, name)): Path<(String, String)>,
 ) -> Answer<StatusCode> {
     locks::unlock(&context, &kind, &name, &actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn list_connectors(State(context): State<Context>) -> Answer<Json<Vec<Connector>>> {
+    Ok(Json(connectors::list(&context).await?))
+}
+
+pub(super) async fn invite_connector(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(new): Body<NewConnector>,
+) -> Answer<(StatusCode, Json<ConnectorInvited>)> {
+    Ok((StatusCode::CREATED, Json(connectors::invite(&context, &new, &actor).await?)))
+}
+
+pub(super) async fn remove_connector(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(connector): Path<String>,
+) -> Answer<StatusCode> {
+    connectors::remove(&context, &connector, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

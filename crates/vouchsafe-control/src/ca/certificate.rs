@@ -8,7 +8,7 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
-use vouchsafe_model::id::{ControllerId, DeviceId, GatewayId};
+use vouchsafe_model::id::{ConnectorId, ControllerId, DeviceId, GatewayId};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::spiffe::CertifiedIdentity;
@@ -43,6 +43,8 @@ pub(super) enum Role {
     ServerNames,
     /// Controllers, as gateways see them.
     Controllers,
+    /// Connectors, as gateways see them.
+    Connectors,
 }
 
 impl Role {
@@ -53,13 +55,14 @@ impl Role {
             Role::Devices => "devices",
             Role::ServerNames => "server-names",
             Role::Controllers => "controllers",
+            Role::Connectors => "connectors",
         }
     }
 
     fn usages(self) -> Vec<ExtendedKeyUsagePurpose> {
         match self {
             Role::Gateways => vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth],
-            Role::Devices => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Role::Devices | Role::Connectors => vec![ExtendedKeyUsagePurpose::ClientAuth],
             Role::ServerNames | Role::Controllers => vec![ExtendedKeyUsagePurpose::ServerAuth],
         }
     }
@@ -123,7 +126,7 @@ pub(super) fn intermediate(
     let mut params = authority(&format!("vouchsafe {}", role.key_name()), 0, validity);
     params.extended_key_usages = role.usages();
     params.name_constraints = match role {
-        Role::Gateways | Role::Devices | Role::Controllers => None,
+        Role::Gateways | Role::Devices | Role::Controllers | Role::Connectors => None,
         // Whoever steals this key, or trusts our root in a browser, can't be met with any other name.
         Role::ServerNames => Some(NameConstraints {
             permitted_subtrees: vec![GeneralSubtree::DnsName(domain.to_string())],
@@ -193,8 +196,31 @@ pub(super) fn device(
     issuer: &Issuer<'_, Key>,
     validity: Validity,
 ) -> Result<Certificate, rcgen::Error> {
-    let mut params = params(&id.to_string(), validity);
-    params.subject_alt_names = vec![SanType::URI(CertifiedIdentity::Device(id).to_uri(domain).as_str().try_into()?)];
+    client(CertifiedIdentity::Device(id), &id.to_string(), key, domain, issuer, validity)
+}
+
+/// Issues the certificate by which a connector is known to gateways.
+pub(super) fn connector(
+    id: ConnectorId,
+    key: &impl PublicKeyData,
+    domain: &BaseDomain,
+    issuer: &Issuer<'_, Key>,
+    validity: Validity,
+) -> Result<Certificate, rcgen::Error> {
+    client(CertifiedIdentity::Connector(id), &id.to_string(), key, domain, issuer, validity)
+}
+
+/// Issues the certificate of who only ever dials.
+fn client(
+    identity: CertifiedIdentity,
+    name: &str,
+    key: &impl PublicKeyData,
+    domain: &BaseDomain,
+    issuer: &Issuer<'_, Key>,
+    validity: Validity,
+) -> Result<Certificate, rcgen::Error> {
+    let mut params = params(name, validity);
+    params.subject_alt_names = vec![SanType::URI(identity.to_uri(domain).as_str().try_into()?)];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.is_ca = IsCa::ExplicitNoCa;

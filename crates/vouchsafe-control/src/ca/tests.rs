@@ -47,10 +47,10 @@ async fn a_restart_keeps_every_key_and_certificate() {
     assert_eq!(one.token_keys, two.token_keys);
     assert_eq!(*one.assertion_key_pem, *two.assertion_key_pem);
     assert_eq!(first.jwks(&[]), second.jwks(&[]));
-    // Root, three authorities, server and gateway: each issued once, each with its record.
+    // Root, four authorities, server and gateway: each issued once, each with its record.
     let records = crate::store::testing::records(&store);
     let issued = records.iter().filter(|record| record.kind == Kind::Lifecycle).count();
-    assert_eq!(issued, 6);
+    assert_eq!(issued, 7);
 }
 
 #[tokio::test]

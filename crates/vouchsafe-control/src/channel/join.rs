@@ -227,6 +227,7 @@ fn certificates(context: &Context, leaves: GatewayLeaves) -> Certificates {
         server: server_pem,
         root: context.ca.root_pem().to_owned(),
         device_roots: context.ca.device_roots_pem().to_owned(),
+        connector_roots: context.ca.connector_roots_pem().to_owned(),
         token_keys: keys.map(|(kid, point)| TokenKey { kid: kid.clone(), point: hex(point) }).collect(),
         not_after,
         renew_at,

@@ -1,8 +1,8 @@
-//! One-time codes: by each of them a person registers a passkey, or a device or a gateway joins. Only their
+//! One-time codes: by each of them a person registers a passkey, or a device, gateway or connector joins. Only their
 //! hashes are kept.
 
 use sqlx::SqliteConnection;
-use vouchsafe_model::name::{GatewayName, UserName};
+use vouchsafe_model::name::{GatewayName, SiteName, UserName};
 
 use super::{StoreError, from_db, list_from_db, list_to_db, parsed, to_db};
 
@@ -32,6 +32,10 @@ pub(crate) struct DeviceInvite {
 /// A code with which one gateway joins under that name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct GatewayInvite(pub(crate) GatewayName);
+
+/// A code with which one connector joins for that site.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ConnectorInvite(pub(crate) SiteName);
 
 impl Invite for PersonInvite {
     const KIND: &str = "person";
@@ -66,6 +70,18 @@ impl Invite for GatewayInvite {
 
     fn of_columns(name: Option<String>, _: Vec<String>) -> Result<Self, StoreError> {
         parsed(&name.unwrap_or_default(), "gateway name").map(Self)
+    }
+}
+
+impl Invite for ConnectorInvite {
+    const KIND: &str = "connector";
+
+    fn columns(&self) -> (Option<&str>, &[String]) {
+        (Some(self.0.as_str()), &[])
+    }
+
+    fn of_columns(name: Option<String>, _: Vec<String>) -> Result<Self, StoreError> {
+        parsed(&name.unwrap_or_default(), "site name").map(Self)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Connects to an upstream: the only place that opens connections, and only for a permit (I2).
+//! Connects to an upstream: the only place that opens connections, and only for a permit (I2); through
+//! connectors `reach` goes.
 //!
 //! Names are looked up here, at every connection, and the address that is used is the one that was
 //! checked: a name can't lead to this machine or to link-local addresses (A159).
@@ -11,14 +12,17 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use vouchsafe_model::name::SiteName;
 use vouchsafe_model::resource::{Endpoint, ResourceSpec, UpstreamHost, embedded_v4, never_by_name, never_upstream};
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::limits::CONNECT_TIMEOUT;
+use vouchsafe_runtime::resolve::Resolver;
 
-use crate::forward::resolve::Resolver;
+use crate::connectors::RelayError;
 
 /// Failure to reach an upstream.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,14 @@ pub(crate) enum DialError {
     /// It has to speak HTTP/2, and did not choose it.
     #[error("`{endpoint}` does not choose HTTP/2")]
     NoHttp2 { endpoint: String },
+    /// No connector of the site opened a stream.
+    #[error("`{endpoint}` is not reached via the site `{site}`")]
+    Via {
+        site: SiteName,
+        endpoint: String,
+        #[source]
+        source: RelayError,
+    },
     /// A resource of this kind has no upstream.
     #[error("this resource has no upstream")]
     NoUpstream,
@@ -163,11 +175,11 @@ async fn addresses(endpoint: &Endpoint, resolver: &Resolver) -> Result<Vec<IpAdd
 
 /// TLS on an open connection; the certificate must be for the host that the administrator named.
 /// The caller bounds the time it may take.
-pub(crate) async fn secure(
-    stream: TcpStream,
+pub(crate) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     endpoint: &Endpoint,
     config: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, DialError> {
+) -> Result<TlsStream<S>, DialError> {
     let failed = |source| DialError::Tls { endpoint: endpoint.to_string(), source };
     let name = match &endpoint.host {
         UpstreamHost::Ip(address) => ServerName::IpAddress((*address).into()),

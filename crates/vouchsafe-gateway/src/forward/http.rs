@@ -18,6 +18,7 @@ use vouchsafe_runtime::tls::TlsError;
 use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::assertion::AssertionError;
+use crate::connectors::RelayError;
 use crate::forward::body::{self, Gate, Inward, Outward, Signal, Upload};
 use crate::forward::dial::DialError;
 use crate::forward::headers::{self, Facing};
@@ -117,6 +118,14 @@ impl ForwardError {
                 DialError::Connect { .. } => Fault::Refused,
                 DialError::TimedOut { .. } => Fault::TimedOut,
                 DialError::Tls { .. } | DialError::NoHttp2 { .. } => Fault::Tls,
+                DialError::Via { source, .. } => match source {
+                    RelayError::Refused { .. } => Fault::Address,
+                    RelayError::NoneAttached | RelayError::Broken { .. } | RelayError::Unreachable { .. } => {
+                        Fault::Refused
+                    }
+                    RelayError::TimedOut { .. } => Fault::TimedOut,
+                    RelayError::Busy => Fault::Busy,
+                },
                 DialError::NoUpstream => Fault::Own,
             },
             ForwardError::TimedOut(_) => Fault::TimedOut,
@@ -227,6 +236,7 @@ async fn answer(
     let facing = facing(shared, asked)?;
     let upstream = shared.upstreams.of(permit.resource());
     let mut lease = upstream.lease(shared, permit, spec, demand, Reuse::Welcome).await?;
+    flow.set_connector(lease.connector());
     let has_body = !body.is_end_stream();
     if has_body {
         lease.set_apart(&shared.tasks);
@@ -270,6 +280,7 @@ async fn answer(
                 // again and again; in the end each gets a connection of her own.
                 let reuse = if attempts > 2 { Reuse::Nobodys } else { Reuse::Never };
                 lease = upstream.lease(shared, permit, spec, demand, reuse).await?;
+                flow.set_connector(lease.connector());
                 if has_body {
                     lease.set_apart(&shared.tasks);
                 }

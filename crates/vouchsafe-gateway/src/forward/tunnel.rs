@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use vouchsafe_runtime::relay::relay;
 
+use crate::forward::reach::Reached;
 use crate::gateway::Shared;
 use crate::listen::Place;
 use crate::take_up::TakeUp;
 use crate::watch::Flow;
 
 /// Joins the client's tunnel with the upstream until both have ended or access does.
-pub(crate) fn join(shared: &Arc<Shared>, flow: Arc<Flow>, client: TakeUp, mut upstream: TcpStream, place: Arc<Place>) {
+pub(crate) fn join(shared: &Arc<Shared>, flow: Arc<Flow>, client: TakeUp, mut upstream: Reached, place: Arc<Place>) {
     shared.tasks.spawn("tunnel", async move {
         let passing = async {
             let client = client.taken().await?;
@@ -29,8 +28,7 @@ pub(crate) fn join(shared: &Arc<Shared>, flow: Arc<Flow>, client: TakeUp, mut up
             _ = flow.cut().cancelled() => false,
         };
         if !whole {
-            // A reset instead of an orderly end: the peer must not take a cut or broken stream for a whole one.
-            let _ = SockRef::from(&upstream).set_linger(Some(std::time::Duration::ZERO));
+            upstream.break_off();
         }
         drop(place);
     });

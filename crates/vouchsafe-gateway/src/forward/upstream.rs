@@ -30,6 +30,7 @@ use parking_lot::{Mutex, RwLock};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop::unconstrained;
+use vouchsafe_model::id::ConnectorId;
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::{HttpSpec, Resource, UpstreamProtocol, UpstreamScheme, UpstreamTls};
 use vouchsafe_policy::Permit;
@@ -40,6 +41,7 @@ use vouchsafe_runtime::tls::{self, Oldest, ServerTrust, TlsError};
 
 use crate::forward::dial::{self, DialError};
 use crate::forward::http::ForwardError;
+use crate::forward::reach;
 use crate::forward::upstream::counted::{Counted, Received};
 use crate::forward::upstream::driver::Driver;
 use crate::forward::upstream::shared::{Multiplexed, Stream};
@@ -143,6 +145,7 @@ struct Waiting {
     sender: SendRequest<Body>,
     driver: Driver,
     received: Arc<Received>,
+    connector: Option<ConnectorId>,
     since: Instant,
 }
 
@@ -167,6 +170,8 @@ pub(crate) struct Alone {
     driver: Driver,
     /// Bytes that ever came on this connection.
     received: Arc<Received>,
+    /// Through which it goes, when it isn't ours.
+    connector: Option<ConnectorId>,
     reused: bool,
     last: bool,
 }
@@ -227,6 +232,14 @@ impl Lease {
         }
     }
 
+    /// The connector that it goes through.
+    pub(crate) fn connector(&self) -> Option<ConnectorId> {
+        match self {
+            Lease::Alone(alone) => alone.connector,
+            Lease::Stream(stream) => stream.connector(),
+        }
+    }
+
     /// From now on the connection moves by itself. Otherwise it does while this lease is used.
     pub(crate) fn set_apart(&mut self, tasks: &TaskGroup) {
         if let Lease::Alone(alone) = self {
@@ -257,14 +270,14 @@ impl Lease {
 
     /// The exchange was whole, so that another may follow.
     pub(crate) fn give_back(self) {
-        let Lease::Alone(Alone { upstream, sender, mut driver, received, last, .. }) = self else { return };
+        let Lease::Alone(Alone { upstream, sender, mut driver, received, connector, last, .. }) = self else { return };
         driver.look();
         if last || sender.is_closed() || upstream.closed.load(Ordering::Relaxed) {
             return;
         }
         let mut idle = upstream.idle.lock();
         if idle.len() < MAX_IDLE {
-            idle.push(Waiting { sender, driver, received, since: Instant::now() });
+            idle.push(Waiting { sender, driver, received, connector, since: Instant::now() });
         }
     }
 }
@@ -319,7 +332,7 @@ impl Upstream {
             return None;
         }
         loop {
-            let Waiting { mut sender, mut driver, received, since } = self.idle.lock().pop()?;
+            let Waiting { mut sender, mut driver, received, connector, since } = self.idle.lock().pop()?;
             if since.elapsed() >= IDLE {
                 continue;
             }
@@ -331,7 +344,8 @@ impl Upstream {
                 Driver::Task | Driver::Exchange(_) | Driver::Over => false,
             };
             if ready {
-                return Some(Alone { upstream: Arc::clone(self), sender, driver, received, reused: true, last: false });
+                let upstream = Arc::clone(self);
+                return Some(Alone { upstream, sender, driver, received, connector, reused: true, last: false });
             }
         }
     }
@@ -350,12 +364,13 @@ impl Upstream {
         let endpoint = || spec.upstream.to_string();
         // Boxed, since most exchanges find a connection and never come here.
         let opening = Box::pin(async {
-            let stream = dial::connect(permit, &shared.resolver, &shared.own_ports).await?;
+            let stream = reach::connect(shared, permit).await?;
+            let connector = stream.connector();
             match spec.scheme {
                 UpstreamScheme::Http if spec.upstream_protocol == UpstreamProtocol::H2 => {
-                    self.multiplexed(shared, stream, sharing).await
+                    self.multiplexed(shared, stream, sharing, connector).await
                 }
-                UpstreamScheme::Http => self.alone(stream).await,
+                UpstreamScheme::Http => self.alone(stream, connector).await,
                 UpstreamScheme::Https => {
                     let tls = self.tls(shared, spec)?;
                     let config = match offer {
@@ -365,11 +380,11 @@ impl Upstream {
                     let stream = dial::secure(stream, &spec.upstream, Arc::clone(config)).await?;
                     let chosen = stream.get_ref().1.alpn_protocol();
                     match (chosen == Some(b"h2"), spec.upstream_protocol) {
-                        (true, _) => self.multiplexed(shared, stream, sharing).await,
+                        (true, _) => self.multiplexed(shared, stream, sharing, connector).await,
                         (false, UpstreamProtocol::H2) => Err(DialError::NoHttp2 { endpoint: endpoint() }.into()),
                         (false, UpstreamProtocol::Auto | UpstreamProtocol::Http1) => {
                             self.chose_h1.store(true, Ordering::Relaxed);
-                            self.alone(stream).await
+                            self.alone(stream, connector).await
                         }
                     }
                 }
@@ -379,7 +394,7 @@ impl Upstream {
         tokio::time::timeout(spec.connect_timeout, opening).await.map_err(late)?
     }
 
-    async fn alone<S>(self: &Arc<Self>, stream: S) -> Result<Lease, ForwardError>
+    async fn alone<S>(self: &Arc<Self>, stream: S, connector: Option<ConnectorId>) -> Result<Lease, ForwardError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -390,15 +405,21 @@ impl Upstream {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(stream))
             .await?;
-        let driver = Driver::new(connection.with_upgrades());
-        Ok(Lease::Alone(Alone { upstream: Arc::clone(self), sender, driver, received, reused: false, last: false }))
+        let (upstream, driver) = (Arc::clone(self), Driver::new(connection.with_upgrades()));
+        Ok(Lease::Alone(Alone { upstream, sender, driver, received, connector, reused: false, last: false }))
     }
 
-    async fn multiplexed<S>(&self, shared: &Arc<Shared>, stream: S, sharing: Sharing) -> Result<Lease, ForwardError>
+    async fn multiplexed<S>(
+        &self,
+        shared: &Arc<Shared>,
+        stream: S,
+        sharing: Sharing,
+        connector: Option<ConnectorId>,
+    ) -> Result<Lease, ForwardError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = Multiplexed::start(&shared.tasks, stream).await?;
+        let connection = Multiplexed::start(&shared.tasks, stream, connector).await?;
         let stream = connection.stream();
         if sharing == Sharing::WithOthers && !self.closed.load(Ordering::Relaxed) {
             self.shared.lock().push(connection);

@@ -43,6 +43,7 @@ pub(super) async fn open(
     let facing = facing(shared, asked)?;
     let upstream = shared.upstreams.of(permit.resource());
     let mut lease = upstream.lease(shared, permit, spec, Demand::Alone, Reuse::Welcome).await?;
+    flow.set_connector(lease.connector());
     lease.set_apart(&shared.tasks);
     let mut headers = headers::to_upstream(incoming.headers(), &facing);
     let theirs = headers.remove(SEC_WEBSOCKET_KEY);

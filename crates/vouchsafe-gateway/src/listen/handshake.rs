@@ -11,6 +11,7 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{OwnHost, ProvenDevice};
 use vouchsafe_runtime::tls::{self, CertificateRefusal};
+use vouchsafe_wire::connector;
 use vouchsafe_wire::spiffe::CertifiedIdentity;
 
 use crate::gateway::Shared;
@@ -42,11 +43,7 @@ impl HandshakeError {
     }
 }
 
-pub(super) async fn handshake<S>(
-    shared: &Shared,
-    stream: S,
-    via: Via,
-) -> Result<(TlsStream<S>, String, Site), HandshakeError>
+pub(super) async fn handshake<S>(shared: &Shared, stream: S, via: Via) -> Result<Shaken<S>, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -63,10 +60,23 @@ where
         drop(start.into_stream(config).await?);
         return Err(HandshakeError::Challenge);
     }
+    if let (Via::Network, Site::Own(OwnHost::Gateway), [connector::ALPN], Some(config)) =
+        (via, &site, &offered[..], &shared.certificates.connector)
+    {
+        return Ok(Shaken::Connector(start.into_stream(Arc::clone(config)).await?));
+    }
     drop(offered);
     let Some(config) = config(shared, &site, via) else { return Err(turned_away(start, UNRECOGNIZED_NAME).await) };
     let stream = start.into_stream(Arc::clone(config)).await?;
-    Ok((stream, host, site))
+    Ok(Shaken::Client(stream, host, site))
+}
+
+/// Who made a handshake.
+pub(super) enum Shaken<S> {
+    /// A client, which asks for something of that host.
+    Client(TlsStream<S>, String, Site),
+    /// Somebody who speaks a connector's protocol; whether it is one, is still to be looked at.
+    Connector(TlsStream<S>),
 }
 
 /// Ends a handshake that there is no configuration for, with the alert that says so: rustls has one
@@ -108,6 +118,8 @@ pub(super) fn device_of_leaf(
         CertifiedIdentity::Device(id) => {
             Ok(Some(ProvenDevice { id, certificate_sha256: peer.sha256, not_after: peer.not_after }))
         }
-        CertifiedIdentity::Gateway(_) | CertifiedIdentity::Controller(_) => Err(CertificateRefusal::Role),
+        CertifiedIdentity::Gateway(_) | CertifiedIdentity::Controller(_) | CertifiedIdentity::Connector(_) => {
+            Err(CertificateRefusal::Role)
+        }
     }
 }

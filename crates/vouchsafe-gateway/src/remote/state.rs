@@ -149,6 +149,7 @@ impl State {
             domain,
             issuer,
             device_roots_pem: joined.certificates.device_roots,
+            connector_roots_pem: joined.certificates.connector_roots,
             assertion_key_pem: assertion_key,
             assertion_kid: joined.assertion_kid,
             token_keys: token_keys.ok_or_else(damaged)?,

@@ -183,7 +183,8 @@ impl Case<'_> {
         let decided = Decided { id: decision_id, decision: permit.decision().clone() };
         let until = until(&permit);
         let (recorder, who) = (&self.shared.recorder, Arc::clone(&asker.ready.who));
-        let draft = decide::record(recorder.source(), &decided, &self.observed, Some(&who), Some(id));
+        let permitted = Some((id, permit.resource().via.as_ref()));
+        let draft = decide::record(recorder.source(), &decided, &self.observed, Some(&who), permitted);
         let device = asker.device.clone();
         let target = question.target().map(Arc::clone);
         let audience = asker.audience.clone();

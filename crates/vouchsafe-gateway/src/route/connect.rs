@@ -17,7 +17,7 @@ use crate::answer;
 use crate::authenticate::{Presented, Proof};
 use crate::decide::{Decided, Question};
 use crate::forward::http::ForwardError;
-use crate::forward::{dial, tunnel};
+use crate::forward::{reach, tunnel};
 use crate::gateway::Shared;
 use crate::listen::Refused;
 use crate::names::Names;
@@ -79,12 +79,13 @@ pub(super) async fn serve(
         Err(response) => return response,
     };
     let dialled = tokio::select! {
-        dialled = dial::connect(permitted.permit(), &shared.resolver, &shared.own_ports) => dialled.map_err(ForwardError::from),
+        dialled = reach::connect(shared, permitted.permit()) => dialled.map_err(ForwardError::from),
         _ = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
     };
     match dialled {
         Ok(upstream) => {
             permitted.flow().set_status(200);
+            permitted.flow().set_connector(upstream.connector());
             let place = Arc::clone(&connection.place);
             tunnel::join(shared, Arc::clone(permitted.flow()), TakeUp::of(&mut request), upstream, place);
             Response::new(empty())

@@ -118,6 +118,7 @@ fn engine(policy: &str) -> Arc<Engine> {
         tags: BTreeSet::new(),
         sensitivity: Sensitivity::Internal,
         offline_grace: Duration::ZERO,
+        via: None,
         description: String::new(),
     };
     let files = vec![PolicyFile { name: "test.cedar".into(), text: policy.into() }];

@@ -31,6 +31,7 @@ fn resource(text: &str, groups: &[&str], spec: ResourceSpec) -> Resource {
         tags: BTreeSet::from([Tag::parse("made-for-tests").expect("tag")]),
         sensitivity: Sensitivity::Internal,
         offline_grace: std::time::Duration::ZERO,
+        via: None,
         description: String::new(),
     }
 }

@@ -33,7 +33,7 @@ pub enum SnapshotError {
 /// # Errors
 /// [`Unreadable`] when a resource has no text form.
 pub fn snapshot(snapshot: &Snapshot, domain: &BaseDomain, eras: &[Era]) -> Result<Bytes, Unreadable> {
-    let Snapshot { sequence, policy_version, policy_files, grants, resources } = snapshot;
+    let Snapshot { sequence, policy_version, policy_files, grants, resources, connectors } = snapshot;
     let resources = resources.iter().filter_map(|resource| convert::resource_text(resource).transpose());
     Ok(encode(&message::Snapshot {
         domain: domain.to_string(),
@@ -46,6 +46,10 @@ pub fn snapshot(snapshot: &Snapshot, domain: &BaseDomain, eras: &[Era]) -> Resul
         grants: grants.iter().map(Into::into).collect(),
         resources: resources.collect::<Result<_, _>>()?,
         eras: eras.to_vec(),
+        connectors: connectors
+            .iter()
+            .map(|(id, site)| message::Connector { id: id.to_string(), site: site.to_string() })
+            .collect(),
     }))
 }
 
@@ -54,7 +58,7 @@ pub fn snapshot(snapshot: &Snapshot, domain: &BaseDomain, eras: &[Era]) -> Resul
 /// # Errors
 /// [`SnapshotError`].
 pub fn read_snapshot(payload: &[u8], domain: &BaseDomain) -> Result<(Snapshot, Vec<Era>), SnapshotError> {
-    let message::Snapshot { domain: of, sequence, policy_version, policy_files, grants, resources, eras } =
+    let message::Snapshot { domain: of, sequence, policy_version, policy_files, grants, resources, eras, connectors } =
         decode(payload)?;
     if of != domain.as_str() {
         return Err(SnapshotError::Domain { domain: of.chars().take(80).collect() });
@@ -65,6 +69,7 @@ pub fn read_snapshot(payload: &[u8], domain: &BaseDomain) -> Result<(Snapshot, V
         policy_files: policy_files.into_iter().map(|PolicyFile { name, text }| (name, text)).collect(),
         grants: grants.iter().map(Grant::try_from).collect::<Result<_, _>>()?,
         resources: resources.iter().map(|text| convert::resource(text)).collect::<Result<_, _>>()?,
+        connectors: connectors.iter().map(convert::connector).collect::<Result<_, _>>()?,
     };
     Ok((snapshot, eras))
 }

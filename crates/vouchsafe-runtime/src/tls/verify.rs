@@ -95,7 +95,7 @@ pub enum CertificateRefusal {
     #[error("its SPIFFE id is of another trust domain")]
     TrustDomain,
     /// Its SPIFFE id has not the path of one of our roles.
-    #[error("its SPIFFE id is not `/device/<id>`, `/gateway/<id>` or `/controller/<id>`")]
+    #[error("its SPIFFE id is not `/device/<id>`, `/gateway/<id>`, `/controller/<id>` or `/connector/<id>`")]
     IdPath,
     /// It is ours, but of another role.
     #[error("it is of another role")]
@@ -209,9 +209,11 @@ pub enum ClientRole {
     Device,
     /// A gateway, at a controller.
     Gateway,
+    /// A connector, at a gateway.
+    Connector,
 }
 
-/// Verifies the certificates of clients: of devices at a gateway, of gateways at a controller.
+/// Verifies the certificates of clients: of devices and connectors at a gateway, of gateways at a controller.
 #[derive(Debug)]
 pub struct Clients {
     role: ClientRole,
@@ -254,12 +256,15 @@ fn of_role(
 ) -> Result<CertifiedPeer, CertificateRefusal> {
     let peer = CertifiedPeer::read(leaf, domain)?;
     match (peer.identity, role) {
-        (CertifiedIdentity::Device(_), ClientRole::Device) | (CertifiedIdentity::Gateway(_), ClientRole::Gateway) => {
-            Ok(peer)
-        }
+        (CertifiedIdentity::Device(_), ClientRole::Device)
+        | (CertifiedIdentity::Gateway(_), ClientRole::Gateway)
+        | (CertifiedIdentity::Connector(_), ClientRole::Connector) => Ok(peer),
         (
-            CertifiedIdentity::Device(_) | CertifiedIdentity::Gateway(_) | CertifiedIdentity::Controller(_),
-            ClientRole::Device | ClientRole::Gateway,
+            CertifiedIdentity::Device(_)
+            | CertifiedIdentity::Gateway(_)
+            | CertifiedIdentity::Controller(_)
+            | CertifiedIdentity::Connector(_),
+            ClientRole::Device | ClientRole::Gateway | ClientRole::Connector,
         ) => Err(CertificateRefusal::Role),
     }
 }
@@ -307,6 +312,21 @@ pub fn proven_gateway(
 ) -> Result<Option<CertifiedPeer>, CertificateRefusal> {
     let Some(leaf) = connection.peer_certificates().and_then(|chain| chain.first()) else { return Ok(None) };
     let peer = of_role(ClientRole::Gateway, leaf, domain)?;
+    peer.valid_at(now)?;
+    Ok(Some(peer))
+}
+
+/// The connector that a connection's handshake proved, as [`proven_client`] says of devices.
+///
+/// # Errors
+/// [`CertificateRefusal`].
+pub fn proven_connector(
+    connection: &CommonState,
+    domain: &BaseDomain,
+    now: SystemTime,
+) -> Result<Option<CertifiedPeer>, CertificateRefusal> {
+    let Some(leaf) = connection.peer_certificates().and_then(|chain| chain.first()) else { return Ok(None) };
+    let peer = of_role(ClientRole::Connector, leaf, domain)?;
     peer.valid_at(now)?;
     Ok(Some(peer))
 }
@@ -369,6 +389,8 @@ enum Named {
     /// That it is a controller, of that trust domain if it is known yet. No host name has it, so
     /// neither a gateway's certificate nor that of our host names passes for it.
     Controller(Option<BaseDomain>),
+    /// That it is a gateway of that trust domain. Its certificate for our host names doesn't say so.
+    Gateway(BaseDomain),
 }
 
 #[derive(Debug)]
@@ -387,6 +409,7 @@ impl Servers {
             ServerTrust::PinnedRoot(sha256) => (Anchors::Pinned(sha256), Named::Host),
             ServerTrust::Public => (Anchors::Public, Named::Host),
             ServerTrust::Controller { roots, domain } => (Anchors::Roots(roots), Named::Controller(Some(domain))),
+            ServerTrust::Gateway { roots, domain } => (Anchors::Roots(roots), Named::Gateway(domain)),
             ServerTrust::NewController { root_sha256 } => (Anchors::Pinned(root_sha256), Named::Controller(None)),
         };
         Self { anchors, named, algorithms: algorithms() }
@@ -423,6 +446,7 @@ impl Servers {
                 end.verify_is_valid_for_subject_name(name).map_err(|error| CertificateRefusal::of_path(&error))?;
             }
             Named::Controller(domain) => of_controller(leaf, domain.as_ref())?,
+            Named::Gateway(domain) => of_role(ClientRole::Gateway, leaf, domain).map(|_| ())?,
         }
         let certificate = identity::parse(leaf)?;
         identity::key_kind(&certificate)?;
@@ -439,7 +463,9 @@ fn of_controller(leaf: &CertificateDer<'_>, domain: Option<&BaseDomain>) -> Resu
     };
     match peer.identity {
         CertifiedIdentity::Controller(_) => Ok(()),
-        CertifiedIdentity::Device(_) | CertifiedIdentity::Gateway(_) => Err(CertificateRefusal::Role),
+        CertifiedIdentity::Device(_) | CertifiedIdentity::Gateway(_) | CertifiedIdentity::Connector(_) => {
+            Err(CertificateRefusal::Role)
+        }
     }
 }
 

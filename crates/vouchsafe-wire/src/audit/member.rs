@@ -59,6 +59,7 @@ members! {
     AuthTimeUs = "auth_time_us", Number;
     BytesIn = "bytes_in", Number;
     BytesOut = "bytes_out", Number;
+    Connector = "connector", Text;
     Detail = "detail", Long;
     Device = "device", Text;
     DurationUs = "duration_us", Number;
@@ -89,6 +90,7 @@ members! {
     Tls = "tls", Long;
     User = "user", Long;
     V = "v", Format;
+    Via = "via", Text;
     Words = "words", Long;
 }
 

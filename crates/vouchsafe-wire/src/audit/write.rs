@@ -208,6 +208,7 @@ impl Record {
             auth_time_us,
             bytes_in,
             bytes_out,
+            connector,
             detail,
             device,
             duration_us,
@@ -238,6 +239,7 @@ impl Record {
             tls,
             user,
             v,
+            via,
             words,
         } = self;
         let mut m = Members::begin(out);
@@ -247,6 +249,7 @@ impl Record {
         m.maybe_number(Member::AuthTimeUs, *auth_time_us);
         m.maybe_number(Member::BytesIn, *bytes_in);
         m.maybe_number(Member::BytesOut, *bytes_out);
+        m.maybe_text(Member::Connector, connector.as_deref());
         m.maybe_text(Member::Detail, detail.as_deref());
         m.maybe_text(Member::Device, device.as_deref());
         m.maybe_number(Member::DurationUs, *duration_us);
@@ -277,6 +280,7 @@ impl Record {
         m.maybe_text(Member::Tls, tls.as_deref());
         m.maybe_text(Member::User, user.as_deref());
         m.number(Member::V, u64::from(*v));
+        m.maybe_text(Member::Via, via.as_deref());
         m.maybe_text(Member::Words, words.as_deref());
         m.end();
     }

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use vouchsafe_model::grant::Grant;
-use vouchsafe_model::name::UserName;
+use vouchsafe_model::id::ConnectorId;
+use vouchsafe_model::name::{SiteName, UserName};
 use vouchsafe_model::resource::Resource;
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
 
@@ -151,6 +152,15 @@ impl TryFrom<&message::Grant> for Grant {
             reason: reason.clone(),
         })
     }
+}
+
+/// A connector out of a snapshot.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn connector(connector: &message::Connector) -> Result<(ConnectorId, SiteName), Unreadable> {
+    let message::Connector { id, site } = connector;
+    Ok((read(id, "connector id")?, read(site, "site name")?))
 }
 
 /// A resource as it stands in a snapshot; `None` for the console, which every gateway knows.

@@ -217,6 +217,20 @@ pub struct Snapshot {
     /// Eras of the change feed, the oldest first.
     #[prost(message, repeated, tag = "7")]
     pub eras: Vec<Era>,
+    /// Connectors that are admitted.
+    #[prost(message, repeated, tag = "8")]
+    pub connectors: Vec<Connector>,
+}
+
+/// A connector that is admitted.
+#[derive(Clone, PartialEq, Message)]
+pub struct Connector {
+    /// Id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Site that it serves.
+    #[prost(string, tag = "2")]
+    pub site: String,
 }
 
 /// A part of the change feed's history: each start of a controller begins one. Two histories that part from one

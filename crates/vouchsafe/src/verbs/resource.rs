@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use http::Method;
-use vouchsafe_model::name::{ResourceGroupName, ResourceName, Tag};
+use vouchsafe_model::name::{ResourceGroupName, ResourceName, SiteName, Tag};
 use vouchsafe_wire::resource::ResourceDoc;
 
 use super::{agreed, done, list, show};
@@ -57,6 +57,8 @@ pub(crate) enum Add {
         upstream: String,
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        via: Via,
         /// File with the authorities that may vouch for an https upstream (PEM) [default: the public ones].
         #[arg(long, value_name = "FILE")]
         upstream_ca: Option<PathBuf>,
@@ -97,6 +99,8 @@ pub(crate) enum Add {
         upstream: String,
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        via: Via,
         /// Port under which it is asked for [default: the upstream's].
         #[arg(long)]
         port: Option<u16>,
@@ -158,6 +162,14 @@ pub(crate) struct Common {
     /// [default: 0].
     #[arg(long, value_name = "SECONDS")]
     offline_grace: Option<u64>,
+}
+
+/// What those have whose upstream a connector can dial.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Via {
+    /// Site whose connectors dial the upstream; the gateway dials it when there is none.
+    #[arg(long, value_name = "SITE")]
+    via: Option<SiteName>,
 }
 
 macro_rules! words {
@@ -266,6 +278,12 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
     }
 }
 
+impl Via {
+    fn word(self) -> Option<String> {
+        self.via.map(|site| site.to_string())
+    }
+}
+
 impl Add {
     fn into_doc(self) -> Result<ResourceDoc, VerbError> {
         let doc = |name: ResourceName, kind: &str, upstream, common: Common| ResourceDoc {
@@ -280,7 +298,9 @@ impl Add {
             ..ResourceDoc::default()
         };
         Ok(match self {
-            Add::Tcp { name, upstream, common, port } => ResourceDoc { port, ..doc(name, "tcp", upstream, common) },
+            Add::Tcp { name, upstream, common, via, port } => {
+                ResourceDoc { port, via: via.word(), ..doc(name, "tcp", upstream, common) }
+            }
             Add::Udp { name, upstream, common, port, idle_timeout } => {
                 ResourceDoc { port, idle_timeout, ..doc(name, "udp", upstream, common) }
             }
@@ -288,6 +308,7 @@ impl Add {
                 name,
                 upstream,
                 common,
+                via,
                 upstream_ca,
                 host_header,
                 identity_headers,
@@ -299,6 +320,7 @@ impl Add {
                 audit,
                 paths,
             } => ResourceDoc {
+                via: via.word(),
                 upstream_ca: upstream_ca.as_deref().map(authorities).transpose()?,
                 host_header: host_header.map(HostHeader::word),
                 identity_headers: identity_headers.map(IdentityHeaders::word),
@@ -334,12 +356,13 @@ fn sensitivity(resource: &ResourceDoc) -> Cell {
 }
 
 fn table(resources: &[ResourceDoc]) -> Table {
-    let mut table = Table::new(&["name", "kind", "upstream", "sensitivity", "groups", "tags", "description…"]);
+    let mut table = Table::new(&["name", "kind", "upstream", "via", "sensitivity", "groups", "tags", "description…"]);
     for resource in resources {
         table.row([
             Cell::new(Style::Bold, &resource.name),
             (&resource.kind).into(),
             (&resource.upstream).into(),
+            resource.via.as_deref().unwrap_or("–").into(),
             sensitivity(resource),
             list(&resource.groups).into(),
             list(&resource.tags).into(),
@@ -359,6 +382,7 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
         sensitivity,
         description,
         offline_grace,
+        via,
         port,
         upstream_ca,
         host_header,
@@ -383,6 +407,7 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
         ("tags", safe(&list(tags))),
     ];
     let mut also = |name, value: Option<String>| facts.extend(value.map(|value| (name, safe(&value))));
+    also("via", via.clone());
     also("port", port.map(|port| port.to_string()));
     also("upstream CA", upstream_ca.as_ref().map(|_| "own".to_owned()));
     also("host header", host_header.clone());

@@ -62,13 +62,13 @@ impl Databases {
 }
 
 /// `vouchsafe connect`, running.
-struct Connect {
-    address: std::net::SocketAddr,
+pub struct Connect {
+    pub address: std::net::SocketAddr,
     child: tokio::process::Child,
 }
 
 impl Connect {
-    async fn start(device: &TestDevice, resource: &str) -> Self {
+    pub async fn start(device: &TestDevice, resource: &str) -> Self {
         let mut child = Command::new(VOUCHSAFE)
             .args(["connect", resource, "--listen", "127.0.0.1:0", "--json", "--dir"])
             .arg(&device.dir)

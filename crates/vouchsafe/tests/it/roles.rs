@@ -25,7 +25,7 @@ use crate::peers::{curl, curl_as, run};
 use crate::world::{PATIENCE, TestDevice, World, launch};
 
 /// A gateway that is a process of its own. All listen on the same port, each on its own address.
-struct Gate {
+pub struct Gate {
     ip: Ipv4Addr,
     port: u16,
     domain: String,
@@ -39,7 +39,7 @@ struct Gate {
 }
 
 impl Gate {
-    async fn join(world: &World, name: &str, ip: Ipv4Addr) -> Self {
+    pub async fn join(world: &World, name: &str, ip: Ipv4Addr) -> Self {
         let state = world.dir.path().join(format!("gateway-{name}"));
         let code = invite(world, name).await;
         let (exit, out, err) = world.cli(&state, &["gateway", "join", &code]).await;

@@ -255,7 +255,12 @@ impl SignInIfNeeded for Browser {
 
 /// Starts a role; gives the process and the line in which it says that it is ready.
 pub async fn launch(log: &Path, state: &Path, arguments: &[String]) -> (Child, Value) {
-    let mut process = Command::new(VOUCHSAFE)
+    launch_by(Command::new(VOUCHSAFE), log, state, arguments).await
+}
+
+/// Starts a role by another program, such as one that enters a network namespace.
+pub async fn launch_by(mut program: Command, log: &Path, state: &Path, arguments: &[String]) -> (Child, Value) {
+    let mut process = program
         .args(arguments)
         .args(["--json", "--dir"])
         .arg(state)
@@ -314,7 +319,11 @@ pub struct Recorder {
 
 impl Recorder {
     pub async fn start(tasks: &TaskGroup) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound"), tasks)
+    }
+
+    /// Listens where it is told to.
+    pub fn on(listener: TcpListener, tasks: &TaskGroup) -> Self {
         let address = listener.local_addr().expect("address");
         let (seen, connections) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<AtomicUsize>::default());
         let (to, count, group) = (Arc::clone(&seen), Arc::clone(&connections), tasks.clone());

@@ -14,6 +14,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use vouchsafe_model::id::ConnectorId;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::limits::MAX_HEAD_BYTES;
 use vouchsafe_runtime::task::TaskGroup;
@@ -54,10 +55,12 @@ pub(super) struct Multiplexed {
     requests: Requests,
     streams: Arc<AtomicUsize>,
     used: Mutex<Instant>,
+    /// Through which it goes, when it isn't ours.
+    connector: Option<ConnectorId>,
 }
 
 impl Multiplexed {
-    pub(super) async fn start<S>(tasks: &TaskGroup, stream: S) -> hyper::Result<Self>
+    pub(super) async fn start<S>(tasks: &TaskGroup, stream: S, connector: Option<ConnectorId>) -> hyper::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -93,7 +96,7 @@ impl Multiplexed {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        Ok(Self { sender, peer, requests, streams: Arc::default(), used: Mutex::new(Instant::now()) })
+        Ok(Self { sender, peer, requests, streams: Arc::default(), used: Mutex::new(Instant::now()), connector })
     }
 
     /// A place for one more exchange.
@@ -105,6 +108,7 @@ impl Multiplexed {
             peer: Arc::clone(&self.peer),
             requests: self.requests.clone(),
             streams: Arc::clone(&self.streams),
+            connector: self.connector,
         }
     }
 
@@ -140,9 +144,15 @@ pub(crate) struct Stream {
     peer: Arc<Peer>,
     requests: Requests,
     streams: Arc<AtomicUsize>,
+    connector: Option<ConnectorId>,
 }
 
 impl Stream {
+    /// The connector that it goes through.
+    pub(super) fn connector(&self) -> Option<ConnectorId> {
+        self.connector
+    }
+
     pub(super) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Failed> {
         self.requests.sent();
         self.sender.try_send_request(request).await.map_err(|mut failed| {

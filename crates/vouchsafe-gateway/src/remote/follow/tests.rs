@@ -41,6 +41,7 @@ impl Controller {
             policy_files: vec![("a.cedar".into(), "permit".into())],
             grants: Vec::new(),
             resources: Vec::new(),
+            connectors: Vec::new(),
         };
         let payload = codec::snapshot(&snapshot, &domain(of), &eras).unwrap();
         let signature = self.0.sign(&SystemRandom::new(), &signed_bytes(&payload)).unwrap();

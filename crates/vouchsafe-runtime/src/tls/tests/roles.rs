@@ -1,17 +1,19 @@
-//! Who is a controller to a gateway, and a gateway to a controller: the role in the certificate, in both
-//! directions, and nothing else.
+//! Who is a controller to a gateway, and a gateway to a controller; who is a connector to a gateway, and a gateway
+//! to a connector: the role in the certificate, in both directions, and nothing else.
 
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
 use rustls::{ClientConfig, ServerConfig};
-use vouchsafe_model::id::{ControllerId, DeviceId, GatewayId};
+use vouchsafe_model::id::{ConnectorId, ControllerId, DeviceId, GatewayId};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_wire::spiffe::CertifiedIdentity;
 
 use super::peers::{Authority, End, domain, handshake};
 use crate::clock;
-use crate::tls::{self, CertificateRefusal, ClientCertificates, ServerTrust, Shown, proven_gateway, sha256};
+use crate::tls::{
+    self, CertificateRefusal, ClientCertificates, ServerTrust, Shown, proven_connector, proven_gateway, sha256,
+};
 
 /// A certificate of a role, good for both ends of TLS, so that nothing but the role tells them apart.
 fn of(identity: CertifiedIdentity, domain: &BaseDomain, by: &Authority) -> End {
@@ -33,6 +35,10 @@ fn gateway() -> CertifiedIdentity {
 
 fn device() -> CertifiedIdentity {
     CertifiedIdentity::Device(DeviceId::from_random([3; 16]))
+}
+
+fn connector() -> CertifiedIdentity {
+    CertifiedIdentity::Connector(ConnectorId::from_random([4; 16]))
 }
 
 fn server(own: &End, gateways: &Authority) -> Arc<ServerConfig> {
@@ -108,4 +114,49 @@ fn nobody_but_a_controller_is_one_to_a_gateway() {
             why => assert_eq!(told, Some(why)),
         }
     }
+}
+
+#[test]
+fn a_connector_and_a_gateway_know_each_other_by_their_roles_and_nobody_else_is_either() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let other: BaseDomain = BaseDomain::parse("other.example").unwrap();
+    let server = |shown: &End| {
+        let asked = ClientCertificates::OfConnectors { roots_pem: &authority.pem, domain: &domain() };
+        Arc::new(tls::server(Shown::load(&shown.credentials()).unwrap(), &asked, &[b"h2"]).unwrap())
+    };
+    let trust = || ServerTrust::Gateway { roots: tls::roots(&authority.pem, "test").unwrap(), domain: domain() };
+    let (own, shown) = (of(connector(), &domain(), &authority), of(gateway(), &domain(), &authority));
+    let (client_side, server_side) = handshake(&client(trust(), Some(&own)), &server(&shown), "10.0.0.7").unwrap();
+    let proven = proven_connector(&server_side, &domain(), clock::now()).unwrap().unwrap();
+    assert_eq!(proven.identity, connector());
+    assert_eq!(proven_gateway(&client_side, &domain(), clock::now()).unwrap().unwrap().identity, gateway());
+    for (own, why) in [
+        (of(device(), &domain(), &authority), CertificateRefusal::Role),
+        (of(gateway(), &domain(), &authority), CertificateRefusal::Role),
+        (of(controller(), &domain(), &authority), CertificateRefusal::Role),
+        (of(connector(), &other, &authority), CertificateRefusal::TrustDomain),
+        (End::server(&authority), CertificateRefusal::Purpose),
+    ] {
+        assert_eq!(refusal(&client(trust(), Some(&own)), &server(&shown)), Some(why));
+    }
+    for (shown, why) in [
+        (of(device(), &domain(), &authority), CertificateRefusal::Role),
+        (of(controller(), &domain(), &authority), CertificateRefusal::Role),
+        (of(connector(), &domain(), &authority), CertificateRefusal::Role),
+        (of(gateway(), &other, &authority), CertificateRefusal::TrustDomain),
+        (End::server(&authority), CertificateRefusal::OtherNames),
+        (of(gateway(), &domain(), &stranger), CertificateRefusal::Signature),
+    ] {
+        assert_eq!(refusal(&client(trust(), Some(&own)), &server(&shown)), Some(why));
+    }
+    // A gateway's other trusts don't take a connector for anything.
+    let gateways = Arc::new(
+        tls::server(
+            Shown::load(&of(controller(), &domain(), &authority).credentials()).unwrap(),
+            &ClientCertificates::OfGateways { roots_pem: &authority.pem, domain: &domain() },
+            &[b"h2"],
+        )
+        .unwrap(),
+    );
+    assert_eq!(refusal(&client(trusting(&authority), Some(&own)), &gateways), Some(CertificateRefusal::Role));
 }

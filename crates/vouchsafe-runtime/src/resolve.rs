@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use vouchsafe_runtime::limits::{MAX_RESOLVING, MAX_RESOLVING_PER_NAME};
 
-/// Looks up names; one for the gateway.
+use crate::limits::{MAX_RESOLVING, MAX_RESOLVING_PER_NAME};
+
+/// Looks up names; one for a process.
 #[derive(Debug)]
-pub(crate) struct Resolver {
+pub struct Resolver {
     all: Arc<Semaphore>,
     by_name: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
@@ -33,7 +34,7 @@ impl Resolver {
     ///
     /// # Errors
     /// The resolver's.
-    pub(crate) async fn look_up(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    pub async fn look_up(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let turn = self.turn(name).await?;
         let name = name.to_owned();
         let looking = tokio::task::spawn_blocking(move || {
@@ -65,7 +66,15 @@ impl Resolver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
 
     #[tokio::test]
     async fn a_name_that_hangs_leaves_turns_for_others() {
@@ -74,11 +83,11 @@ mod tests {
         for _ in 0..MAX_RESOLVING_PER_NAME {
             held.push(resolver.turn("hangs.test").await.unwrap());
         }
-        assert!(resolver.turn("hangs.test").now_or_never().is_none());
+        assert!(now_or_never(resolver.turn("hangs.test")).is_none());
         for number in MAX_RESOLVING_PER_NAME..MAX_RESOLVING {
-            held.push(resolver.turn(&format!("{number}.test")).now_or_never().expect("a turn").unwrap());
+            held.push(now_or_never(resolver.turn(&format!("{number}.test"))).expect("a turn").unwrap());
         }
-        assert!(resolver.turn("one-more.test").now_or_never().is_none());
+        assert!(now_or_never(resolver.turn("one-more.test")).is_none());
         drop(held);
         let _last = resolver.turn("last.test").await.unwrap();
         assert_eq!(resolver.by_name.lock().len(), 1);

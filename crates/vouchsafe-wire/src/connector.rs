@@ -1,0 +1,64 @@
+//! How a connector becomes one, and what it is asked. Specification: `docs/spec/connector.md`.
+//!
+//! | request, at `gw.<domain>` | proof | body → answer |
+//! | --- | --- | --- |
+//! | `POST /connector/join` | one-time code, signature of the request | [`JoinRequest`] → [`Joined`] |
+//! | `POST /connector/renew` | signature of the request, by the key that joined | [`RenewRequest`] → [`Joined`] |
+//!
+//! All else passes on the connection that the connector opens to a gateway, which is TLS with both roles'
+//! certificates and [`ALPN`], and on which the gateway is the client: CONNECT streams of HTTP/2.
+
+use serde::{Deserialize, Serialize};
+
+/// Path of the first request of a new connector.
+pub const JOIN: &str = "/connector/join";
+/// Path for the next certificate.
+pub const RENEW: &str = "/connector/renew";
+/// Protocol that a connector, and nobody else, offers in its handshake (RFC 7301): HTTP/2 with the client's
+/// part played by who accepted the connection.
+pub const ALPN: &[u8] = b"vouchsafe-connector/1";
+/// Field of a CONNECT: the site that it is meant for. A connector of another one refuses it.
+pub const SITE_HEADER: &str = "vouchsafe-site";
+/// Life of a connector's certificate, seconds.
+pub const CONNECTOR_CERT_LIFE_SECONDS: u64 = 7 * 24 * 3600;
+
+/// Asks to become a connector. Of the request only the key counts.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinRequest {
+    /// One-time code.
+    pub code: String,
+    /// PEM of a PKCS#10 request.
+    pub csr: String,
+}
+
+/// Asks for the next certificate of the same key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// Id of the connector.
+    pub connector: String,
+    /// PEM of a PKCS#10 request of its key.
+    pub csr: String,
+}
+
+/// What a connector is told when it joins, and at each renewal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Its id (`con_…`).
+    pub connector: String,
+    /// Its name.
+    pub name: String,
+    /// The site it serves.
+    pub site: String,
+    /// Base domain.
+    pub domain: String,
+    /// PEM of its certificate, then its issuer's.
+    pub certificate: String,
+    /// PEM of the installation's root.
+    pub root: String,
+    /// End of the certificate, unix seconds.
+    pub not_after: u64,
+    /// When to renew it, unix seconds.
+    pub renew_at: u64,
+}

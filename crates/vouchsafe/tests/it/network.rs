@@ -1,0 +1,84 @@
+//! Networks of their own for a test: namespaces that it makes, and removes when it ends, whichever way.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::net::TcpListener;
+
+use crate::world::VOUCHSAFE;
+
+/// A site behind a line to this machine: it can dial out, and nobody outside has a way in.
+pub struct Site {
+    name: String,
+    /// This machine's end of the line.
+    pub outside: Ipv4Addr,
+    /// Address of the site's services, which no route outside leads to.
+    pub inside: Ipv4Addr,
+}
+
+static NEXT: AtomicU8 = AtomicU8::new(0);
+
+impl Site {
+    pub fn new() -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Apart from those of another run at the same time.
+        let run = u8::try_from(std::process::id() % 200).expect("small");
+        let name = format!("vsit{}-{number}", std::process::id());
+        let line = |last| Ipv4Addr::new(10, 20 + run, number, last);
+        let site = Self { name, outside: line(1), inside: Ipv4Addr::new(10, 20 + run, number, 129) };
+        let (near, far) = (format!("vn{run}-{number}"), format!("vf{run}-{number}"));
+        let name = site.name.as_str();
+        ip(&["netns", "add", name]);
+        ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name]);
+        ip(&["address", "add", &format!("{}/30", site.outside), "dev", &near]);
+        ip(&["link", "set", &near, "up"]);
+        ip(&["-n", name, "address", "add", &format!("{}/30", line(2)), "dev", &far]);
+        ip(&["-n", name, "link", "set", &far, "up"]);
+        ip(&["-n", name, "link", "set", "lo", "up"]);
+        ip(&["-n", name, "address", "add", &format!("{}/32", site.inside), "dev", "lo"]);
+        site
+    }
+
+    /// A listener inside; what it accepts is served from here.
+    pub async fn listener(&self) -> TcpListener {
+        let (space, address) = (format!("/run/netns/{}", self.name), SocketAddr::from((self.inside, 0)));
+        // A thread of its own, since its network can't be taken back from it.
+        let bound = std::thread::spawn(move || {
+            let space = File::open(space).expect("the namespace");
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&space), Some(LinkNameSpaceType::Network))
+                .expect("entered");
+            let listener = std::net::TcpListener::bind(address).expect("bound");
+            listener.set_nonblocking(true).expect("nonblocking");
+            listener
+        });
+        TcpListener::from_std(bound.join().expect("a listener")).expect("listener")
+    }
+
+    /// A program inside.
+    pub fn command(&self, program: &str) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// Our own binary inside.
+    pub fn vouchsafe(&self) -> tokio::process::Command {
+        self.command(VOUCHSAFE)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // The line goes with it.
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed by ./test");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments:?} (networks of their own need root): {said}");
+}
