@@ -105,7 +105,7 @@ struct Run {
     /// File with such targets, one on each line.
     #[arg(long, value_name = "FILE")]
     allow_file: Option<PathBuf>,
-    /// Gateway to dial, may be given more than once [default: every address of `gw.<domain>`].
+    /// Gateway to dial, may be given more than once; every address of `gw.<domain>` when none is.
     #[arg(long, value_name = "HOST:PORT", value_parser = Address::parse)]
     gateway: Vec<Address>,
     #[command(flatten)]
