@@ -77,9 +77,9 @@ fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn pinned(processor: &str, program: &[&str]) -> Command {
+fn pinned(processor: &str, program: &str) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["-c", processor]).args(program).stdin(Stdio::null());
+    command.args(["-c", processor, program]).stdin(Stdio::null());
     command
 }
 
@@ -94,8 +94,7 @@ fn nginx(dir: &Path, name: &str, processor: &str, server: &str) -> Result<Server
         dir.display()
     );
     fs::write(&config, text)?;
-    let child =
-        pinned(processor, &["nginx"]).arg("-c").arg(&config).arg("-p").arg(dir).stderr(Stdio::null()).spawn()?;
+    let child = pinned(processor, "nginx").arg("-c").arg(&config).arg("-p").arg(dir).stderr(Stdio::null()).spawn()?;
     Ok(Server(child))
 }
 
@@ -261,7 +260,7 @@ pub(crate) fn haproxy(dir: &Path, upstream: SocketAddr) -> Result<(Contender, Se
         dir.display()
     );
     fs::write(&config, text)?;
-    let child = pinned(MEASURED, &["haproxy"]).arg("-db").arg("-f").arg(&config).stderr(Stdio::null()).spawn()?;
+    let child = pinned(MEASURED, "haproxy").arg("-db").arg("-f").arg(&config).stderr(Stdio::null()).spawn()?;
     let server = Server(child);
     wait_for(address, "haproxy")?;
     Ok((terminator("haproxy mTLS, no authorization", dir, address, &server)?, server))
@@ -300,16 +299,10 @@ pub(crate) struct Publisher {
 impl Company {
     /// Sets everything up.
     pub(crate) async fn found(dir: &Path, upstream: SocketAddr) -> Result<Self> {
-        Self::found_in(&[], dir, upstream).await
-    }
-
-    /// The same with a program around the server, such as one that counts its instructions.
-    pub(crate) async fn found_in(around: &[&str], dir: &Path, upstream: SocketAddr) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("vouchsafe");
         let state = dir.join("state");
-        let mut command = pinned(MEASURED, around);
+        let mut command = pinned(MEASURED, &program.display().to_string());
         command
-            .arg(program)
             .args(["up", "--json", "--port", "0", "--max-connections-per-source", "60000", "--dir"])
             .arg(&state)
             .stdout(Stdio::piped());

@@ -1,7 +1,6 @@
 //! HTTP through vouchsafe (identity, decision and audit of every request) beside proxies that know
 //! nobody, and one that asks an authorization server.
 
-mod count;
 mod foreign;
 mod report;
 
@@ -45,16 +44,10 @@ enum Part {
     Foreign,
 }
 
-/// `http [part] [rounds]`: one part, or all. `http count [h1 | h2] [file]` counts instructions.
+/// `http [part] [rounds]`: one part, or all.
 pub(crate) async fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
-    let first = arguments.next();
-    // Not where temporary files go: that may be memory, and records are synced.
-    let dir = tempfile::tempdir_in(std::env::current_exe()?.parent().unwrap_or(Path::new(".")))?;
-    if first.as_deref() == Some("count") {
-        return count::run(dir.path(), arguments.next().as_deref(), arguments.next().as_deref()).await;
-    }
     let (mut parts, mut rounds) = (vec![Part::Http1, Part::Http2, Part::Rate, Part::Swap, Part::Foreign], 7);
-    if let Some(part) = first {
+    if let Some(part) = arguments.next() {
         parts = vec![match part.as_str() {
             "h1" => Part::Http1,
             "h2" => Part::Http2,
@@ -67,6 +60,8 @@ pub(crate) async fn run(mut arguments: impl Iterator<Item = String>) -> Result<(
     if let Some(number) = arguments.next() {
         rounds = number.parse()?;
     }
+    // Not where temporary files go: that may be memory, and records are synced.
+    let dir = tempfile::tempdir_in(std::env::current_exe()?.parent().unwrap_or(Path::new(".")))?;
     let mut field = Field::enter(dir.path()).await?;
     report::head();
     for part in parts {
@@ -101,8 +96,28 @@ impl Field {
         let company = Company::found(dir, upstream).await?;
         let mut servers = vec![upstream_server, nginx_server, haproxy_server];
         servers.extend(asking_servers);
-        knows_the_person(&company).await?;
-        Ok(Self { direct, nginx, asking, haproxy, company, _servers: servers })
+        let field = Self { direct, nginx, asking, haproxy, company, _servers: servers };
+        field.knows_the_person().await?;
+        Ok(field)
+    }
+
+    /// Waits until the policies are in force, then looks whether the upstream is told who asks. Under
+    /// load it only checks that somebody is named.
+    async fn knows_the_person(&self) -> Result<()> {
+        let target = &self.company.contender.target;
+        let text = String::from_utf8_lossy(&target.request).replacen("/api/figures", WHO, 1);
+        let begun = Instant::now();
+        loop {
+            let answer = said(crate::load::get(target, text.as_bytes()).await)?;
+            match subject(&answer).as_deref() {
+                Some("bench") => return Ok(()),
+                Some(other) => return Err(format!("the upstream was told that `{other}` asks").into()),
+                None if begun.elapsed() > IN_FORCE => {
+                    return Err(format!("the upstream was told nobody: {answer}").into());
+                }
+                None => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
     }
 
     async fn flat_out(&mut self, part: Part, rounds: usize) -> Result<()> {
@@ -194,25 +209,6 @@ impl Field {
         );
         println!();
         Ok(())
-    }
-}
-
-/// Waits until the policies are in force, then looks whether the upstream is told who asks. Under
-/// load it only checks that somebody is named.
-async fn knows_the_person(company: &Company) -> Result<()> {
-    let target = &company.contender.target;
-    let text = String::from_utf8_lossy(&target.request).replacen("/api/figures", WHO, 1);
-    let begun = Instant::now();
-    loop {
-        let answer = said(crate::load::get(target, text.as_bytes()).await)?;
-        match subject(&answer).as_deref() {
-            Some("bench") => return Ok(()),
-            Some(other) => return Err(format!("the upstream was told that `{other}` asks").into()),
-            None if begun.elapsed() > IN_FORCE => {
-                return Err(format!("the upstream was told nobody: {answer}").into());
-            }
-            None => tokio::time::sleep(Duration::from_millis(200)).await,
-        }
     }
 }
 
