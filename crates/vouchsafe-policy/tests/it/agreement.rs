@@ -290,9 +290,12 @@ fn assert_agrees(
         _ if !failed.is_empty() => decision.reason == Reason::PolicyError && policies == *failed,
         Answer::Allow => decision.reason == Reason::Permitted && policies == *reasons,
         Answer::Deny if !reasons.is_empty() => {
-            matches!(decision.reason, Reason::Forbidden | Reason::NoPermit) && policies == *reasons
+            let denied = matches!(decision.reason, Reason::Forbidden | Reason::NoPermit | Reason::StepUpRequired);
+            denied && policies == *reasons
         }
-        Answer::Deny => matches!(decision.reason, Reason::ConditionFailed | Reason::NoPermit),
+        Answer::Deny => {
+            matches!(decision.reason, Reason::ConditionFailed | Reason::NoPermit | Reason::StepUpRequired)
+        }
     };
     let allowed = (decision.outcome == Outcome::Allow) == (*answer == Answer::Allow && failed.is_empty());
     assert!(meant && allowed, "{decision:?} but Cedar says {answer:?} {reasons:?} {failed:?} of {}", about());

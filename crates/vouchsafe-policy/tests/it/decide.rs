@@ -126,7 +126,7 @@ fn a_condition_that_fails_says_what_to_do() {
     let decision = denied(ask(&engine, &facts("ann", &["staff"]), "erp", Action::HttpWrite));
     assert_eq!(
         (decision.reason, decision.words.as_ref()),
-        (Reason::ConditionFailed, "Sign in again to write in the ERP.")
+        (Reason::StepUpRequired, "Sign in again to write in the ERP.")
     );
     assert_eq!(
         (ids(&decision), decision.advice.to_vec()),
@@ -167,7 +167,7 @@ fn i4_a_near_miss_without_device_advises_both() {
          @id(\"b\") permit(principal, action, resource) when {{ context.device.grade == \"software\" }};"
     ));
     let decision = denied(ask(&engine, &without_device(facts("bob", &[])), "wiki", Action::HttpRead));
-    assert_eq!((decision.reason, ids(&decision)), (Reason::ConditionFailed, vec!["a"]));
+    assert_eq!((decision.reason, ids(&decision)), (Reason::StepUpRequired, vec!["a"]));
     assert_eq!(decision.advice.as_ref(), [Advice::StepUp, Advice::EnrolDevice]);
 }
 
