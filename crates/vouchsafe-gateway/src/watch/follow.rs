@@ -146,12 +146,28 @@ pub(super) struct Looking {
     /// The newest sign of life that doesn't count yet: when it was asked for, and the snapshot that belongs
     /// to it.
     alive: Option<(Duration, u64)>,
-    /// Sessions whose facts are being asked for, and by when they are wanted again if they changed meanwhile.
-    asked: HashMap<SessionId, Option<Instant>>,
-    answers: FuturesUnordered<futures_util::future::BoxFuture<'static, SessionId>>,
+    /// Sessions whose facts are being asked for.
+    asked: HashMap<SessionId, Asked>,
+    answers: FuturesUnordered<futures_util::future::BoxFuture<'static, (SessionId, Instant)>>,
     /// When the oldest of the changes was committed that are being looked at; what is cut meanwhile is counted
     /// from there, so rather too long than too short.
     since: Option<std::time::Instant>,
+}
+
+/// What is being asked for one session.
+#[derive(Default)]
+struct Asked {
+    /// When each of the questions gives up. A further one is asked only where it gives up sooner than all.
+    questions: Vec<Instant>,
+    /// By when it is to be looked at again, if something changed meanwhile.
+    again: Option<Instant>,
+}
+
+impl Asked {
+    /// Whether a question that is under way is answered, or has given up, by then.
+    fn answers_by(&self, by: Instant) -> bool {
+        self.questions.iter().any(|question| *question <= by)
+    }
 }
 
 /// Sessions in the order in which they came, with the moment by which each must be proven right.
@@ -252,8 +268,9 @@ impl Looking {
         while seen < enough
             && let Some((session, by)) = self.changed.pop().or_else(|| self.others.pop())
         {
-            if let Some(again) = self.asked.get_mut(&session) {
-                *again = Some(again.map_or(by, |earlier| earlier.min(by)));
+            // A question that gives up sooner than this look must be done is waited for; not one that takes its time.
+            if let Some(asked) = self.asked.get_mut(&session).filter(|asked| asked.answers_by(by)) {
+                asked.again = Some(asked.again.map_or(by, |earlier| earlier.min(by)));
                 continue;
             }
             let mut flows = self.watch.flows.of(session);
@@ -268,22 +285,32 @@ impl Looking {
                 None => true,
             });
             if !flows.is_empty() {
-                self.asked.insert(session, None);
+                self.asked.entry(session).or_default().questions.push(by);
                 self.answers.push(Box::pin(ask(self.watch.clone(), session, flows, by, self.since)));
             }
         }
         seen
     }
 
+    /// The question about a session that would have given up then is answered, or has given up.
+    fn answer(&mut self, session: SessionId, by: Instant) {
+        let Entry::Occupied(mut place) = self.asked.entry(session) else { return };
+        let asked = place.get_mut();
+        asked.questions.retain(|question| *question != by);
+        let again = asked.again.take();
+        if asked.questions.is_empty() {
+            place.remove();
+        }
+        if let Some(by) = again {
+            self.changed.push(session, by);
+        }
+    }
+
     /// Resolves when there is something to go on with: an answer, or more to look at.
     async fn answered(&mut self) {
         let more = !self.changed.order.is_empty() || !self.others.order.is_empty();
         tokio::select! {
-            Some(session) = self.answers.next() => {
-                if let Some(Some(by)) = self.asked.remove(&session) {
-                    self.changed.push(session, by);
-                }
-            }
+            Some((session, by)) = self.answers.next() => self.answer(session, by),
             // Others have the thread first.
             () = tokio::task::yield_now(), if more => {}
             else => std::future::pending().await,
@@ -298,7 +325,7 @@ async fn ask(
     flows: Vec<Watched>,
     by: Instant,
     since: Option<std::time::Instant>,
-) -> SessionId {
+) -> (SessionId, Instant) {
     for flow in flows {
         if flow.live.cut.ended().is_some() {
             continue;
@@ -308,7 +335,7 @@ async fn ask(
             cut(&flow, reason, since);
         }
     }
-    session
+    (session, by)
 }
 
 fn cut(flow: &Watched, reason: Reason, since: Option<std::time::Instant>) {

@@ -243,6 +243,43 @@ async fn a_change_asks_for_those_whom_it_concerns_and_for_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn i6_a_change_does_not_wait_for_a_question_that_has_more_time() {
+    let bench = Bench::new();
+    let live = bench.open(1, 1).await;
+    bench.start();
+    tokio::task::yield_now().await;
+    bench.desk.silent.lock().insert(session(1));
+    // All facts have to be asked for, which may take longer than those of one person that changed.
+    bench.change(Change::Everything);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = Moment::now();
+    bench.ends(1);
+    assert_eq!(live.cut.cancelled().await, Ended::Revoked(Reason::FactsUnavailable));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn i6_nor_does_the_next_change_after_one_that_was_answered() {
+    let bench = Bench::new();
+    let live = bench.open(1, 1).await;
+    bench.start();
+    tokio::task::yield_now().await;
+    bench.desk.silent.lock().insert(session(1));
+    bench.change(Change::Everything);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // One is answered while the older question hangs on; then a further one isn't.
+    bench.desk.silent.lock().clear();
+    bench.change(Change::User(user(1)));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(live.cut.ended(), None);
+    bench.desk.silent.lock().insert(session(1));
+    let begun = Moment::now();
+    bench.ends(1);
+    live.cut.cancelled().await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn i6_another_policy_reaches_every_flow() {
     let bench = Bench::new();
     let mut lives = Vec::new();
