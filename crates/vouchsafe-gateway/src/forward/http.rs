@@ -44,6 +44,9 @@ pub(crate) enum ForwardError {
     /// It broke the protocol or closed.
     #[error("the upstream broke off the exchange")]
     Exchange(#[from] hyper::Error),
+    /// Its connection ended before it was asked.
+    #[error("the upstream closed the connection")]
+    Ended,
     /// It did not answer in time.
     #[error("the upstream did not answer within {0:?}")]
     TimedOut(Duration),
@@ -131,6 +134,7 @@ impl ForwardError {
             ForwardError::TimedOut(_) => Fault::TimedOut,
             ForwardError::Busy => Fault::Busy,
             ForwardError::Exchange(_)
+            | ForwardError::Ended
             | ForwardError::AsksAsProxy
             | ForwardError::Switch
             | ForwardError::NoWebSockets => Fault::Protocol,

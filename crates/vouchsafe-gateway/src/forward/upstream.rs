@@ -178,7 +178,7 @@ pub(crate) struct Alone {
 
 /// An exchange failed before there was an answer.
 pub(crate) struct Failed {
-    pub(crate) error: hyper::Error,
+    pub(crate) error: ForwardError,
     /// The request, when nothing of it was sent.
     pub(crate) unsent: Option<Request<Body>>,
     /// The upstream certainly did not act on it, or may be asked twice if the method allows that.
@@ -187,7 +187,12 @@ pub(crate) struct Failed {
 
 impl Failed {
     /// The body for another attempt, where that is safe.
-    pub(crate) fn into_another_attempt(self, method: &Method, has_body: bool, attempts: u32) -> hyper::Result<Body> {
+    pub(crate) fn into_another_attempt(
+        self,
+        method: &Method,
+        has_body: bool,
+        attempts: u32,
+    ) -> Result<Body, ForwardError> {
         match (self.unsent, self.again) {
             _ if attempts >= MAX_ATTEMPTS => Err(self.error),
             (Some(unsent), _) => Ok(unsent.into_body()),
@@ -226,7 +231,7 @@ impl Lease {
                     let silent = alone.received.ever() == before;
                     let unsent = failed.take_message();
                     let again = if alone.reused && silent { Again::IfIdempotent } else { Again::Never };
-                    Failed { error: failed.into_error(), unsent, again }
+                    Failed { error: failed.into_error().into(), unsent, again }
                 })
             }
         }
@@ -420,7 +425,7 @@ impl Upstream {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let connection = Multiplexed::start(&shared.tasks, stream, connector).await?;
-        let stream = connection.stream();
+        let stream = connection.first();
         if sharing == Sharing::WithOthers && !self.closed.load(Ordering::Relaxed) {
             self.shared.lock().push(connection);
         }

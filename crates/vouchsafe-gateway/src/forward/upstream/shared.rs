@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::limits::MAX_HEAD_BYTES;
 use vouchsafe_runtime::task::TaskGroup;
 
+use crate::forward::http::ForwardError;
 use crate::forward::upstream::{Again, Failed, IDLE};
 use crate::listen::{Metered, Requests};
 
@@ -48,9 +50,16 @@ struct Peer {
     look: AtomicWaker,
 }
 
+/// Where requests are handed over; nothing once the connection takes no more.
+///
+/// There is this one handle and no copy. The library keeps a request that is handed over in the very
+/// moment in which the connection ends until the last handle is gone, and only then says that it failed:
+/// exchanges that each kept a copy while they waited would wait for one another.
+type Sender = Arc<Mutex<Option<SendRequest<Body>>>>;
+
 /// One connection.
 pub(super) struct Multiplexed {
-    sender: SendRequest<Body>,
+    sender: Sender,
     peer: Arc<Peer>,
     requests: Requests,
     streams: Arc<AtomicUsize>,
@@ -83,6 +92,8 @@ impl Multiplexed {
             look: AtomicWaker::new(),
         });
         let told = Arc::clone(&peer);
+        let sender = Arc::new(Mutex::new(Some(sender)));
+        let last = Arc::clone(&sender);
         tasks.spawn("upstream connection", async move {
             let mut connection = std::pin::pin!(connection);
             let ended = std::future::poll_fn(|cx| {
@@ -95,25 +106,32 @@ impl Multiplexed {
             if let Err(error) = ended.await {
                 tracing::debug!(%error, "upstream connection ended");
             }
+            *last.lock() = None;
         });
         Ok(Self { sender, peer, requests, streams: Arc::default(), used: Mutex::new(Instant::now()), connector })
     }
 
-    /// A place for one more exchange.
-    pub(super) fn stream(&self) -> Stream {
+    /// The place of the exchange for which it was opened.
+    pub(super) fn first(&self) -> Stream {
+        self.stream(false)
+    }
+
+    fn stream(&self, reused: bool) -> Stream {
         self.streams.fetch_add(1, Ordering::Relaxed);
         *self.used.lock() = Instant::now();
         Stream {
-            sender: self.sender.clone(),
+            sender: Arc::clone(&self.sender),
             peer: Arc::clone(&self.peer),
             requests: self.requests.clone(),
             streams: Arc::clone(&self.streams),
             connector: self.connector,
+            reused,
         }
     }
 
     fn has_room(&self) -> bool {
-        let allowed = self.peer.streams.load(Ordering::Relaxed).clamp(1, MAX_STREAMS);
+        // One place stays free, so that no request waits inside the library for another's end.
+        let allowed = self.peer.streams.load(Ordering::Relaxed).saturating_sub(1).clamp(1, MAX_STREAMS);
         self.streams.load(Ordering::Relaxed) < allowed
     }
 
@@ -124,8 +142,12 @@ impl Multiplexed {
     }
 
     fn is_over(&self) -> bool {
-        self.sender.is_closed() || self.peer.leaving.load(Ordering::Relaxed)
+        is_closed(&self.sender) || self.peer.leaving.load(Ordering::Relaxed)
     }
+}
+
+fn is_closed(sender: &Sender) -> bool {
+    sender.lock().as_ref().is_none_or(SendRequest::is_closed)
 }
 
 /// A place on the first connection that has room. An upstream that says goodbye (GOAWAY) is not
@@ -135,16 +157,18 @@ pub(super) fn take(connections: &Mutex<Vec<Multiplexed>>) -> Option<Stream> {
     if connections.iter().any(Multiplexed::is_over) {
         connections.retain(|connection| !connection.is_over());
     }
-    connections.iter().find(|connection| connection.has_room()).map(Multiplexed::stream)
+    connections.iter().find(|connection| connection.has_room()).map(|connection| connection.stream(true))
 }
 
 /// One exchange's place on a connection.
 pub(crate) struct Stream {
-    sender: SendRequest<Body>,
+    sender: Sender,
     peer: Arc<Peer>,
     requests: Requests,
     streams: Arc<AtomicUsize>,
     connector: Option<ConnectorId>,
+    /// Others came before it on this connection.
+    reused: bool,
 }
 
 impl Stream {
@@ -155,14 +179,18 @@ impl Stream {
 
     pub(super) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Failed> {
         self.requests.sent();
-        self.sender.try_send_request(request).await.map_err(|mut failed| {
+        let answer = match &mut *self.sender.lock() {
+            Some(sender) => sender.try_send_request(request),
+            None => return Err(Failed { error: ForwardError::Ended, unsent: Some(request), again: Again::Always }),
+        };
+        answer.await.map_err(|mut failed| {
             let unsent = failed.take_message();
             let error = failed.into_error();
-            let again = again(&error);
+            let again = again(&error, self.reused);
             if unsent.is_some() || again == Again::Always {
                 self.peer.leaving.store(true, Ordering::Relaxed);
             }
-            Failed { error, unsent, again }
+            Failed { error: error.into(), unsent, again }
         })
     }
 
@@ -171,7 +199,7 @@ impl Stream {
     pub(crate) async fn takes_websockets(&self, patience: Duration) -> bool {
         let begun = Instant::now();
         while !self.peer.websockets.load(Ordering::Relaxed) {
-            if self.sender.is_closed() || begun.elapsed() >= patience {
+            if is_closed(&self.sender) || begun.elapsed() >= patience {
                 return false;
             }
             self.peer.look.wake();
@@ -187,14 +215,24 @@ impl Drop for Stream {
     }
 }
 
-/// What the upstream's own words say about a request that failed.
-fn again(error: &hyper::Error) -> Again {
+/// What is known of a request that failed without an answer. Of a connection that was used before, the
+/// end may have crossed it on the way: an upstream that closes at once leaves its goodbye unread behind
+/// what we can no longer write.
+fn again(error: &hyper::Error, reused: bool) -> Again {
+    // It waited for a place among the upstream's streams when the connection ended: the library's word is
+    // that nobody sends it any more.
+    if error.is_user() {
+        return Again::Always;
+    }
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(h2) = cause.downcast_ref::<h2::Error>() {
             let refused = h2.is_reset() && h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
             let goodbye = h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR);
             return if refused || goodbye { Again::Always } else { Again::Never };
+        }
+        if reused && cause.is::<io::Error>() {
+            return Again::IfIdempotent;
         }
         source = cause.source();
     }
