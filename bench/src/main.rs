@@ -20,6 +20,7 @@ mod load;
 mod memory;
 mod ours;
 mod pki;
+mod revoke;
 mod spread;
 mod statistics;
 mod tunnel;
@@ -33,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match only.as_deref() {
         Some(name) if name.starts_with("tunnel-") => return tunnel::ends::run(name, &arguments.collect::<Vec<_>>()),
         Some(name) if name.starts_with("fixed-") => return fixed::run(name, &arguments.collect::<Vec<_>>()),
+        Some(name) if name.starts_with("revoke-") => return revoke::end(name, &arguments.collect::<Vec<_>>()),
         Some("bulk-upstream") => return bulk::upstream(),
         Some("attack") => return floods::attack::run(&arguments.collect::<Vec<_>>()),
         Some(_) | None => {}
@@ -56,6 +58,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if wants("bulk") {
         alone()?.block_on(bulk::run(arguments.next().map(|number| number.parse()).transpose()?))?;
+    }
+    if wants("revoke") {
+        let rest = if only.is_some() { arguments.by_ref().collect() } else { Vec::new() };
+        alone()?.block_on(revoke::run(rest.into_iter()))?;
     }
     if wants("handshake") {
         alone()?.block_on(handshake::run())?;

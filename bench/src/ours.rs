@@ -50,12 +50,19 @@ impl Process {
     /// The same; gives the first line of its output, which must be JSON.
     pub(crate) fn announced(processor: &str, program: &Path, arguments: &[&str]) -> Result<(Self, Value)> {
         let mut command = pinned(processor, program);
-        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn()?;
+        command.args(arguments);
+        Self::announced_by(command)
+    }
+
+    /// The same for any command.
+    pub(crate) fn announced_by(mut command: Command) -> Result<(Self, Value)> {
+        command.env("VOUCHSAFE_LOG", "error").stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
         let output = child.stdout.take().ok_or("no standard output")?;
         let process = Self(child);
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
-        let said = serde_json::from_str(&line).map_err(|_| format!("`{}` did not start", program.display()))?;
+        let said = serde_json::from_str(&line).map_err(|_| format!("{command:?} did not start"))?;
         Ok((process, said))
     }
 
@@ -81,7 +88,8 @@ impl Drop for Process {
     }
 }
 
-fn pinned(processor: &str, program: &Path) -> Command {
+/// A program on one processor.
+pub(crate) fn pinned(processor: &str, program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", processor]).arg(program).env("VOUCHSAFE_LOG", "error").stdin(Stdio::null());
     command
@@ -144,16 +152,8 @@ impl Ours {
 
     /// Invites somebody new, who makes a passkey, enrols a device and signs in on it; gives her token.
     pub(crate) async fn sign_in(&self, name: &str, device_dir: &Path) -> Result<String> {
-        let invited: Invited = self.admin.post("/v1/users", &json!({"name": name, "groups": ["bench"]})).await?;
-        let mut authenticator = Authenticator::new();
-        let browser = Browser::new(Arc::new(Direct::loopback(self.port)), &self.root_pem, self.tasks.clone())?;
-        browser.accept_invite(&invited.link, &mut authenticator, name).await?;
-        let ticket: DeviceInvited = self.admin.post("/v1/devices/invites", &json!({"owner": name})).await?;
-        let ticket = Ticket::parse(&ticket.ticket)?;
-        let device = Arc::new(Device::enrol(device_dir, &ticket, &DeviceName::parse(name)?, Former::Keep).await?);
-        let login = Login::start(Arc::clone(&device)).await?;
-        browser.approve_device(&Url::parse(login.link())?).await?;
-        login.finish().await?;
+        let door = Door { admin: &self.admin, port: self.port, root_pem: &self.root_pem, tasks: &self.tasks };
+        let device = door.enrol(name, &["bench"], device_dir).await?;
         let token = Session::on(device).token(AUDIENCE_GATEWAY).await?.ok_or("not signed in")?;
         Ok(token.expose().to_owned())
     }
@@ -211,6 +211,31 @@ impl Ours {
             request: request.into_bytes().into(),
             body_bytes,
         })
+    }
+}
+
+/// Where somebody new comes in: at a port of this machine's loopback.
+pub(crate) struct Door<'i> {
+    pub(crate) admin: &'i Admin,
+    pub(crate) port: u16,
+    pub(crate) root_pem: &'i str,
+    pub(crate) tasks: &'i TaskGroup,
+}
+
+impl Door<'_> {
+    /// Invites somebody, who makes a passkey, enrols a device and signs in on it; gives the device.
+    pub(crate) async fn enrol(&self, name: &str, groups: &[&str], device_dir: &Path) -> Result<Arc<Device>> {
+        let invited: Invited = self.admin.post("/v1/users", &json!({"name": name, "groups": groups})).await?;
+        let mut authenticator = Authenticator::new();
+        let browser = Browser::new(Arc::new(Direct::loopback(self.port)), self.root_pem, self.tasks.clone())?;
+        browser.accept_invite(&invited.link, &mut authenticator, name).await?;
+        let ticket: DeviceInvited = self.admin.post("/v1/devices/invites", &json!({"owner": name})).await?;
+        let ticket = Ticket::parse(&ticket.ticket)?;
+        let device = Arc::new(Device::enrol(device_dir, &ticket, &DeviceName::parse(name)?, Former::Keep).await?);
+        let login = Login::start(Arc::clone(&device)).await?;
+        browser.approve_device(&Url::parse(login.link())?).await?;
+        login.finish().await?;
+        Ok(device)
     }
 }
 
