@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
+use vouchsafe_model::id::GatewayId;
 use vouchsafe_model::name::BaseDomain;
+use vouchsafe_runtime::link::Attendance;
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_wire::api::CertificateState;
 
@@ -49,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) certificates: Arc<RwLock<Vec<CertificateState>>>,
     /// How gateways reach this controller; not set when it doesn't listen for any.
     pub(crate) channel: Arc<OnceLock<Reached>>,
+    /// The gateway in this process, and who knows which connectors are attached to it.
+    pub(crate) own_gateway: Arc<OnceLock<(GatewayId, Arc<dyn Attendance>)>>,
 }
 
 #[cfg(test)]
@@ -66,6 +70,7 @@ impl Context {
             tasks: TaskGroup::new(),
             certificates: Arc::default(),
             channel: Arc::default(),
+            own_gateway: Arc::default(),
         }
     }
 }

@@ -12,8 +12,8 @@ use vouchsafe_model::id::{DeviceId, GatewayId};
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::{
-    BoxFuture, ControlLink, Credential, GatewayCertificates, KnownSubject, LinkError, News, NoSubject, RecordBatch,
-    RedeemedCode, Snapshot,
+    Attendance, BoxFuture, ControlLink, Credential, GatewayCertificates, KnownSubject, LinkError, News, NoSubject,
+    RecordBatch, RedeemedCode, Snapshot,
 };
 use vouchsafe_wire::ticket::hex;
 
@@ -111,6 +111,11 @@ impl ControlLink for Link {
 
     fn news(&self) -> broadcast::Receiver<News> {
         self.context.store.changes()
+    }
+
+    fn attends(&self, gateway: GatewayId, attendance: Arc<dyn Attendance>) {
+        // There is one gateway in this process.
+        let _ = self.context.own_gateway.set((gateway, attendance));
     }
 
     fn committed(&self, sequence: u64) -> Option<Instant> {

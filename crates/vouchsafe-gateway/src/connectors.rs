@@ -10,10 +10,10 @@
 mod attach;
 mod relayed;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -24,8 +24,10 @@ use vouchsafe_model::id::ConnectorId;
 use vouchsafe_model::name::SiteName;
 use vouchsafe_model::resource::{Endpoint, ResourceSpec};
 use vouchsafe_policy::Permit;
+use vouchsafe_runtime::clock;
 use vouchsafe_runtime::connect_stream::ConnectStream;
 use vouchsafe_runtime::limits::CONNECT_TIMEOUT;
+use vouchsafe_runtime::link::{AttachedConnector, Attendance};
 use vouchsafe_wire::connector::SITE_HEADER;
 
 pub(crate) use self::attach::attach;
@@ -52,6 +54,7 @@ pub(crate) struct Connectors {
 struct Connection {
     number: u64,
     connector: ConnectorId,
+    since: SystemTime,
     sender: SendRequest<Bytes>,
     streams: Arc<AtomicUsize>,
     /// It has said goodbye, or was told to go: nothing new through it.
@@ -153,6 +156,7 @@ impl Connectors {
         let connection = Arc::new(Connection {
             number: self.next.fetch_add(1, Ordering::Relaxed),
             connector,
+            since: clock::now(),
             sender,
             streams: Arc::default(),
             leaving: AtomicBool::new(false),
@@ -178,6 +182,21 @@ impl Connectors {
                 open.remove(site);
             }
         }
+    }
+}
+
+impl Attendance for Connectors {
+    fn connectors(&self) -> Vec<AttachedConnector> {
+        let mut all: BTreeMap<ConnectorId, AttachedConnector> = BTreeMap::new();
+        for connection in self.open.lock().values().flatten() {
+            let (id, since) = (connection.connector, connection.since);
+            let streams = u32::try_from(connection.streams.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+            let one = all.entry(id).or_insert(AttachedConnector { id, since, connections: 0, streams: 0 });
+            one.since = one.since.min(since);
+            one.connections += 1;
+            one.streams = one.streams.saturating_add(streams);
+        }
+        all.into_values().collect()
     }
 }
 

@@ -11,7 +11,7 @@ use http::HeaderValue;
 use tokio::net::TcpListener;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::internal::InternalService;
-use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError, RecordBatch};
+use vouchsafe_runtime::link::{Attendance, ControlLink, GatewayIdentity, LinkError, RecordBatch};
 use vouchsafe_runtime::resolve::Resolver;
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::tls::TlsError;
@@ -136,7 +136,7 @@ pub(crate) struct Shared {
     pub(crate) drafts: Drafts,
     pub(crate) assertions: AssertionSigner,
     pub(crate) upstreams: Upstreams,
-    pub(crate) connectors: Connectors,
+    pub(crate) connectors: Arc<Connectors>,
     pub(crate) census: Arc<Census>,
     /// Tells browsers where HTTP/3 is served, when it is.
     pub(crate) alt_svc: Option<HeaderValue>,
@@ -208,11 +208,13 @@ impl Gateway {
             facts,
             assertions: AssertionSigner::new(identity.issuer, &identity.assertion_key_pem, identity.assertion_kid)?,
             current,
+        let connectors = Arc::<Connectors>::default();
+        link.attends(identity.id, Arc::clone(&connectors) as Arc<dyn Attendance>);
             watch,
             counts: Arc::default(),
             drafts: Drafts::default(),
             upstreams: Upstreams::default(),
-            connectors: Connectors::default(),
+            connectors,
             census: Arc::new(Census::new(options.connections)),
             turnstile: Turnstile::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
             resolver: Resolver::default(),

@@ -20,8 +20,8 @@ mod vitals;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -35,13 +35,14 @@ use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{
-    BoxFuture, Change, Commits, ControlLink, Credential, Delta, Freshness, GatewayCertificates, GatewayIdentity,
-    KeyAndChain, KnownSubject, LEASE, LinkError, News, NoSubject, RecordBatch, RedeemedCode, Snapshot, codec,
+    Attendance, BoxFuture, Change, Commits, ControlLink, Credential, Delta, Freshness, GatewayCertificates,
+    GatewayIdentity, KeyAndChain, KnownSubject, LEASE, LinkError, News, NoSubject, RecordBatch, RedeemedCode, Snapshot,
+    codec,
 };
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::vitals::Board;
 use vouchsafe_wire::control::frame;
-use vouchsafe_wire::control::message::{AnswerKind, Ask, Question, Records, Redeem, Up, UpKind};
+use vouchsafe_wire::control::message::{self, AnswerKind, Ask, Question, Records, Redeem, Up, UpKind};
 
 use self::follow::Follower;
 pub use self::join::{JoinError, join};
@@ -155,6 +156,8 @@ pub(crate) struct RemoteLink {
     trouble: Mutex<Option<Trouble>>,
     /// The connection, for requests that are sent on.
     connection: watch::Sender<Option<SendRequest<Body>>>,
+    /// Who knows which connectors are attached to this gateway.
+    attendance: OnceLock<Arc<dyn Attendance>>,
 }
 
 /// What is known of the controller's being there.
@@ -209,6 +212,7 @@ impl RemoteLink {
             trouble: Mutex::default(),
             told: Commits::default(),
             connection: watch::Sender::new(None),
+            attendance: OnceLock::new(),
         }
     }
 
@@ -231,6 +235,12 @@ impl RemoteLink {
     fn detached(&self) {
         self.connection.send_replace(None);
         *self.calls.lock() = Calls::default();
+    }
+
+    /// Connectors that are attached, as the controller is told.
+    fn attached_connectors(&self) -> Vec<message::AttachedConnector> {
+        let all = self.attendance.get().map(|attendance| attendance.connectors()).unwrap_or_default();
+        all.iter().map(codec::attached_connector).collect()
     }
 
     fn answered(&self, call: u64, kind: Option<AnswerKind>) {
@@ -326,6 +336,11 @@ impl ControlLink for RemoteLink {
 
     fn in_force(&self, asked: Duration) {
         self.life.lock().heard = asked;
+    }
+
+    fn attends(&self, _: GatewayId, attendance: Arc<dyn Attendance>) {
+        // There is one gateway in this process.
+        let _ = self.attendance.set(attendance);
     }
 
     fn committed(&self, sequence: u64) -> Option<Instant> {

@@ -11,7 +11,7 @@ pub mod codec;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -256,6 +256,25 @@ pub struct RedeemedCode {
     pub max_age_seconds: u64,
 }
 
+/// How a connector is attached to one gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachedConnector {
+    /// Which.
+    pub id: ConnectorId,
+    /// Since when its oldest connection is there.
+    pub since: SystemTime,
+    /// Its connections.
+    pub connections: u32,
+    /// Streams that are open through them.
+    pub streams: u32,
+}
+
+/// Tells which connectors are attached to a gateway, whenever it is asked.
+pub trait Attendance: Send + Sync + 'static {
+    /// All of them, each once.
+    fn connectors(&self) -> Vec<AttachedConnector>;
+}
+
 /// What a gateway asks of its controller.
 pub trait ControlLink: Send + Sync + 'static {
     /// The latest snapshot, and a signal at each new one.
@@ -275,6 +294,11 @@ pub trait ControlLink: Send + Sync + 'static {
     /// How old what is known here may be. In one process it is always of this moment.
     fn freshness(&self) -> Freshness {
         Freshness { silence: Duration::ZERO, lease: LEASE }
+    }
+
+    /// Lets the controller see which connectors are attached to the gateway; for people, nothing is decided by it.
+    fn attends(&self, gateway: GatewayId, attendance: Arc<dyn Attendance>) {
+        let _ = (gateway, attendance);
     }
 
     /// When what has that number in the change feed was committed; of a controller in another process, when it was

@@ -454,6 +454,22 @@ pub struct Connector {
     pub certificate_expires: u64,
     /// When it joined, unix seconds.
     pub created: u64,
+    /// Gateways that it is attached to.
+    #[serde(default)]
+    pub attached: Vec<AttachedTo>,
+}
+
+/// How a connector is attached to one gateway, as that gateway last told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedTo {
+    /// Name of the gateway, or its id where it has none.
+    pub gateway: String,
+    /// Since when, unix seconds.
+    pub since: u64,
+    /// Connections.
+    pub connections: u32,
+    /// Streams that are open through it.
+    pub streams: u32,
 }
 
 /// Invites a connector.

@@ -10,7 +10,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::clock;
+use vouchsafe_runtime::link::{AttachedConnector, codec};
 use vouchsafe_wire::api;
+use vouchsafe_wire::control::message;
+
+/// Connectors of one gateway that are looked at: as many as it takes connections of.
+const MAX_CONNECTORS: usize = 1_024;
 
 /// Gateways that are attached.
 #[derive(Clone, Default)]
@@ -43,13 +48,16 @@ struct Seen {
     /// Last row of the feed that is in force there, and when it said so.
     sequence: AtomicU64,
     heard: AtomicU64,
+    /// Connectors that are attached to it, as it last told.
+    connectors: Mutex<Vec<AttachedConnector>>,
 }
 
 impl Attached {
     /// A gateway attaches, and the stream that it had before ends.
     pub(super) fn enter(&self, gateway: GatewayId, ip: IpAddr) -> Place {
         let now = clock::unix_seconds(clock::now());
-        let seen = Arc::new(Seen { ip, since: now, sequence: AtomicU64::new(0), heard: AtomicU64::new(now) });
+        let (sequence, heard) = (AtomicU64::new(0), AtomicU64::new(now));
+        let seen = Arc::new(Seen { ip, since: now, sequence, heard, connectors: Mutex::default() });
         let (replaced, watch) = watch::channel(None);
         let mut attached = self.0.lock();
         let stream = attached.next;
@@ -76,7 +84,7 @@ impl Attached {
     /// How a gateway is attached when `newest` is the last row of the feed; `None` when it is not.
     pub(crate) fn find(&self, gateway: GatewayId, newest: u64) -> Option<api::Attached> {
         self.0.lock().of.get(&gateway).map(|entry| {
-            let Seen { ip, since, sequence, heard } = &*entry.seen;
+            let Seen { ip, since, sequence, heard, connectors: _ } = &*entry.seen;
             api::Attached {
                 ip: ip.to_string(),
                 since: *since,
@@ -84,6 +92,17 @@ impl Attached {
                 behind: newest.saturating_sub(sequence.load(Ordering::Relaxed)),
             }
         })
+    }
+}
+
+impl Attached {
+    /// Connectors that are attached to any of the gateways.
+    pub(crate) fn connectors(&self) -> Vec<(GatewayId, AttachedConnector)> {
+        let attached = self.0.lock();
+        let told = |(gateway, entry): (&GatewayId, &Entry)| {
+            entry.seen.connectors.lock().iter().map(|one| (*gateway, *one)).collect::<Vec<_>>()
+        };
+        attached.of.iter().flat_map(told).collect()
     }
 }
 
@@ -101,6 +120,12 @@ impl Place {
     pub(super) fn acknowledged(&self, sequence: u64) {
         self.seen.sequence.store(sequence, Ordering::Relaxed);
         self.seen.heard.store(clock::unix_seconds(clock::now()), Ordering::Relaxed);
+    }
+
+    /// Notes which connectors are attached to the gateway.
+    pub(super) fn told_of(&self, connectors: &[message::AttachedConnector]) {
+        let told = connectors.iter().take(MAX_CONNECTORS).filter_map(codec::read_attached_connector);
+        *self.seen.connectors.lock() = told.collect();
     }
 
     /// Resolves when another stream of this gateway took the place; says from where.
@@ -131,6 +156,8 @@ impl Drop for Place {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use vouchsafe_model::id::ConnectorId;
+
     use super::*;
 
     #[tokio::test]
@@ -142,6 +169,13 @@ mod tests {
         assert_eq!(first.replaced().await, other);
         drop(first);
         second.acknowledged(7);
+        // Of connectors it is told by the stream that has the place; what is none is passed over.
+        let connector = ConnectorId::from_random([2; 16]);
+        let told = |id: &str| message::AttachedConnector { id: id.to_owned(), since_us: 7, connections: 2, streams: 3 };
+        second.told_of(&[told(&connector.to_string()), told("nonsense")]);
+        let all = attached.connectors();
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].0, all[0].1.id, all[0].1.streams), (gateway, connector, 3));
         let seen = attached.find(gateway, 9).unwrap();
         assert_eq!((seen.ip, seen.behind), (other.to_string(), 2));
         drop(second);

@@ -134,8 +134,9 @@ async fn listen(
     while let Some(Up { kind }) = incoming.next().await? {
         let (call, asked) = match kind {
             Some(UpKind::Hello(_)) => return Err(Ended::Protocol),
-            Some(UpKind::Ping(Ping { nonce, sequence })) => {
+            Some(UpKind::Ping(Ping { nonce, sequence, connectors })) => {
                 place.acknowledged(sequence);
+                place.told_of(&connectors);
                 pings.send_replace(Some(nonce));
                 continue;
             }

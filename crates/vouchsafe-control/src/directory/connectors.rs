@@ -1,15 +1,20 @@
 //! Connectors, as administrators invite and remove them.
 
+use std::collections::BTreeMap;
+
+use vouchsafe_model::id::GatewayId;
 use vouchsafe_model::name::SiteName;
 use vouchsafe_runtime::clock;
+use vouchsafe_runtime::link::AttachedConnector;
 use vouchsafe_wire::api;
 use vouchsafe_wire::ticket::{Invited, Ticket};
 
 use super::{Actor, DirectoryError};
+use crate::channel::Reached;
 use crate::context::Context;
 use crate::identity::hash;
-use crate::store::connectors;
 use crate::store::invites::{self, ConnectorInvite};
+use crate::store::{connectors, gateways};
 
 /// How long a code is good, seconds.
 const CODE_LIFE_SECONDS: u64 = 15 * 60;
@@ -38,10 +43,37 @@ pub(crate) async fn invite(
     Ok(api::ConnectorInvited { code: ticket.to_text_of(Invited::Connector), expires })
 }
 
-/// All connectors.
+/// All connectors, and the gateways that those are attached to that are.
 pub(crate) async fn list(context: &Context) -> Result<Vec<api::Connector>, DirectoryError> {
     let mut read = context.store.read().await?;
-    Ok(connectors::list(&mut read).await?)
+    let mut all = connectors::list(&mut read).await?;
+    let names: BTreeMap<String, String> =
+        gateways::list(&mut read).await?.into_iter().map(|gateway| (gateway.id, gateway.name)).collect();
+    for (gateway, attached) in attached(context) {
+        let (gateway, id) = (gateway.to_string(), attached.id.to_string());
+        if let Some(connector) = all.iter_mut().find(|connector| connector.id == id) {
+            connector.attached.push(api::AttachedTo {
+                gateway: names.get(&gateway).cloned().unwrap_or(gateway),
+                since: clock::unix_seconds(attached.since),
+                connections: attached.connections,
+                streams: attached.streams,
+            });
+        }
+    }
+    all.iter_mut().for_each(|connector| connector.attached.sort_by(|one, other| one.gateway.cmp(&other.gateway)));
+    Ok(all)
+}
+
+/// Which connectors are attached to which gateways: to the one in this process as it is now, to others as they last told.
+fn attached(context: &Context) -> Vec<(GatewayId, AttachedConnector)> {
+    let mut all = Vec::new();
+    if let Some((gateway, attendance)) = context.own_gateway.get() {
+        all.extend(attendance.connectors().into_iter().map(|one| (*gateway, one)));
+    }
+    if let Some(Reached { attached, .. }) = context.channel.get() {
+        all.extend(attached.connectors());
+    }
+    all
 }
 
 /// Removes a connector by its id or name: no gateway takes it any more, and what passes through it is cut.

@@ -91,6 +91,7 @@ pub(crate) async fn list(connection: &mut SqliteConnection) -> Result<Vec<api::C
         site,
         certificate_expires: from_db(expires),
         created: from_db(created),
+        attached: Vec::new(),
     };
     Ok(rows.into_iter().map(connector).collect())
 }

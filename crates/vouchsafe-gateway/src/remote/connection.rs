@@ -236,7 +236,7 @@ impl Driver {
                         }
                     }
                     // Where nothing goes out, nothing is answered either, and the silence is noticed.
-                    let ping = self.follower.ping(clock::since_boot());
+                    let ping = self.follower.ping(clock::since_boot(), self.link.attached_connectors());
                     let _ = say(out, &ping);
                 }
             }

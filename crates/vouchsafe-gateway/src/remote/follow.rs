@@ -10,7 +10,7 @@ use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::link::codec::{self, SnapshotError};
 use vouchsafe_runtime::link::{Change, Delta, Snapshot};
 use vouchsafe_wire::control::message::{
-    AnswerKind, Deltas, Down, DownKind, Hello, Ping, Pong, SignedSnapshot, Up, UpKind, era_of,
+    self, AnswerKind, Deltas, Down, DownKind, Hello, Ping, Pong, SignedSnapshot, Up, UpKind, era_of,
 };
 use vouchsafe_wire::control::{LEASES, VERSION, signed_bytes};
 
@@ -109,14 +109,14 @@ impl Follower {
         Up { kind: Some(UpKind::Hello(hello)) }
     }
 
-    /// Asks for a sign of life.
-    pub(super) fn ping(&mut self, now: Duration) -> Up {
+    /// Asks for a sign of life, and tells which connectors are attached.
+    pub(super) fn ping(&mut self, now: Duration, connectors: Vec<message::AttachedConnector>) -> Up {
         self.nonce += 1;
         if self.pings.len() >= MAX_PINGS {
             self.pings.pop_front();
         }
         self.pings.push_back((self.nonce, now));
-        Up { kind: Some(UpKind::Ping(Ping { nonce: self.nonce, sequence: self.last })) }
+        Up { kind: Some(UpKind::Ping(Ping { nonce: self.nonce, sequence: self.last, connectors })) }
     }
 
     /// Takes in one message. After a fault the stream must be given up, and everything be forgotten where it

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clock;
 use bytes::Bytes;
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::name::BaseDomain;
@@ -9,7 +10,7 @@ use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_wire::control::message::{self, ChangeKind, Era, Nobody, PolicyFile};
 use vouchsafe_wire::control::{FrameError, Unreadable, convert, decode, encode};
 
-use super::{Change, KnownSubject, NoSubject, Snapshot};
+use super::{AttachedConnector, Change, KnownSubject, NoSubject, Snapshot};
 
 /// Failure to read a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,21 @@ pub enum SnapshotError {
         /// Whose it is.
         domain: String,
     },
+}
+
+/// A connector that is attached, as a gateway tells of it.
+#[must_use]
+pub fn attached_connector(attached: &AttachedConnector) -> message::AttachedConnector {
+    let AttachedConnector { id, since, connections, streams } = *attached;
+    message::AttachedConnector { id: id.to_string(), since_us: clock::unix_micros(since), connections, streams }
+}
+
+/// The same, read; `None` when its id is none.
+#[must_use]
+pub fn read_attached_connector(told: &message::AttachedConnector) -> Option<AttachedConnector> {
+    let message::AttachedConnector { id, since_us, connections, streams } = told;
+    let since = clock::from_unix_micros(*since_us);
+    Some(AttachedConnector { id: id.parse().ok()?, since, connections: *connections, streams: *streams })
 }
 
 /// The bytes of a snapshot, for signing.

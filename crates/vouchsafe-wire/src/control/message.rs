@@ -60,6 +60,26 @@ pub struct Ping {
     /// Everything up to this row of the change feed is in force at the gateway.
     #[prost(uint64, tag = "2")]
     pub sequence: u64,
+    /// Connectors that are attached to the gateway now, for people to see.
+    #[prost(message, repeated, tag = "3")]
+    pub connectors: Vec<AttachedConnector>,
+}
+
+/// How a connector is attached to a gateway.
+#[derive(Clone, PartialEq, Message)]
+pub struct AttachedConnector {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Since when its oldest connection is there.
+    #[prost(uint64, tag = "2")]
+    pub since_us: u64,
+    /// Its connections.
+    #[prost(uint32, tag = "3")]
+    pub connections: u32,
+    /// Streams that are open through them.
+    #[prost(uint32, tag = "4")]
+    pub streams: u32,
 }
 
 /// A question, which gets one [`Answer`].

@@ -163,7 +163,7 @@ proptest! {
     #[test]
     fn messages_come_whole_however_the_stream_is_cut(cuts in prop::collection::vec(1_usize..9, 0..40), count in 1_u64..8) {
         let sent: Vec<Up> = (1..=count)
-            .map(|nonce| Up { kind: Some(UpKind::Ping(Ping { nonce, sequence: nonce << 20 })) })
+            .map(|nonce| Up { kind: Some(UpKind::Ping(Ping { nonce, sequence: nonce << 20, connectors: Vec::new() })) })
             .collect();
         let bytes: Vec<u8> = sent.iter().flat_map(|message| frame(message).to_vec()).collect();
         let (mut frames, mut read, mut rest) = (Frames::new(MAX_UP_BYTES), Vec::new(), &bytes[..]);

@@ -176,7 +176,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
 }
 
 fn table(connectors: &[api::Connector]) -> Table {
-    let mut table = Table::new(&["name", "site", "certificate", "joined", "id"]);
+    let mut table = Table::new(&["name", "site", "attached to", "since", "streams", "certificate", "joined", "id"]);
     for connector in connectors {
         let ends = text::relative(connector.certificate_expires, now());
         table.row([
@@ -187,9 +187,20 @@ fn table(connectors: &[api::Connector]) -> Table {
             Cell::new(Style::Dim, &connector.id),
         ]);
     }
+        let gateways: Vec<&str> = connector.attached.iter().map(|to| to.gateway.as_str()).collect();
+        let attached = match gateways[..] {
+            [] => Cell::new(Style::Bad, "no gateway"),
+            _ => Cell::new(Style::Good, gateways.join(", ")),
+        };
+        let since = connector.attached.iter().map(|to| to.since).min();
+        let streams: u32 = connector.attached.iter().map(|to| to.streams).fold(0, u32::saturating_add);
+        let streams = since.map(|_| streams.to_string()).unwrap_or_default();
     table
 }
 
+            attached,
+            since.map(|since| text::relative(since, now())).unwrap_or_default().as_str().into(),
+            streams.as_str().into(),
 async fn join(
     code: Option<String>,
     gateway: Option<&Address>,

@@ -153,6 +153,8 @@ async fn what_only_a_site_reaches_is_reached_through_its_connector() {
     let (exit, out, err) = world.cli(&world.state_dir(), &["connector", "list", "--json"]).await;
     let listed: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{exit} {out}{err}"));
     assert_eq!((&listed[0]["name"], &listed[0]["site"]), (&json!("frankfurt-1"), &json!("frankfurt")));
+    let attached = listed[0]["attached"].as_array().expect("gateways");
+    assert!(attached.len() == 1 && attached[0]["connections"] == 1 && attached[0]["since"].is_u64(), "{listed}");
     drop(connector.process);
 }
 

@@ -1,6 +1,7 @@
 //! Web apps of other makes behind the gateway: nginx over http and https, gRPC, Node's `ws`, streams
 //! of events, and upstreams that misbehave.
 
+mod connector;
 mod drain;
 mod events;
 mod exchange;

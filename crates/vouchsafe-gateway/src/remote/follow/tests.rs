@@ -126,7 +126,7 @@ fn a_gap_is_noticed_and_everything_begins_anew() {
     ];
     for messages in lost {
         let mut follower = attached(&controller);
-        follower.ping(Duration::ZERO);
+        follower.ping(Duration::ZERO, Vec::new());
         let mut last = Ok(Told::Nothing);
         for message in messages {
             last = follower.handle(message.clone());
@@ -142,7 +142,7 @@ fn a_sign_of_life_counts_from_when_it_was_asked_for() {
     let mut follower = attached(&controller);
     let at = Duration::from_secs;
     for seconds in 1..=3 {
-        follower.ping(at(seconds));
+        follower.ping(at(seconds), Vec::new());
     }
     let heard = |told| match told {
         Told::Heard(asked) => Some(asked),
@@ -152,12 +152,12 @@ fn a_sign_of_life_counts_from_when_it_was_asked_for() {
     assert_eq!(heard(follower.handle(pong(2, 10)).unwrap()), Some(at(2)));
     assert_eq!(heard(follower.handle(pong(1, 10)).unwrap()), None);
     // What was asked on a stream that is over is not answered on the next.
-    follower.ping(at(4));
+    follower.ping(at(4), Vec::new());
     follower.hello();
     follower.handle(welcome()).unwrap();
     assert_eq!(heard(follower.handle(pong(4, 10)).unwrap()), None);
     // A controller that answers nothing costs no memory.
-    (0..1_000).for_each(|seconds| drop(follower.ping(at(seconds))));
+    (0..1_000).for_each(|seconds| drop(follower.ping(at(seconds), Vec::new())));
     assert!(follower.pings.len() <= super::MAX_PINGS);
 }
 

@@ -15,8 +15,8 @@ use crate::http3::Client;
 use crate::peers::{Server, free_address};
 use crate::world::{PATIENCE, World};
 
-struct Sockets {
-    apps: Apps,
+pub(super) struct Sockets {
+    pub(super) apps: Apps,
     server_log: PathBuf,
     cookie: String,
     origin: String,
@@ -29,15 +29,22 @@ impl Sockets {
     }
 
     async fn start_with(upstream_protocol: &str) -> Self {
-        let world = World::start().await;
+        Self::start_on(World::start().await, upstream_protocol, json!({})).await
+    }
+
+    /// The same with further members of the resource.
+    pub(super) async fn start_on(world: World, upstream_protocol: &str, more: Value) -> Self {
         let address = free_address();
         let server_log = world.dir.path().join("echo-server.log");
         let script = node_dir().join("echo-server.mjs").display().to_string();
         let arguments = [script.as_str(), &address.port().to_string(), upstream_protocol];
         let server = Server::start("node", &arguments, &server_log, address).await;
         let upstream = format!("http://{address}");
-        let resource =
+        let mut resource =
             json!({"name": "chat", "kind": "http", "upstream": upstream, "upstream_protocol": upstream_protocol});
+        for (member, value) in more.as_object().expect("members") {
+            resource[member] = value.clone();
+        }
         let apps = Apps::start_with(world, vec![resource]).await;
         let cookie = apps.world.cookie(&apps.alice, "chat", "/").await;
         let origin = format!("https://{}:{}", apps.world.host("chat"), apps.world.port);
@@ -62,7 +69,7 @@ impl Sockets {
     }
 
     /// Everything a client says until it ends.
-    async fn said(&self, mode: &str, headers: &Value) -> Vec<Value> {
+    pub(super) async fn said(&self, mode: &str, headers: &Value) -> Vec<Value> {
         let (_child, mut lines) = self.client(mode, headers);
         let mut said = Vec::new();
         while let Some(line) =
@@ -90,7 +97,7 @@ impl Sockets {
         json!(fields)
     }
 
-    fn honest(&self) -> Value {
+    pub(super) fn honest(&self) -> Value {
         json!({"Cookie": self.cookie, "Origin": self.origin})
     }
 
