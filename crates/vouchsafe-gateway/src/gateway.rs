@@ -13,6 +13,7 @@ use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{Attendance, ControlLink, GatewayIdentity, LinkError, RecordBatch};
 use vouchsafe_runtime::resolve::Resolver;
+use vouchsafe_runtime::spans::{Endpoint, Spans};
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::tls::TlsError;
 use vouchsafe_runtime::vitals::Vitals;
@@ -50,6 +51,8 @@ pub struct Options {
     pub http3: Http3,
     /// Addresses on which a public authority's questions over HTTP are answered.
     pub acme_http: Vec<SocketAddr>,
+    /// Where spans of requests go, when they are wanted.
+    pub spans: Option<Endpoint>,
 }
 
 /// Whether HTTP/3 is served.
@@ -62,6 +65,8 @@ pub enum Http3 {
     Off,
 }
 
+/// What the process calls itself in spans.
+const SERVICE: (&str, &str) = ("vouchsafe-gateway", env!("CARGO_PKG_VERSION"));
 /// First and longest pause until the controller is asked again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
@@ -144,6 +149,7 @@ pub(crate) struct Shared {
     pub(crate) resolver: Resolver,
     /// Ports under which this gateway is reached; no upstream on loopback can have one.
     pub(crate) own_ports: Vec<u16>,
+    pub(crate) spans: Option<Arc<Spans>>,
 }
 
 /// A running gateway.
@@ -202,14 +208,14 @@ impl Gateway {
         let finisher = recorder.finisher();
         let (facts, current) = (Arc::new(Facts::new(Arc::clone(&link))), Arc::new(Current::new(engine)));
         let watch = Watch::new(Arc::clone(&facts), Arc::clone(&current), Arc::clone(&link), first.sequence);
+        let connectors = Arc::<Connectors>::default();
+        link.attends(identity.id, Arc::clone(&connectors) as Arc<dyn Attendance>);
         let shared = Arc::new(Shared {
             names: Names::new(identity.domain, public_port),
             authenticator: Authenticator::new(identity.issuer.clone(), &identity.token_keys),
             facts,
             assertions: AssertionSigner::new(identity.issuer, &identity.assertion_key_pem, identity.assertion_kid)?,
             current,
-        let connectors = Arc::<Connectors>::default();
-        link.attends(identity.id, Arc::clone(&connectors) as Arc<dyn Attendance>);
             watch,
             counts: Arc::default(),
             drafts: Drafts::default(),
@@ -226,6 +232,7 @@ impl Gateway {
             certificates: Arc::clone(&certificates),
             recorder,
             strangers: Strangers::new(std::time::Instant::now()),
+            spans: options.spans.map(|endpoint| Spans::start(endpoint, SERVICE, tasks)),
         });
         let vitals = Arc::new(GatewayVitals(Arc::clone(&shared)));
         tasks.spawn_vital("changes", watch::follow_news(shared.watch.clone(), tasks.clone(), news));

@@ -26,6 +26,7 @@ use vouchsafe_model::decision::Reason;
 use vouchsafe_runtime::body::{Body, boxed};
 use vouchsafe_runtime::internal::{Caller, OwnHost};
 use vouchsafe_runtime::limits::{MAX_OWN_BODY_BYTES, OWN_ANSWER_TIMEOUT};
+use vouchsafe_runtime::spans;
 use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::framing::Fault;
 
@@ -50,7 +51,14 @@ pub(crate) async fn handle(
     let (version, purpose) = (request.version(), read::purpose(&request));
     let upgrades = request.headers().contains_key(UPGRADE);
     let alt_svc = shared.alt_svc.clone().filter(|_| purpose == Purpose::Exchange && connection.via == Via::Network);
-    let mut response = respond(shared, connection, request, purpose).await;
+    let mut response = match &shared.spans {
+        None => respond(shared, connection, request, purpose).await,
+        Some(spans) => {
+            let (method, protocol) = (request.method().clone(), read::protocol(version, purpose));
+            let work = respond(shared, connection, request, purpose);
+            Box::pin(spans.of(&method, protocol, work, |response| response.status().as_u16())).await
+        }
+    };
     // Where else a name of ours is served is ours to say. Inside a tunnel nothing is said: there a
     // client would leave the tunnel, and with it what proves its device.
     match alt_svc {
@@ -83,7 +91,10 @@ async fn respond(
     request: Request<Body>,
     purpose: Purpose,
 ) -> Response<Body> {
-    match read::read(shared, connection, &request, purpose) {
+    let listening = spans::stage("listen");
+    let asked = read::read(shared, connection, &request, purpose);
+    drop(listening);
+    match asked {
         Err(unreadable) => {
             let protocol = read::protocol(request.version(), purpose);
             let observed = read::unread(connection, protocol);

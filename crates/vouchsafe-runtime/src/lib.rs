@@ -13,6 +13,7 @@
 //! - [`read_ahead`]: larger reads while more keeps coming
 //! - [`relay`]: bytes both ways between two streams, with half-close
 //! - [`resolve`]: names of upstreams, looked up within limits
+//! - [`spans`]: where the time of a request went, for OpenTelemetry
 //! - [`task`]: named tasks with an owner, and shutdown in two steps
 //! - [`tls`]: TLS set-up for every role: one provider, one set of versions and groups
 //! - [`vitals`]: what a role shows of itself to those who run it: figures and health
@@ -30,6 +31,7 @@ pub mod link;
 pub mod read_ahead;
 pub mod relay;
 pub mod resolve;
+pub mod spans;
 pub mod task;
 pub mod tls;
 pub mod vitals;

@@ -13,6 +13,7 @@
 //! - [`health`]: whether a role can do its work
 //! - [`hello`]: a ClientHello out of pieces of QUIC's CRYPTO frames
 //! - [`http3`]: frames and heads of HTTP/3 (RFC 9114)
+//! - [`otlp`]: spans in OpenTelemetry's protocol
 //! - [`qpack`]: field sections of HTTP/3 (RFC 9204)
 //! - [`resource`]: a resource as TOML and JSON (`docs/spec/manifest.md`)
 //! - [`spiffe`]: SPIFFE ids in certificates
@@ -35,6 +36,7 @@ pub mod gateway;
 pub mod health;
 pub mod hello;
 pub mod http3;
+pub mod otlp;
 pub mod qpack;
 pub mod resource;
 pub mod spiffe;

@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
+use crate::verbs::logs::LogFormat;
 use crate::verbs::{
     apply, audit, completions, connect, connector, controller, demo, device, doctor, enroll, gateway, grant, group,
     lock, login, logout, pipe, plan, policy, proxy, resource, session, status, up, user, version,
@@ -113,6 +114,18 @@ impl Verb {
             Verb::Gateway(args) if args.serves() => "info",
             Verb::Connector(args) if args.serves() => "info",
             _ => "warn",
+        }
+    }
+
+    /// Form of the log: a server's as it was asked for, text for everything else.
+    #[must_use]
+    pub(crate) const fn log_format(&self) -> LogFormat {
+        match self {
+            Verb::Up(args) => args.log_format(),
+            Verb::Controller(args) => args.log_format(),
+            Verb::Gateway(args) => args.log_format(),
+            Verb::Connector(args) => args.log_format(),
+            _ => LogFormat::Text,
         }
     }
 

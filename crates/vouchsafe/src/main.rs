@@ -37,6 +37,7 @@ use crate::cli::Cli;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::{Colours, Form, Output};
+use crate::verbs::logs::LogFormat;
 
 /// Half of what a request allocates is freed by another task; this allocator takes that better than
 /// the system's.
@@ -62,7 +63,11 @@ fn main() -> ExitCode {
         Colours::OnTerminals
     };
     let out = Output::new(if cli.json { Form::Json } else { Form::People }, colours);
-    log(cli.verb.log_filter(), &out);
+    let out = match cli.verb.log_format() {
+        LogFormat::Text => out,
+        LogFormat::Json => out.with_json_errors(),
+    };
+    log(cli.verb.log_filter(), cli.verb.log_format(), &out);
     let environment = environment();
     let dir = cli.dir.unwrap_or_else(|| environment.state_dir());
     let call = Call { out, dir, environment, tasks: TaskGroup::new() };
@@ -99,15 +104,20 @@ fn environment() -> Environment {
     }
 }
 
-fn log(default: &str, out: &Output) {
+fn log(default: &str, format: LogFormat, out: &Output) {
     let wanted = variable("VOUCHSAFE_LOG").and_then(|filter| filter.into_string().ok());
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(default)).unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(out.colours_errors())
-        .with_target(false)
-        .init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(out.colours_errors()).with_target(false).init(),
+        LogFormat::Json => {
+            log.json().with_current_span(false).with_span_list(false).init();
+            std::panic::set_hook(Box::new(|panic| {
+                let place = panic.location().map(ToString::to_string).unwrap_or_default();
+                tracing::error!(place, "{}", panic.payload_as_str().unwrap_or("a panic without words"));
+            }));
+        }
+    }
 }
 
 /// A variable that is set to something.

@@ -68,6 +68,7 @@ impl Style {
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     form: Form,
+    errors: Form,
     colour_out: bool,
     colour_err: bool,
     width: usize,
@@ -80,10 +81,17 @@ impl Output {
         let wanted = colours == Colours::OnTerminals;
         Self {
             form,
+            errors: form,
             colour_out: wanted && io::stdout().is_terminal(),
             colour_err: wanted && io::stderr().is_terminal(),
             width: terminal_width().unwrap_or(PLAIN_WIDTH),
         }
+    }
+
+    /// The same, where programs read standard error line by line: remarks go into the log, and a failure is an object.
+    #[must_use]
+    pub(crate) fn with_json_errors(self) -> Self {
+        Self { errors: Form::Json, colour_err: false, ..self }
     }
 
     /// Whether programs read it.
@@ -101,7 +109,7 @@ impl Output {
     /// Whether somebody reads what is said on standard error, and can act on it.
     #[must_use]
     pub(crate) fn reaches_a_person(&self) -> bool {
-        self.form == Form::People && io::stderr().is_terminal()
+        self.errors == Form::People && io::stderr().is_terminal()
     }
 
     /// Whether standard output has colours, for renderers with colours of their own.
@@ -165,8 +173,10 @@ impl Output {
 
     /// A remark on standard error. Not written under `--json` unless it fails: see [`Output::failure`].
     pub(crate) fn note(&self, text: &str) {
-        if self.form == Form::People {
-            to_stderr(text);
+        match (self.form, self.errors) {
+            (_, Form::People) => to_stderr(text),
+            (Form::People, Form::Json) => tracing::info!("{text}"),
+            (Form::Json, Form::Json) => {}
         }
     }
 
@@ -175,7 +185,7 @@ impl Output {
         if error.title.is_empty() {
             return;
         }
-        if self.is_json() {
+        if self.errors == Form::Json {
             let object = serde_json::json!({ "error": {
                 "title": error.title, "causes": error.causes, "hints": error.hints, "code": error.details.code,
                 "decision": error.details.decision, "exit": error.exit as u8,
@@ -353,7 +363,7 @@ mod tests {
     use super::*;
 
     fn output(width: usize) -> Output {
-        Output { form: Form::People, colour_out: false, colour_err: false, width }
+        Output { form: Form::People, errors: Form::People, colour_out: false, colour_err: false, width }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use vouchsafe_control::{AcmeOptions, Controller, OpenError, OpenOptions};
 use vouchsafe_gateway::{ConnectionLimits, Gateway, GatewayError, Http3, Options};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::DRAIN_TIMEOUT;
+use vouchsafe_runtime::spans::Endpoint;
 use vouchsafe_runtime::task::{Drained, TaskGroup};
 use vouchsafe_runtime::tls::sha256;
 use vouchsafe_wire::ticket::hex;
@@ -40,6 +41,8 @@ pub(crate) struct UpOptions {
     pub(crate) acme_http_port: Option<u16>,
     /// How many connections are held.
     pub(crate) connections: ConnectionLimits,
+    /// Where spans of requests go.
+    pub(crate) spans: Option<Endpoint>,
 }
 
 /// Failure to start.
@@ -110,8 +113,18 @@ impl Running {
     }
 
     async fn start_in(options: UpOptions, tasks: TaskGroup) -> Result<Self, UpError> {
-        let UpOptions { dir, domain, port, listen, browser_certificate, connections, http3, acme, acme_http_port } =
-            options;
+        let UpOptions {
+            dir,
+            domain,
+            port,
+            listen,
+            browser_certificate,
+            connections,
+            http3,
+            acme,
+            acme_http_port,
+            spans,
+        } = options;
         let files = browser_certificate.map(|(chain, key)| CertificateFiles::new(chain, key));
         let given = files.as_ref().map(CertificateFiles::read).transpose()?;
         let listen = if listen.is_empty() { usual_addresses(&domain) } else { listen };
@@ -131,6 +144,7 @@ impl Running {
             browser_certificate: given,
             http3,
             connections,
+            spans,
         };
         let apart = Apart::start().map_err(UpError::Threads)?;
         let (identity, link) = (controller.gateway_identity(), controller.link());

@@ -11,6 +11,7 @@ use vouchsafe_model::decision::Reason;
 use vouchsafe_model::resource::{AuditTiming, PathRules, Resource, ResourceSpec};
 use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::Body;
+use vouchsafe_runtime::spans;
 use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
@@ -66,7 +67,11 @@ pub(super) async fn serve(
     let seen = shared.facts.changes_seen();
     let engine = shared.current.engine();
     let proof = Proof { presented, audience: &audience, device, last: &connection.familiar.token };
-    let asker = match shared.authenticator.subject(proof, &shared.facts, &engine).await {
+    let authenticated = {
+        let _stage = spans::stage("authenticate");
+        shared.authenticator.subject(proof, &shared.facts, &engine).await
+    };
+    let asker = match authenticated {
         Ok((credential, ready)) => Asker { credential, ready, audience, device: device.cloned(), seen },
         Err(reason) => return Box::pin(demand_sign_in(&case, reason, site.label(), &target)).await,
     };
@@ -99,7 +104,11 @@ pub(super) async fn serve(
     };
     let place = Arc::clone(&connection.place);
     let what = Forward { named: &named, ip: connection.shown.ip_value(), wanted, place };
-    match forward(shared, &permitted, what, request).await {
+    let forwarded = {
+        let _stage = spans::stage("forward");
+        forward(shared, &permitted, what, request).await
+    };
+    match forwarded {
         Ok(response) => {
             permitted.flow().set_status(response.status().as_u16());
             response

@@ -12,6 +12,7 @@ use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::ProvenDevice;
+use vouchsafe_runtime::spans;
 use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::answer::{self, Form};
@@ -129,6 +130,8 @@ impl Case<'_> {
 
     /// Records a denial, or counts it where strangers are denied in masses.
     async fn recorded(&self, decided: &Decided, who: Option<&Who>) -> Result<(), Response<Body>> {
+        Self::note(decided, None);
+        let _recording = spans::stage("record");
         self.shared.counts.decided(decided.decision.reason);
         if who.is_none() && is_doubtful(decided.decision.reason) {
             self.connection.place.doubt();
@@ -148,6 +151,17 @@ impl Case<'_> {
         recorded.map_err(|_| self.unrecorded())
     }
 
+    /// What was decided, where spans are wanted.
+    fn note(decided: &Decided, permitted: Option<(FlowId, &str)>) {
+        spans::decided(|| spans::Decided {
+            decision: decided.id.to_string(),
+            outcome: decided.decision.outcome.as_str(),
+            reason: decided.decision.reason.code(),
+            resource: permitted.map(|(_, resource)| resource.to_owned()),
+            flow: permitted.map(|(flow, _)| flow.to_string()),
+        });
+    }
+
     fn unrecorded(&self) -> Response<Body> {
         let decided = Decided::denied(Reason::AuditUnavailable, &self.shared.current.engine());
         answer::denial(&decided, self.form, None)
@@ -164,9 +178,11 @@ impl Case<'_> {
         asker: Asker,
         until: impl FnOnce(&Permit) -> Until,
     ) -> Result<Permitted, Response<Body>> {
+        let deciding = spans::stage("decide");
         let begun = Instant::now();
         let decision = question.decide(&asker.ready);
         self.shared.counts.deciding(begun.elapsed());
+        drop(deciding);
         let permit = match decision {
             Ok(permit) => permit,
             Err(denial) => return Err(Box::pin(self.deny_permit(&question, denial, &asker)).await),
@@ -195,10 +211,13 @@ impl Case<'_> {
             let denied = Decided::denied(Reason::TooManyFlows, &self.shared.current.engine());
             return Err(Box::pin(self.deny(&denied, Some(&asker), None)).await);
         };
+        Self::note(&decided, Some((id, permit.resource().name.as_str())));
+        let recording = spans::stage("record");
         let recorded = match draft {
             Ok(draft) => recorder.keep(draft, until).await,
             Err(error) => Err(error),
         };
+        drop(recording);
         self.shared.counts.decided(decided.decision.reason);
         if recorded.is_err() {
             flow.set_detail("the decision could not be recorded, so nothing was done");

@@ -10,6 +10,7 @@ use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::ResourceSpec;
 use vouchsafe_runtime::body::{Body, empty};
 use vouchsafe_runtime::internal::ProvenDevice;
+use vouchsafe_runtime::spans;
 use vouchsafe_wire::authority::{ANY_PORT, ANY_PORT_HEADER, Authority};
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
@@ -64,7 +65,11 @@ pub(super) async fn serve(
     let presented = Presented::proxy_token(request.headers());
     let proof =
         Proof { presented, audience: AUDIENCE_GATEWAY, device: Some(&device), last: &connection.familiar.token };
-    let asker = match shared.authenticator.subject(proof, &shared.facts, &engine).await {
+    let authenticated = {
+        let _stage = spans::stage("authenticate");
+        shared.authenticator.subject(proof, &shared.facts, &engine).await
+    };
+    let asker = match authenticated {
         Ok((credential, ready)) => {
             Asker { credential, ready, audience: AUDIENCE_GATEWAY.into(), device: Some(device), seen }
         }
@@ -78,10 +83,12 @@ pub(super) async fn serve(
         Ok(permitted) => permitted,
         Err(response) => return response,
     };
+    let dialling = spans::stage("forward");
     let dialled = tokio::select! {
         dialled = reach::connect(shared, permitted.permit()) => dialled.map_err(ForwardError::from),
         _ = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
     };
+    drop(dialling);
     match dialled {
         Ok(upstream) => {
             permitted.flow().set_status(200);

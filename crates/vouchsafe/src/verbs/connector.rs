@@ -12,6 +12,7 @@ use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_wire::api::{self, ConnectorInvited, NewConnector};
 use vouchsafe_wire::ticket::{Invited, Ticket};
 
+use super::logs::{LogArgs, LogFormat};
 use super::{agreed, done, now, serve, show};
 use crate::admin::{AdminClient, path};
 use crate::call::Call;
@@ -113,6 +114,8 @@ struct Run {
     /// Whether the process must give up what it doesn't need (files, programs, privileges).
     #[arg(long, value_enum, default_value_t = Demand::BestEffort)]
     sandbox: Demand,
+    #[command(flatten)]
+    log: LogArgs,
     #[arg(skip)]
     entered: Option<Sandbox>,
     #[arg(skip)]
@@ -123,6 +126,11 @@ impl Args {
     /// Whether it is a server that is asked for.
     pub(crate) fn serves(&self) -> bool {
         self.verb.is_none()
+    }
+
+    /// Form of the log.
+    pub(crate) const fn log_format(&self) -> LogFormat {
+        self.run.log.log_format
     }
 }
 
@@ -179,14 +187,6 @@ fn table(connectors: &[api::Connector]) -> Table {
     let mut table = Table::new(&["name", "site", "attached to", "since", "streams", "certificate", "joined", "id"]);
     for connector in connectors {
         let ends = text::relative(connector.certificate_expires, now());
-        table.row([
-            Cell::new(Style::Bold, &connector.name),
-            (&connector.site).into(),
-            Cell::new(Style::Plain, format!("ends {ends}")),
-            text::relative(connector.created, now()).as_str().into(),
-            Cell::new(Style::Dim, &connector.id),
-        ]);
-    }
         let gateways: Vec<&str> = connector.attached.iter().map(|to| to.gateway.as_str()).collect();
         let attached = match gateways[..] {
             [] => Cell::new(Style::Bad, "no gateway"),
@@ -195,12 +195,20 @@ fn table(connectors: &[api::Connector]) -> Table {
         let since = connector.attached.iter().map(|to| to.since).min();
         let streams: u32 = connector.attached.iter().map(|to| to.streams).fold(0, u32::saturating_add);
         let streams = since.map(|_| streams.to_string()).unwrap_or_default();
-    table
-}
-
+        table.row([
+            Cell::new(Style::Bold, &connector.name),
+            (&connector.site).into(),
             attached,
             since.map(|since| text::relative(since, now())).unwrap_or_default().as_str().into(),
             streams.as_str().into(),
+            Cell::new(Style::Plain, format!("ends {ends}")),
+            text::relative(connector.created, now()).as_str().into(),
+            Cell::new(Style::Dim, &connector.id),
+        ]);
+    }
+    table
+}
+
 async fn join(
     code: Option<String>,
     gateway: Option<&Address>,

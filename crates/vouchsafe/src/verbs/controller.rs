@@ -16,6 +16,7 @@ use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
 use crate::sandbox::{self, Demand, Needs, Sandbox};
+use crate::verbs::logs::{LogArgs, LogFormat};
 use crate::verbs::vitals::VitalsArgs;
 use crate::verbs::{serve, show_link};
 use crate::wiring::{self, UpError};
@@ -47,11 +48,20 @@ pub(crate) struct Args {
     sandbox: Demand,
     #[command(flatten)]
     vitals: VitalsArgs,
+    #[command(flatten)]
+    log: LogArgs,
     /// Connections that this process can hold.
     #[arg(skip)]
     connections: usize,
     #[arg(skip)]
     entered: Option<Sandbox>,
+}
+
+impl Args {
+    /// Form of the log.
+    pub(crate) const fn log_format(&self) -> LogFormat {
+        self.log.log_format
+    }
 }
 
 /// Settles where to listen, and enters the sandbox. The process has one thread yet.
@@ -83,7 +93,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
 /// [`VerbError`] when it can't start, or when a part of it ends unexpectedly.
 pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let begun = Instant::now();
-    let Args { domain, port, gateways, gateways_host, lease, sandbox: _, vitals, connections, entered } = args;
+    let Args { domain, port, gateways, gateways_host, lease, sandbox: _, vitals, log: _, connections, entered } = args;
     let tasks = TaskGroup::new();
     let signals = serve::Signals::catch()?;
     let Some(listen) = gateways else { return Err(VerbError::usage("no address to listen on for gateways")) };

@@ -89,6 +89,7 @@ fn options(args: &Args, dir: &TempDir) -> Result<UpOptions, VerbError> {
         http3: vouchsafe_gateway::Http3::Served,
         acme: None,
         acme_http_port: None,
+        spans: None,
     })
 }
 

@@ -12,11 +12,13 @@ use tokio::sync::Notify;
 use vouchsafe_gateway::{ConnectionLimits, Gateway, Http3, JoinError, Options, Remote, RemoteError, StateError};
 use vouchsafe_model::name::GatewayName;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
+use vouchsafe_runtime::spans::Endpoint;
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::vitals::Board;
 use vouchsafe_wire::api::{self, GatewayInvited, NewGateway};
 use vouchsafe_wire::gateway::JoinCode;
 
+use super::logs::{LogArgs, LogFormat};
 use super::vitals::VitalsArgs;
 use super::{ago, agreed, done, now, serve, show};
 use crate::admin::{AdminClient, path};
@@ -104,6 +106,11 @@ struct Run {
     sandbox: Demand,
     #[command(flatten)]
     vitals: VitalsArgs,
+    /// Where spans of requests go, by OTLP over HTTP, such as `http://127.0.0.1:4318` [default: nowhere].
+    #[arg(long, value_name = "URL", value_parser = Endpoint::parse)]
+    otlp_endpoint: Option<Endpoint>,
+    #[command(flatten)]
+    log: LogArgs,
     #[arg(skip)]
     entered: Option<Sandbox>,
 }
@@ -112,6 +119,11 @@ impl Args {
     /// Whether it is a server that is asked for.
     pub(crate) fn serves(&self) -> bool {
         self.verb.is_none()
+    }
+
+    /// Form of the log.
+    pub(crate) const fn log_format(&self) -> LogFormat {
+        self.run.log.log_format
     }
 }
 
@@ -233,6 +245,7 @@ async fn serve_gateway(run: Run, call: &Call) -> Result<Exit, VerbError> {
         connections: ConnectionLimits { all: run.max_connections, per_source: run.max_connections_per_source },
         http3: if run.no_http3 { Http3::Off } else { Http3::Served },
         acme_http: Vec::new(),
+        spans: run.otlp_endpoint,
     };
     let Remote { identity, link, service, name, .. } = remote;
     let (id, domain) = (identity.id, identity.domain.clone());

@@ -9,6 +9,7 @@ use vouchsafe_control::{AcmeOptions, ChallengeKind};
 use vouchsafe_gateway::{ConnectionLimits, Http3};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
+use vouchsafe_runtime::spans::Endpoint;
 use vouchsafe_runtime::task::{Drained, TaskGroup};
 use vouchsafe_runtime::vitals::Board;
 
@@ -17,6 +18,7 @@ use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
 use crate::sandbox::{self, Demand, Needs, Sandbox};
+use crate::verbs::logs::{LogArgs, LogFormat};
 use crate::verbs::serve::{Signals, ended};
 use crate::verbs::show_link;
 use crate::verbs::vitals::{Shown, VitalsArgs};
@@ -70,8 +72,20 @@ pub(crate) struct Args {
     sandbox: Demand,
     #[command(flatten)]
     vitals: VitalsArgs,
+    /// Where spans of requests go, by OTLP over HTTP, such as `http://127.0.0.1:4318` [default: nowhere].
+    #[arg(long, value_name = "URL", value_parser = Endpoint::parse)]
+    otlp_endpoint: Option<Endpoint>,
+    #[command(flatten)]
+    log: LogArgs,
     #[arg(skip)]
     entered: Option<Sandbox>,
+}
+
+impl Args {
+    /// Form of the log.
+    pub(crate) const fn log_format(&self) -> LogFormat {
+        self.log.log_format
+    }
 }
 
 /// Settles where to listen and how many connections the system bears, both of which need what is
@@ -119,6 +133,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         http3: if args.no_http3 { Http3::Off } else { Http3::Served },
         acme: args.acme.map(|directory| (acme(directory, args.acme_email, args.acme_http_port), args.acme_ca_file)),
         acme_http_port: args.acme_http_port,
+        spans: args.otlp_endpoint,
         connections: ConnectionLimits { all: args.max_connections, per_source: args.max_connections_per_source },
     };
     let mut signals = Signals::catch()?;

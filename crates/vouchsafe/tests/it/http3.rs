@@ -118,7 +118,7 @@ impl Site {
     }
 }
 
-fn python(script: &str) -> (PathBuf, PathBuf) {
+pub fn python(script: &str) -> (PathBuf, PathBuf) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/python");
     (root.join(".venv/bin/python"), root.join(script))
 }

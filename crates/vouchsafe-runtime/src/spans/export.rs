@@ -1,0 +1,251 @@
+//! Spans on their way to an endpoint: in batches, over HTTP, as OTLP has them in protobuf.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{StatusCode, Uri};
+use prost::Message;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use vouchsafe_wire::otlp::{
+    self, ExportTraces, FAILED, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanKind, Status,
+};
+
+use super::{Batch, Decided, Request};
+use crate::body::full;
+use crate::clock;
+use crate::http_client::{self, ExchangeError};
+use crate::task::TaskGroup;
+use crate::tls::{self, ServerTrust, TlsError};
+
+/// Requests in one batch, and how long the first of them waits for others.
+const BATCH: usize = 512;
+const PERIOD: Duration = Duration::from_secs(1);
+/// Longest that one batch may take; then it is lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for what is left when the process stops.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is told that spans are lost.
+const TELL: Duration = Duration::from_secs(60);
+/// Longest answer that is read, bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Where spans go: `http://host:port` or `https://host:port`, with a path in front of OTLP's own where there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    secure: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+/// A text that names no endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an endpoint: {why}")]
+pub struct EndpointError {
+    why: &'static str,
+}
+
+impl Endpoint {
+    /// Reads one. What could be a secret has no place in it, since arguments can be seen by others.
+    ///
+    /// # Errors
+    /// [`EndpointError`] says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        let wrong = |why| EndpointError { why };
+        let uri: Uri = text.parse().map_err(|_| wrong("write it as http://HOST:PORT or https://HOST:PORT"))?;
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(_) | None => return Err(wrong("it begins with http:// or https://")),
+        };
+        let authority = uri.authority().ok_or(wrong("the host is missing"))?;
+        if authority.as_str().contains('@') || uri.query().is_some() {
+            return Err(wrong("it has no user, password or query"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = authority.port_u16().unwrap_or(4318);
+        Ok(Self { secure, host, port, path: uri.path().trim_end_matches('/').to_owned() })
+    }
+
+    async fn take(&self, body: Bytes, tasks: &TaskGroup) -> Result<(), Failure> {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let request = http::Request::post(format!("{}{}", self.path, otlp::TRACES_PATH))
+            .header(HOST, format!("{host}:{}", self.port))
+            .header(CONTENT_TYPE, otlp::CONTENT_TYPE)
+            .body(full(body))?;
+        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(ExchangeError::Connect)?;
+        let response = match self.secure {
+            false => http_client::send(tcp, request, tasks).await?,
+            true => {
+                let config = tls::client(ServerTrust::Public, None, &[b"http/1.1"])?;
+                let name = ServerName::try_from(self.host.clone()).map_err(|_| Failure::Name)?;
+                let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+                http_client::send(tls.map_err(ExchangeError::Connect)?, request, tasks).await?
+            }
+        };
+        let status = response.status();
+        http_client::collect(response.into_body(), MAX_ANSWER).await?;
+        if status.is_success() { Ok(()) } else { Err(Failure::Status(status)) }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
+    }
+}
+
+/// Why a batch was not taken.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the request can't be made")]
+    Request(#[from] http::Error),
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("its name is none of TLS")]
+    Name,
+    #[error("it answered {0}")]
+    Status(StatusCode),
+    #[error("it did not answer in time")]
+    TimedOut,
+}
+
+/// Sends batches on.
+pub(super) struct Exporter {
+    endpoint: Endpoint,
+    service: (&'static str, &'static str),
+    lost: Arc<AtomicU64>,
+    told: Option<Instant>,
+    tasks: TaskGroup,
+}
+
+impl Exporter {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        service: (&'static str, &'static str),
+        lost: Arc<AtomicU64>,
+        tasks: TaskGroup,
+    ) -> Self {
+        Self { endpoint, service, lost, told: None, tasks }
+    }
+
+    /// Until the group ends: then what waits is sent once more, if it is taken at once.
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut batch = Batch::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                count = requests.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                () = self.tasks.draining() => break,
+            }
+            let full = async {
+                while batch.len() < BATCH {
+                    let room = BATCH - batch.len();
+                    if requests.recv_many(&mut batch, room).await == 0 {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                _ = tokio::time::timeout(PERIOD, full) => {}
+                () = self.tasks.draining() => break,
+            }
+            self.send(&mut batch, PATIENCE).await;
+        }
+        while let Ok(request) = requests.try_recv() {
+            batch.push(request);
+        }
+        self.send(&mut batch, LAST_PATIENCE).await;
+    }
+
+    async fn send(&mut self, batch: &mut Batch, patience: Duration) {
+        if batch.is_empty() {
+            return;
+        }
+        let count = u64::try_from(batch.len()).unwrap_or_default();
+        let body = encoded(batch, self.service);
+        batch.clear();
+        let taken = tokio::time::timeout(patience, self.endpoint.take(body, &self.tasks)).await;
+        if let Err(error) = taken.unwrap_or(Err(Failure::TimedOut)) {
+            self.lost.fetch_add(count, Ordering::Relaxed);
+            tracing::debug!(endpoint = %self.endpoint, error = &error as &dyn std::error::Error, "spans are not taken");
+        }
+        if self.told.is_none_or(|told| told.elapsed() > TELL) {
+            let lost = self.lost.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                tracing::warn!(endpoint = %self.endpoint, lost, "spans of requests were lost; nothing else is harmed");
+                self.told = Some(Instant::now());
+            }
+        }
+    }
+}
+
+/// A batch as it is sent.
+pub(super) fn encoded(batch: &Batch, (name, version): (&str, &str)) -> Bytes {
+    let attributes = vec![KeyValue::text("service.name", name), KeyValue::text("service.version", version)];
+    let scope = Scope { name: "vouchsafe".to_owned(), version: version.to_owned() };
+    let spans = batch.iter().flat_map(spans).collect();
+    let resource_spans = vec![ResourceSpans {
+        resource: Some(Resource { attributes }),
+        scope_spans: vec![ScopeSpans { scope: Some(scope), spans }],
+    }];
+    ExportTraces { resource_spans }.encode_to_vec().into()
+}
+
+/// The span of a request, and those of its stages.
+fn spans(request: &Request) -> Vec<Span> {
+    let trace_id = Bytes::copy_from_slice(&request.trace);
+    let id = || Bytes::copy_from_slice(&clock::random::<8>());
+    let own = id();
+    let mut attributes = vec![
+        KeyValue::text("http.request.method", request.method),
+        KeyValue::text("network.protocol.name", request.protocol),
+        KeyValue::number("http.response.status_code", request.status.into()),
+    ];
+    if let Some(Decided { decision, outcome, reason, resource, flow }) = &request.decided {
+        attributes.extend([
+            KeyValue::text("vouchsafe.decision", decision),
+            KeyValue::text("vouchsafe.outcome", *outcome),
+            KeyValue::text("vouchsafe.reason", *reason),
+        ]);
+        attributes.extend(resource.iter().map(|name| KeyValue::text("vouchsafe.resource", name)));
+        attributes.extend(flow.iter().map(|id| KeyValue::text("vouchsafe.flow", id)));
+    }
+    let mut all = vec![Span {
+        trace_id: trace_id.clone(),
+        span_id: own.clone(),
+        parent_span_id: Bytes::new(),
+        name: "request".to_owned(),
+        kind: SpanKind::Server.into(),
+        start_time_unix_nano: nanoseconds(request.began),
+        end_time_unix_nano: nanoseconds(request.ended),
+        attributes,
+        // A denial is no failure of ours.
+        status: (request.status >= 500).then_some(Status { code: FAILED }),
+    }];
+    all.extend(request.stages.iter().map(|stage| Span {
+        trace_id: trace_id.clone(),
+        span_id: id(),
+        parent_span_id: own.clone(),
+        name: stage.name.to_owned(),
+        kind: if stage.name == "forward" { SpanKind::Client } else { SpanKind::Internal }.into(),
+        start_time_unix_nano: nanoseconds(stage.began),
+        end_time_unix_nano: nanoseconds(stage.ended),
+        attributes: Vec::new(),
+        status: None,
+    }));
+    all
+}
+
+fn nanoseconds(time: SystemTime) -> u64 {
+    clock::unix_micros(time).saturating_mul(1_000)
+}
