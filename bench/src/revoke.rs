@@ -6,10 +6,10 @@
 //! of each flow arrived, and when it saw its end (FIN, RST or the close of a WebSocket). Every flow whose right ends
 //! carries a byte again and again, the others seldom.
 //!
-//! - [`kind`]: the kinds of flow
-//! - [`upstream`], [`clients`] (with [`h3`]): both ends, each a process of its own
-//! - [`installed`] (with [`network`]): what is measured
-//! - [`report`]: figures
+//! - `kind`: the kinds of flow
+//! - `upstream`, `clients` (with `h3`): both ends, each a process of its own
+//! - `installed` (with `network`): what is measured
+//! - `report`: what came out
 
 mod clients;
 mod h3;

@@ -1,6 +1,7 @@
 //! I7: `kill -9` under load loses no record of anything a client was answered.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use vouchsafe_wire::api::AuditQuery;
 use vouchsafe_wire::spool::{Frame, read_frame};
 
 use crate::http::Company;
-use crate::world::World;
+use crate::world::{TestDevice, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i7_kill_nine_under_load_loses_no_record() {
@@ -68,7 +69,7 @@ async fn i7_kill_nine_under_load_loses_no_record() {
 }
 
 /// Numbers of all requests that have a decision record; none may have two.
-async fn recorded(world: &World) -> BTreeSet<u32> {
+pub async fn recorded(world: &World) -> BTreeSet<u32> {
     let mut numbers = BTreeSet::new();
     let mut after = None;
     loop {
@@ -109,18 +110,23 @@ fn tear_last_segment(dir: &std::path::Path) {
 }
 
 async fn connect(company: &Company) -> TlsStream<TcpStream> {
+    connect_to(&company.world, &company.laptop, company.world.address()).await
+}
+
+/// A connection of a device to the gateway at that address.
+pub async fn connect_to(world: &World, device: &TestDevice, gateway: SocketAddr) -> TlsStream<TcpStream> {
     let read = |path: std::path::PathBuf| std::fs::read_to_string(path).expect("readable");
-    let (chain, key) = (read(company.laptop.certificate()), read(company.laptop.key()));
-    let trust = ServerTrust::Roots(tls::roots(&company.world.root_pem, "root").expect("roots"));
+    let (chain, key) = (read(device.certificate()), read(device.key()));
+    let trust = ServerTrust::Roots(tls::roots(&world.root_pem, "root").expect("roots"));
     let identity = Credentials { chain_pem: &chain, key_pem: &key };
     let config = Arc::new(tls::client(trust, Some(&identity), &[b"http/1.1"]).expect("TLS"));
-    let tcp = TcpStream::connect(company.world.address()).await.expect("connected");
-    let name = company.world.host("gw").try_into().expect("name");
+    let tcp = TcpStream::connect(gateway).await.expect("connected");
+    let name = world.host("gw").try_into().expect("name");
     TlsConnector::from(config).connect(name, tcp).await.expect("handshake")
 }
 
 /// Whether a whole 200 answer came.
-async fn answered(stream: &mut TlsStream<TcpStream>) -> bool {
+pub async fn answered(stream: &mut TlsStream<TcpStream>) -> bool {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     loop {

@@ -28,8 +28,7 @@ use crate::world::{PATIENCE, TestDevice, World, launch};
 pub struct Gate {
     ip: Ipv4Addr,
     port: u16,
-    domain: String,
-    root_pem: String,
+    door: Door,
     /// Port of the controller that it attaches to.
     controller: u16,
     log: PathBuf,
@@ -38,21 +37,86 @@ pub struct Gate {
     process: Child,
 }
 
+/// Where a gateway lets devices in.
+#[derive(Debug, Clone)]
+pub struct Door {
+    address: SocketAddr,
+    domain: String,
+    root_pem: String,
+}
+
+impl Door {
+    /// A connection of a device.
+    pub async fn connect(&self, device: &TestDevice) -> std::io::Result<TlsStream<TcpStream>> {
+        let read = |path: PathBuf| std::fs::read_to_string(path).expect("readable");
+        let (chain, key) = (read(device.certificate()), read(device.key()));
+        let trust = ServerTrust::Roots(tls::roots(&self.root_pem, "root").expect("roots"));
+        let identity = Credentials { chain_pem: &chain, key_pem: &key };
+        let config = Arc::new(tls::client(trust, Some(&identity), &[b"http/1.1"]).expect("TLS"));
+        let tcp = TcpStream::connect(self.address).await?;
+        let name = format!("gw.{}", self.domain).try_into().expect("name");
+        TlsConnector::from(config).connect(name, tcp).await
+    }
+
+    /// A tunnel to a resource, open; or the answer that refuses it.
+    pub async fn tunnel(&self, device: &TestDevice, resource: &str) -> Result<TlsStream<TcpStream>, String> {
+        let words = |error: std::io::Error| error.to_string();
+        let mut stream = self.connect(device).await.map_err(words)?;
+        let (host, token) = (format!("{resource}.{}", self.domain), &device.token);
+        let head = format!(
+            "CONNECT {host}:7 HTTP/1.1\r\nHost: {host}:7\r\nProxy-Authorization: Bearer {token}\r\n\
+             Accept: application/json\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.map_err(words)?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.map_err(words)?);
+        }
+        let answer = String::from_utf8(answer).expect("text");
+        if answer.starts_with("HTTP/1.1 200") { Ok(stream) } else { Err(answer) }
+    }
+}
+
 impl Gate {
     pub async fn join(world: &World, name: &str, ip: Ipv4Addr) -> Self {
+        let (state, code) = Self::joined(world, name).await;
+        Self::start(world, state, ip, &code).await
+    }
+
+    /// The same, for one that finds its controller at another address than its code said.
+    pub async fn join_by(world: &World, name: &str, ip: Ipv4Addr, by: SocketAddr) -> Self {
+        let (state, code) = Self::joined(world, name).await;
+        let mut kept = kept(&state);
+        (kept["host"], kept["port"]) = (json!(by.ip().to_string()), json!(by.port()));
+        std::fs::write(state.join("gateway").join("gateway.json"), kept.to_string()).expect("written");
+        Self::start(world, state, ip, &code).await
+    }
+
+    async fn joined(world: &World, name: &str) -> (PathBuf, JoinCode) {
         let state = world.dir.path().join(format!("gateway-{name}"));
         let code = invite(world, name).await;
         let (exit, out, err) = world.cli(&state, &["gateway", "join", &code]).await;
         assert_eq!(exit, 0, "{out}{err}");
-        Self::start(world, state, ip, &JoinCode::parse(&code).expect("a code")).await
+        (state, JoinCode::parse(&code).expect("a code"))
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where devices come in.
+    pub fn door(&self) -> Door {
+        self.door.clone()
     }
 
     /// Starts one that has joined.
     async fn start(world: &World, state: PathBuf, ip: Ipv4Addr, code: &JoinCode) -> Self {
         let log = world.dir.path().to_owned();
         let (process, id) = Self::launch(&log, &state, ip).await;
-        let (domain, root_pem) = (world.domain.clone(), world.root_pem.clone());
-        Self { ip, port: world.port, domain, root_pem, controller: code.port, log, state, id, process }
+        let (address, domain, root_pem) = ((ip, world.port).into(), world.domain.clone(), world.root_pem.clone());
+        let door = Door { address, domain, root_pem };
+        Self { ip, port: world.port, door, controller: code.port, log, state, id, process }
     }
 
     async fn launch(log: &std::path::Path, state: &std::path::Path, ip: Ipv4Addr) -> (Child, String) {
@@ -63,11 +127,11 @@ impl Gate {
     }
 
     /// Kills the process as a power cut would.
-    async fn kill(&mut self) {
+    pub async fn kill(&mut self) {
         self.process.kill().await.expect("killed");
     }
 
-    async fn restart(&mut self) {
+    pub async fn restart(&mut self) {
         let (process, id) = Self::launch(&self.log, &self.state, self.ip).await;
         assert_eq!(id, self.id);
         self.process = process;
@@ -75,26 +139,7 @@ impl Gate {
 
     /// A tunnel to a resource, open.
     async fn tunnel(&self, device: &TestDevice, resource: &str) -> Result<TlsStream<TcpStream>, String> {
-        let read = |path: PathBuf| std::fs::read_to_string(path).expect("readable");
-        let (chain, key) = (read(device.certificate()), read(device.key()));
-        let trust = ServerTrust::Roots(tls::roots(&self.root_pem, "root").expect("roots"));
-        let identity = Credentials { chain_pem: &chain, key_pem: &key };
-        let config = Arc::new(tls::client(trust, Some(&identity), &[b"http/1.1"]).expect("TLS"));
-        let tcp = TcpStream::connect((self.ip, self.port)).await.expect("connected");
-        let name = format!("gw.{}", self.domain).try_into().expect("name");
-        let mut stream = TlsConnector::from(config).connect(name, tcp).await.expect("handshake");
-        let (host, token) = (format!("{resource}.{}", self.domain), &device.token);
-        let head = format!(
-            "CONNECT {host}:7 HTTP/1.1\r\nHost: {host}:7\r\nProxy-Authorization: Bearer {token}\r\n\
-             Accept: application/json\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).await.expect("written");
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(stream.read_u8().await.expect("an answer"));
-        }
-        let answer = String::from_utf8(answer).expect("text");
-        if answer.starts_with("HTTP/1.1 200") { Ok(stream) } else { Err(answer) }
+        self.door.tunnel(device, resource).await
     }
 }
 
@@ -180,7 +225,7 @@ const ONE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const TWO: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Sends back what it gets.
-async fn echo(world: &World) -> SocketAddr {
+pub async fn echo(world: &World) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
     let address = listener.local_addr().expect("address");
     let tasks = world.tasks.clone();
@@ -550,7 +595,7 @@ async fn i6_a_gateway_that_is_removed_serves_nobody_within_a_second_whatever_the
 }
 
 /// Waits until two gateways are attached.
-async fn both_attached(world: &World) {
+pub async fn both_attached(world: &World) {
     for _ in 0..200 {
         let gateways: Value = world.admin.get("/v1/gateways").await.expect("gateways");
         let all = gateways.as_array().expect("gateways");
