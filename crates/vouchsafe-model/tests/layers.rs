@@ -21,7 +21,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("vouchsafe-agent", &["model", "wire", "runtime"]),
     ("vouchsafe-connector", &["model", "wire", "runtime"]),
     ("vouchsafe-demo", &["model", "wire", "runtime", "agent"]),
-    ("vouchsafe", &["model", "policy", "wire", "runtime", "control", "gateway", "connector", "agent", "demo"]),
+    // Looks at files of a host and knows no role, and no role knows it.
+    ("vouchsafe-assess", &["model", "wire"]),
+    (
+        "vouchsafe",
+        &["model", "policy", "wire", "runtime", "control", "gateway", "connector", "agent", "demo", "assess"],
+    ),
     ("vouchsafe-bench", &["model", "policy", "wire", "runtime", "control", "gateway", "agent", "demo"]),
 ];
 
