@@ -9,8 +9,8 @@ use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::verbs::logs::LogFormat;
 use crate::verbs::{
-    apply, audit, completions, connect, connector, controller, demo, device, doctor, enroll, gateway, grant, group,
-    lock, login, logout, pipe, plan, policy, proxy, resource, session, status, up, user, version,
+    apply, assess, audit, completions, connect, connector, controller, demo, device, doctor, enroll, gateway, grant,
+    group, lock, login, logout, pipe, plan, policy, proxy, resource, session, status, up, user, version,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -96,6 +96,8 @@ pub(crate) enum Verb {
     /// The audit log: who reached what, and why.
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Looks at this host or at files of another, and says how far it is from zero trust.
+    Assess(assess::Args),
     /// Looks at this machine and says what holds.
     #[command(subcommand)]
     Doctor(doctor::Verb),
@@ -174,6 +176,7 @@ impl Verb {
             Verb::Plan(args) => plan::run(args, call).await,
             Verb::Apply(args) => apply::run(args, call).await,
             Verb::Audit(verb) => audit::run(verb, call).await,
+            Verb::Assess(args) => assess::run(args, call).await,
             Verb::Doctor(verb) => doctor::run(verb, call).await,
             Verb::Completions(args) => completions::run(&args, call),
             Verb::Version(args) => version::run(&args, call),
@@ -238,6 +241,7 @@ mod tests {
             "vouchsafe audit query --since 1h --outcome deny --json",
             "vouchsafe connect db:5432 --listen 127.0.0.1:6000",
             "vouchsafe apply -f dir --yes",
+            "vouchsafe assess --root collected --html report.html --drafts drafts --baseline earlier.json",
         ] {
             if let Err(error) = parse(good) {
                 panic!("{good}: {error}");

@@ -1,6 +1,7 @@
 //! The verbs, one file each, and what several of them do.
 
 pub(crate) mod apply;
+pub(crate) mod assess;
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod connect;
