@@ -12,7 +12,7 @@ pub(crate) mod resources;
 use vouchsafe_model::action::UnknownAction;
 use vouchsafe_model::id::ParseIdError;
 use vouchsafe_model::name::NameError;
-use vouchsafe_wire::api::Diagnostic;
+use vouchsafe_wire::api::{Diagnostic, FailedTest};
 use vouchsafe_wire::resource::ResourceDocError;
 
 use crate::directory::DirectoryError;
@@ -73,6 +73,14 @@ pub(crate) enum AdministratorError {
         /// All that was found.
         diagnostics: Vec<Diagnostic>,
     },
+    /// Tests that came with the policy fail (I8).
+    #[error("{} of {asked} tests of the policy fail", .failed.len())]
+    TestsFailed {
+        /// Those that fail.
+        failed: Vec<FailedTest>,
+        /// How many there are.
+        asked: usize,
+    },
     /// The policy would shut out every administrator (I8).
     #[error("under this policy nobody who can sign in could change anything in the console any more")]
     LockOut,
@@ -124,6 +132,10 @@ impl AdministratorError {
             AdministratorError::PolicyInvalid { .. } => {
                 Some("mend the files and try them with `vouchsafe policy check`; nothing was published".to_owned())
             }
+            AdministratorError::TestsFailed { .. } => Some(
+                "see why with `vouchsafe policy test`, and mend the policy or the tests; nothing was published"
+                    .to_owned(),
+            ),
             AdministratorError::LockOut => Some(
                 "keep a permit of `console:write` on Console::\"console\" that some enabled user with a passkey \
                  satisfies; nothing was published"

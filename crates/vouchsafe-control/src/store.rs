@@ -335,6 +335,7 @@ fn migrator(count: usize) -> Migrator {
         migration(7, "invites", include_str!("../migrations/0007_invites.sql")),
         migration(8, "eras and locks", include_str!("../migrations/0008_eras_and_locks.sql")),
         migration(9, "connectors", include_str!("../migrations/0009_connectors.sql")),
+        migration(10, "policy tests", include_str!("../migrations/0010_policy_tests.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

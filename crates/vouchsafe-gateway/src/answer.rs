@@ -169,6 +169,7 @@ fn problem(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Probl
         advice: decision.advice.iter().map(|advice| advice.as_str().to_owned()).collect(),
         max_age: decision.step_up.and_then(|step_up| step_up.max_age).map(|age| age.as_secs()),
         diagnostics: Vec::new(),
+        failed_tests: Vec::new(),
     }
 }
 

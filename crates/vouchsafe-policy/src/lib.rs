@@ -17,6 +17,7 @@
 //! - `step_up`: whether a fresh sign-in would make a permit of a denial
 //! - `memo`: decisions remembered by what they were made on
 //! - `explain`: why one request is decided as it is, and what would change that
+//! - `suite`: tests of a policy, as its authors write them
 
 mod annotation;
 mod check;
@@ -38,6 +39,7 @@ mod source;
 mod spread;
 mod step_up;
 mod subject;
+mod suite;
 
 pub use annotation::Effect;
 pub use check::{check, check_spread};
@@ -48,5 +50,6 @@ pub use permit::Permit;
 pub use request::{Detail, OwnedDetail, Request};
 pub use schema::schema_text;
 pub use source::{PolicyFile, PolicySource, default_policy};
-pub use spread::{Spread, Work};
+pub use spread::{Spread, Work, in_turn};
 pub use subject::PreparedSubject;
+pub use suite::{CaseResult, Memberships, Suite, SuiteReport};

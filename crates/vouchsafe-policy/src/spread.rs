@@ -14,7 +14,7 @@ const PIECES: usize = 32;
 const FEW: usize = 1;
 
 /// Does one piece of work after the other.
-pub(crate) fn in_turn(work: Vec<Work<'_>>) {
+pub fn in_turn(work: Vec<Work<'_>>) {
     work.into_iter().for_each(|each| each());
 }
 

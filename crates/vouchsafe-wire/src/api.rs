@@ -82,6 +82,27 @@ pub struct Problem {
     /// Mistakes in policies or manifests, when that is what is wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<Diagnostic>,
+    /// Tests of the policy that fail, when that is what is wrong; the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_tests: Vec<FailedTest>,
+}
+
+/// A test of a policy that fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedTest {
+    /// File as given.
+    pub file: String,
+    /// Line that the case begins in.
+    pub line: u32,
+    /// Name of the case.
+    pub case: String,
+    /// What was asked.
+    pub question: String,
+    /// Why it fails.
+    pub failure: String,
+    /// What would have to be different for a denied request to be allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would_change: Vec<String>,
 }
 
 /// One mistake in a policy or manifest file.
@@ -540,6 +561,9 @@ pub struct Checked {
 pub struct Publish {
     /// All files of the new version.
     pub files: Vec<PolicyFileDoc>,
+    /// All tests of the new version; absent keeps those of the version in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<Vec<PolicyFileDoc>>,
     /// Why, for the history.
     #[serde(default)]
     pub note: String,
@@ -566,6 +590,9 @@ pub struct PolicyVersion {
     /// The files, where asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PolicyFileDoc>,
+    /// Its tests, where asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<PolicyFileDoc>,
 }
 
 /// Publishes an earlier version again, as a new one.
@@ -624,6 +651,9 @@ pub struct Manifest {
     /// Policy files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Vec<PolicyFileDoc>>,
+    /// Tests of the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<Vec<PolicyFileDoc>>,
 }
 
 /// A group in a manifest.

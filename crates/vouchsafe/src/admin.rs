@@ -132,6 +132,7 @@ impl AdminClient {
         let mut error = refused(status, &bytes);
         if let Ok(problem) = serde_json::from_slice::<Problem>(&bytes) {
             error.details.diagnostics = crate::diagnostics::render(&call.out, &problem.diagnostics, files);
+            error.details.diagnostics.extend(crate::diagnostics::failed_tests(&call.out, &problem.failed_tests));
         }
         Err(error)
     }

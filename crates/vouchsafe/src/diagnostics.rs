@@ -1,9 +1,9 @@
 //! Mistakes in policies and manifests, drawn with the place in the file that is wrong.
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode};
-use vouchsafe_wire::api::{Diagnostic, PolicyFileDoc};
+use vouchsafe_wire::api::{Diagnostic, FailedTest, PolicyFileDoc};
 
-use crate::output::{Output, clean};
+use crate::output::{Output, Style, clean};
 
 /// One mistake with the text it is in, as miette wants it.
 #[derive(Debug)]
@@ -71,6 +71,22 @@ pub(crate) fn render(out: &Output, diagnostics: &[Diagnostic], files: &[PolicyFi
 #[must_use]
 pub(crate) fn render_plain(diagnostics: &[Diagnostic]) -> Vec<String> {
     diagnostics.iter().map(plain).collect()
+}
+
+/// Tests that fail, a paragraph each.
+#[must_use]
+pub(crate) fn failed_tests(out: &Output, failed: &[FailedTest]) -> Vec<String> {
+    let told = |FailedTest { file, line, case, question, failure, would_change }: &FailedTest| {
+        let mark = out.paint_error(Style::Bad, "✗");
+        let place = out.paint_error(Style::Dim, &clean(&format!("{file}:{line}")));
+        let mut text = format!("{mark} {}  {place}", out.paint_error(Style::Bold, &clean(case)));
+        text.push_str(&format!("\n  {}\n  {}", clean(question), clean(failure)));
+        for way in would_change {
+            text.push_str(&format!("\n    - {}", clean(way)));
+        }
+        text
+    };
+    failed.iter().map(told).collect()
 }
 
 fn plain(diagnostic: &Diagnostic) -> String {

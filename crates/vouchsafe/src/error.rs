@@ -230,6 +230,7 @@ mod tests {
             advice: vec!["request-access".into(), "sign-in".into()],
             max_age: None,
             diagnostics: Vec::new(),
+            failed_tests: Vec::new(),
         }
     }
 

@@ -77,13 +77,34 @@ struct TomlFile {
     groups: Option<Vec<toml::Spanned<GroupDoc>>>,
 }
 
-/// Reads every `.cedar` file of a directory tree, sorted by name.
+/// A policy as files.
+#[derive(Debug)]
+pub(crate) struct PolicyDir {
+    /// Cedar files.
+    pub(crate) files: Vec<PolicyFileDoc>,
+    /// Files of tests; `None` when there are none.
+    pub(crate) tests: Option<Vec<PolicyFileDoc>>,
+}
+
+/// Reads every `.cedar` file of a directory tree and the tests beside them, sorted by name.
+///
+/// # Errors
+/// [`ManifestError`].
+pub(crate) fn policy(dir: &Path) -> Result<PolicyDir, ManifestError> {
+    let (files, others): (Vec<_>, Vec<_>) = read(dir)?.into_iter().partition(|file| is_cedar(&file.name));
+    if files.is_empty() {
+        return Err(ManifestError::Empty { path: dir.to_owned() });
+    }
+    let tests: Vec<PolicyFileDoc> = others.into_iter().filter(|file| is_test(&file.name)).collect();
+    Ok(PolicyDir { files, tests: Some(tests).filter(|tests| !tests.is_empty()) })
+}
+
+/// [`policy`] without the tests.
 ///
 /// # Errors
 /// [`ManifestError`].
 pub(crate) fn policy_files(dir: &Path) -> Result<Vec<PolicyFileDoc>, ManifestError> {
-    let files: Vec<PolicyFileDoc> = read(dir)?.into_iter().filter(|file| is_cedar(&file.name)).collect();
-    if files.is_empty() { Err(ManifestError::Empty { path: dir.to_owned() }) } else { Ok(files) }
+    policy(dir).map(|policy| policy.files)
 }
 
 /// Reads a directory tree as a manifest.
@@ -99,6 +120,8 @@ pub(crate) fn load(dir: &Path) -> Result<Manifest, ManifestError> {
     for file in &files {
         if is_cedar(&file.name) {
             gathered.manifest.policy.get_or_insert_default().push(file.clone());
+        } else if is_test(&file.name) {
+            gathered.manifest.tests.get_or_insert_default().push(file.clone());
         } else {
             gathered.take_toml(file);
         }
@@ -113,6 +136,11 @@ pub(crate) fn load(dir: &Path) -> Result<Manifest, ManifestError> {
 
 fn is_cedar(name: &str) -> bool {
     name.ends_with(".cedar")
+}
+
+/// Whether a file holds tests of the policy: it is TOML below a folder of that name.
+fn is_test(name: &str) -> bool {
+    name.ends_with(".toml") && name.rsplit('/').skip(1).any(|folder| folder == "tests")
 }
 
 #[derive(Default)]

@@ -3,6 +3,7 @@
 use vouchsafe_wire::api::{Apply, Manifest, Plan};
 
 use super::plan::{Step, draft};
+use super::policy::Wanted;
 use super::{AdministratorError, policy, resources};
 use crate::context::Context;
 use crate::directory::{Actor, groups};
@@ -30,8 +31,10 @@ pub(crate) async fn apply(context: &Context, apply: &Apply, by: &Actor) -> Resul
             Step::PutResource(doc) => resources::put_in(&mut write, &doc, by).await?,
             Step::RemoveResource(name) => resources::remove_in(&mut write, &name, by).await?,
             Step::RemoveGroup(name) => groups::remove_in(&mut write, &name, by).await?,
-            Step::Publish(files) => {
-                policy::publish_in(&mut write, &files, "applied from a manifest", "policy.publish", by).await?;
+            Step::Publish { files, tests } => {
+                let (files, tests) = (&files, tests.as_deref());
+                let wanted = Wanted { files, tests, note: "applied from a manifest", verb: "policy.publish" };
+                policy::publish_in(&mut write, &wanted, by).await?;
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The gate that every policy passes before it is published (I8): it compiles, and somebody can
-//! still administer under it.
+//! The gate that every policy passes before it is published (I8): it compiles, its tests pass, and
+//! somebody can still administer under it.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,14 +11,15 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::id::{DeviceId, SessionId};
 use vouchsafe_model::name::{DeviceName, UserName};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
-use vouchsafe_policy::{Engine, PolicyFile, PolicySource, PreparedSubject};
+use vouchsafe_policy::{CaseResult, Engine, Memberships, PolicyFile, PolicySource, PreparedSubject, Suite};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::cores::side_by_side;
-use vouchsafe_wire::api::Diagnostic;
+use vouchsafe_wire::api::{Diagnostic, FailedTest};
+use vouchsafe_wire::resource::ResourceDoc;
 
 use super::AdministratorError;
 use crate::directory::able_administrators;
-use crate::store::{StoreError, devices, facts, grants, resources, users};
+use crate::store::{StoreError, devices, facts, grants, groups as store_groups, resources, users};
 
 /// What somebody has to be allowed: the operation as a gateway calls it, method and path.
 const PUBLISHING: &str = "POST /v1/policy/publish";
@@ -29,17 +30,21 @@ pub(crate) struct Passed {
     pub(crate) policies: u64,
 }
 
-/// Compiles `files` with the resources and grants that are in the store at this moment and looks
-/// for somebody who could still change things in the console. `ip` is where the caller is.
+/// Compiles `files` with the resources and grants that are in the store at this moment, runs `tests`
+/// and looks for somebody who could still change things in the console. `ip` is where the caller is.
 ///
 /// Call it within the transaction that publishes, so that nothing moves in between.
 pub(crate) async fn pass(
     connection: &mut SqliteConnection,
     files: Vec<PolicyFile>,
+    tests: &[PolicyFile],
     version: u64,
     ip: Option<IpAddr>,
 ) -> Result<Passed, AdministratorError> {
-    let engine = compile(connection, files, version).await?;
+    let engine = compile(connection, files.clone(), version).await?;
+    if !tests.is_empty() {
+        test(connection, files, tests, &engine).await?;
+    }
     let candidates = candidates(connection).await?;
     let policies = u64::try_from(engine.policies().len()).unwrap_or(u64::MAX);
     let addresses: BTreeSet<IpAddr> = [IpAddr::V4(Ipv4Addr::LOCALHOST)].into_iter().chain(ip).collect();
@@ -79,6 +84,56 @@ pub(crate) async fn compile(
         }
         Err(_) => Err(AdministratorError::BrokenOff),
     }
+}
+
+/// Runs the tests of a policy with the groups and resources that are in the store at this moment.
+async fn test(
+    connection: &mut SqliteConnection,
+    files: Vec<PolicyFile>,
+    tests: &[PolicyFile],
+    engine: &Arc<Engine>,
+) -> Result<(), AdministratorError> {
+    let suite = read_tests(tests)?;
+    let mut groups = Memberships::new();
+    for user in suite.users() {
+        if let Some(of_user) = store_groups::of_user(connection, user).await? {
+            groups.insert(user.clone(), of_user);
+        }
+    }
+    // A lock must not keep anybody from publishing, so locked resources are asked for as well.
+    let docs = resources::list(connection).await?;
+    let resources = docs.iter().map(ResourceDoc::to_resource).collect::<Result<_, _>>()?;
+    let source = PolicySource { version: engine.version(), files, grants: Vec::new(), resources };
+    let engine = Arc::clone(engine);
+    let run = move || suite.run(source, Some(&engine), &side_by_side, &groups, clock::now());
+    match tokio::task::spawn_blocking(run).await {
+        Ok(Ok(report)) if report.ok => Ok(()),
+        Ok(Ok(report)) => {
+            let asked = report.results.len();
+            Err(AdministratorError::TestsFailed {
+                failed: report.results.into_iter().filter_map(failed).collect(),
+                asked,
+            })
+        }
+        Ok(Err(diagnostics)) => {
+            Err(AdministratorError::PolicyInvalid { diagnostics: diagnostics.into_iter().map(diagnostic).collect() })
+        }
+        Err(_) => Err(AdministratorError::BrokenOff),
+    }
+}
+
+fn failed(result: CaseResult) -> Option<FailedTest> {
+    let CaseResult { file, line, case, question, failure, explanation } = result;
+    let would_change = explanation.map(|explanation| explanation.would_change).unwrap_or_default();
+    Some(FailedTest { file, line, case, question, failure: failure?, would_change })
+}
+
+/// Reads the files of tests; mistakes in them are those of a policy that can't be published.
+pub(crate) fn read_tests(tests: &[PolicyFile]) -> Result<Suite, AdministratorError> {
+    let invalid = |found: Vec<vouchsafe_policy::Diagnostic>| AdministratorError::PolicyInvalid {
+        diagnostics: found.into_iter().map(diagnostic).collect(),
+    };
+    Suite::read(tests).map_err(invalid)
 }
 
 /// The engine that was compiled last. What stands in it isn't read again, and it is good for nothing

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_lc_rs::digest;
 use sqlx::SqliteConnection;
 use vouchsafe_model::name::{GroupName, ResourceName, UserName};
-use vouchsafe_wire::api::{Group, GroupDoc, Manifest, Plan, PlannedChange, PolicyFileDoc};
+use vouchsafe_wire::api::{Group, GroupDoc, Manifest, Plan, PlannedChange, PolicyFileDoc, PolicyVersion};
 use vouchsafe_wire::resource::ResourceDoc;
 use vouchsafe_wire::ticket::hex;
 
@@ -23,7 +23,7 @@ pub(super) enum Step {
     PutResource(Box<ResourceDoc>),
     RemoveResource(ResourceName),
     RemoveGroup(GroupName),
-    Publish(Vec<PolicyFileDoc>),
+    Publish { files: Vec<PolicyFileDoc>, tests: Option<Vec<PolicyFileDoc>> },
 }
 
 /// A plan with the steps that carry it out.
@@ -46,7 +46,7 @@ pub(crate) async fn draft(
     settings: &Settings,
     manifest: &Manifest,
 ) -> Result<Draft, AdministratorError> {
-    let Manifest { groups, resources, policy } = manifest;
+    let Manifest { groups, resources, policy, tests } = manifest;
     let mut making = Making::default();
     let mut state = State { groups: None, resources: None, grants: None, policy_version: None };
     let mut groups_to_remove = Vec::new();
@@ -62,10 +62,10 @@ pub(crate) async fn draft(
         state.grants = Some(granted);
     }
     making.remove_groups(groups_to_remove)?;
-    if let Some(wanted) = policy {
+    if policy.is_some() || tests.is_some() {
         let present = store::policy::current(connection).await?;
-        making.policy(wanted, &present.files);
         state.policy_version = Some(present.version);
+        making.policy(policy.as_deref(), tests.as_deref(), &present);
     }
     let Making { changes, steps } = making;
     let bound = serde_json::to_vec(&(&changes, &state)).map_err(|_| store::StoreError::Corrupt { what: "plan" })?;
@@ -181,11 +181,13 @@ impl Making {
         Ok(())
     }
 
-    fn policy(&mut self, wanted: &[PolicyFileDoc], present: &[PolicyFileDoc]) {
-        let details = policy::differences(present, wanted);
+    fn policy(&mut self, files: Option<&[PolicyFileDoc]>, tests: Option<&[PolicyFileDoc]>, present: &PolicyVersion) {
+        let files = files.unwrap_or(&present.files);
+        let mut details = policy::differences(&present.files, files);
+        details.extend(policy::differences(&present.tests, tests.unwrap_or(&present.tests)));
         if !details.is_empty() {
             self.change("change", "policy".to_owned(), details);
-            self.steps.push(Step::Publish(wanted.to_vec()));
+            self.steps.push(Step::Publish { files: files.to_vec(), tests: tests.map(<[_]>::to_vec) });
         }
     }
 }

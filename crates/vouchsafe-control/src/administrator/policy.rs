@@ -13,10 +13,12 @@ use crate::store::{Write, policy};
 
 /// Most policy files of one version.
 const MAX_FILES: usize = 1_000;
+/// Most files of tests of one version.
+const MAX_TEST_FILES: usize = 200;
 
 /// Checks files without publishing them: all that can be said without users.
 pub(crate) async fn check_files(context: &Context, files: &[PolicyFileDoc]) -> Result<Checked, AdministratorError> {
-    acceptable(files)?;
+    acceptable(files, &[])?;
     let mut read = context.store.read().await?;
     let version = policy::highest(&mut read).await? + 1;
     match gate::compile(&mut read, policy::to_engine(files), version).await {
@@ -37,20 +39,23 @@ pub(crate) async fn publish(
     publish: &Publish,
     by: &Actor,
 ) -> Result<PolicyVersion, AdministratorError> {
-    let Publish { files, note, expected_version } = publish;
-    acceptable(files)?;
+    let Publish { files, tests, note, expected_version } = publish;
+    let tests = tests.as_deref();
+    acceptable(files, tests.unwrap_or_default())?;
     if note.chars().count() > 200 || note.chars().any(char::is_control) {
         let expected = "one line of at most 200 characters";
         return Err(AdministratorError::Value { member: "note", given: shortened(note), expected });
     }
     // Mistakes are found before the writer is taken: a broken file holds nobody up.
     gate::check(policy::to_engine(files)).await?;
+    gate::read_tests(&policy::to_engine(tests.unwrap_or_default()))?;
     let mut write = context.store.write().await?;
     let current = policy::highest(write.connection()).await?;
     if let Some(expected) = expected_version.filter(|expected| *expected != current) {
         return Err(AdministratorError::VersionMoved { expected, current });
     }
-    let version = publish_in(&mut write, files, note, "policy.publish", by).await?;
+    let wanted = Wanted { files, tests, note, verb: "policy.publish" };
+    let version = publish_in(&mut write, &wanted, by).await?;
     write.commit().await?;
     Ok(version)
 }
@@ -60,7 +65,9 @@ pub(crate) async fn roll_back(context: &Context, number: u64, by: &Actor) -> Res
     let mut write = context.store.write().await?;
     let earlier = show(write.connection(), number).await?;
     let note = format!("rollback to version {number}");
-    let version = publish_in(&mut write, &earlier.files, &note, "policy.rollback", by).await?;
+    let (files, tests) = (&earlier.files, Some(earlier.tests.as_slice()));
+    let wanted = Wanted { files, tests, note: &note, verb: "policy.rollback" };
+    let version = publish_in(&mut write, &wanted, by).await?;
     write.commit().await?;
     Ok(version)
 }
@@ -72,37 +79,53 @@ pub(crate) async fn show(connection: &mut SqliteConnection, number: u64) -> Resu
         .ok_or_else(|| AdministratorError::Missing { what: "policy version", name: number.to_string() })
 }
 
+/// What is to be published.
+pub(crate) struct Wanted<'w> {
+    pub(crate) files: &'w [PolicyFileDoc],
+    /// `None` for those of the version in force.
+    pub(crate) tests: Option<&'w [PolicyFileDoc]>,
+    pub(crate) note: &'w str,
+    /// Verb of the record.
+    pub(crate) verb: &'w str,
+}
+
 /// Publishes within a change.
 pub(crate) async fn publish_in(
     write: &mut Write,
-    files: &[PolicyFileDoc],
-    note: &str,
-    verb: &str,
+    wanted: &Wanted<'_>,
     by: &Actor,
 ) -> Result<PolicyVersion, AdministratorError> {
-    acceptable(files)?;
+    let Wanted { files, tests, note, verb } = wanted;
     let number = policy::highest(write.connection()).await?;
     let before = policy::show(write.connection(), number).await?;
-    if let Some(same) = before.as_ref().filter(|before| sorted(&before.files) == sorted(files)) {
+    let kept = before.as_ref().map(|before| before.tests.as_slice()).unwrap_or_default();
+    let tests = tests.unwrap_or(kept);
+    acceptable(files, tests)?;
+    let is_same =
+        |before: &&PolicyVersion| sorted(&before.files) == sorted(files) && sorted(&before.tests) == sorted(tests);
+    if let Some(same) = before.as_ref().filter(is_same) {
         return Ok(same.clone());
     }
     let ip = address_of(by);
-    let passed = gate::pass(write.connection(), policy::to_engine(files), number + 1, ip).await?;
+    let engine_tests = policy::to_engine(tests);
+    let passed = gate::pass(write.connection(), policy::to_engine(files), &engine_tests, number + 1, ip).await?;
     let version = PolicyVersion {
         version: number + 1,
         created: clock::unix_seconds(clock::now()),
         by: by.label(),
-        note: note.to_owned(),
+        note: (*note).to_owned(),
         current: true,
         policies: passed.policies,
         files: sorted(files).into_iter().cloned().collect(),
+        tests: sorted(tests).into_iter().cloned().collect(),
     };
     policy::insert(write.connection(), &version).await?;
     write.snapshot_changed();
-    let before = before.map(|before| before.files).unwrap_or_default();
+    let (before, kept) = before.map(|before| (before.files, before.tests)).unwrap_or_default();
     let mut detail = differences(&before, files);
+    detail.extend(differences(&kept, &version.tests));
     if !note.is_empty() {
-        detail.insert(0, note.to_owned());
+        detail.insert(0, (*note).to_owned());
     }
     let mut record = by.changed(verb, format!("policy/{}", version.version), detail.join("; "));
     record.policy_version = Some(version.version);
@@ -146,7 +169,11 @@ pub(crate) fn differences(before: &[PolicyFileDoc], after: &[PolicyFileDoc]) -> 
 
 /// File names stand in records, on terminals and as paths below a directory when policies are
 /// exported, so they are kept plain.
-fn acceptable(files: &[PolicyFileDoc]) -> Result<(), AdministratorError> {
+fn acceptable(files: &[PolicyFileDoc], tests: &[PolicyFileDoc]) -> Result<(), AdministratorError> {
+    if tests.len() > MAX_TEST_FILES {
+        let expected = "at most 200 files";
+        return Err(AdministratorError::Value { member: "tests", given: tests.len().to_string(), expected });
+    }
     if files.len() > MAX_FILES {
         let expected = "at most 1000 files";
         return Err(AdministratorError::Value { member: "files", given: files.len().to_string(), expected });
@@ -156,11 +183,16 @@ fn acceptable(files: &[PolicyFileDoc]) -> Result<(), AdministratorError> {
             && !part.starts_with('.')
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     };
-    for file in files {
-        if file.name.len() > 200 || !file.name.ends_with(".cedar") || !file.name.split('/').all(plain) {
-            let expected = "a path such as `apps/wiki.cedar` of letters, digits, `.`, `_` and `-`";
-            return Err(AdministratorError::Value { member: "name", given: shortened(&file.name), expected });
-        }
+    let is_path = |file: &PolicyFileDoc, ending| {
+        file.name.len() <= 200 && file.name.ends_with(ending) && file.name.split('/').all(plain)
+    };
+    if let Some(file) = files.iter().find(|file| !is_path(file, ".cedar")) {
+        let expected = "a path such as `apps/wiki.cedar` of letters, digits, `.`, `_` and `-`";
+        return Err(AdministratorError::Value { member: "name", given: shortened(&file.name), expected });
+    }
+    if let Some(file) = tests.iter().find(|file| !is_path(file, ".toml")) {
+        let expected = "a path such as `tests/wiki.toml` of letters, digits, `.`, `_` and `-`";
+        return Err(AdministratorError::Value { member: "name", given: shortened(&file.name), expected });
     }
     Ok(())
 }

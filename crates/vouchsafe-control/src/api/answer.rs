@@ -11,6 +11,9 @@ use crate::audit::AuditError;
 use crate::directory::DirectoryError;
 use crate::store::StoreError;
 
+/// Most failing tests that one answer tells.
+const MAX_FAILED_TESTS: usize = 50;
+
 /// A request that was not answered as asked.
 #[derive(Debug)]
 pub(crate) struct ApiError(Box<Problem>);
@@ -30,6 +33,7 @@ impl ApiError {
             advice: Vec::new(),
             max_age: None,
             diagnostics: Vec::new(),
+            failed_tests: Vec::new(),
         }))
     }
 
@@ -102,6 +106,7 @@ impl From<AdministratorError> for ApiError {
             | AdministratorError::Twice { .. } => invalid,
             AdministratorError::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
             AdministratorError::PolicyInvalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "policy_invalid"),
+            AdministratorError::TestsFailed { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "tests_failed"),
             AdministratorError::LockOut => (StatusCode::CONFLICT, "lock_out"),
             AdministratorError::VersionMoved { .. } => (StatusCode::CONFLICT, "version_moved"),
             AdministratorError::PlanMoved => (StatusCode::CONFLICT, "plan_moved"),
@@ -113,8 +118,13 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::Store(error) => return Self::internal(error),
         };
         let mut answer = Self::new(status, kind, error.to_string(), error.hint());
-        if let AdministratorError::PolicyInvalid { diagnostics } = error {
-            answer.0.diagnostics = diagnostics;
+        match error {
+            AdministratorError::PolicyInvalid { diagnostics } => answer.0.diagnostics = diagnostics,
+            AdministratorError::TestsFailed { mut failed, .. } => {
+                failed.truncate(MAX_FAILED_TESTS);
+                answer.0.failed_tests = failed;
+            }
+            _ => {}
         }
         answer
     }

@@ -288,6 +288,61 @@ async fn i8_a_policy_with_mistakes_or_without_administrators_is_not_published() 
     assert_eq!(bench.done("GET", "/v1/policy/history", Value::Null).await.as_array().unwrap().len(), 1);
 }
 
+const WIKI_TESTS: &str = "[defaults]\ndevice = \"software\"\nresource = \"wiki\"\naction = \"http:read\"\n\
+[subjects.marketer]\ngroups = [\"mkt\"]\n[subjects.other]\ngroups = []\n\
+[[cases]]\nname = \"marketing reads\"\nsubject = \"marketer\"\nexpect = \"allow\"\n\
+[[cases]]\nname = \"nobody else does\"\nsubject = \"other\"\nexpect = \"deny\"\n";
+
+#[tokio::test]
+async fn i8_a_policy_whose_tests_fail_is_not_published_and_its_tests_stay_with_it() {
+    let bench = Bench::open().await;
+    let tests = policy(&[("tests/wiki.toml", WIKI_TESTS)]);
+    let closed = json!({"files": policy(&[("console.cedar", CONSOLE)]), "tests": tests});
+    // Without the resource nothing can be asked of it, though a denial is what one case expects.
+    let (status, problem) = bench.ask("POST", "/v1/policy/publish", closed.clone()).await;
+    assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("tests_failed")));
+    assert_eq!(problem["failed_tests"].as_array().unwrap().len(), 2, "{problem}");
+    bench.done("PUT", "/v1/resources/wiki", json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1"})).await;
+    let (_, problem) = bench.ask("POST", "/v1/policy/publish", closed).await;
+    assert_eq!(problem["title"], "1 of 2 tests of the policy fail");
+    let failed = &problem["failed_tests"][0];
+    assert_eq!((&failed["case"], &failed["line"]), (&json!("marketing reads"), &json!(9)), "{failed}");
+    assert_eq!(failed["failure"], "expected to be allowed, but it is denied, as no_permit");
+    assert_eq!(bench.done("GET", "/v1/policy", Value::Null).await["version"], 1, "nothing of it is live");
+
+    let files = policy(&[("console.cedar", CONSOLE), ("wiki.cedar", WIKI)]);
+    let two = bench.done("POST", "/v1/policy/publish", json!({"files": files, "tests": tests})).await;
+    assert_eq!((&two["version"], &two["tests"][0]["name"]), (&json!(2), &json!("tests/wiki.toml")));
+    let plan = json!({"policy": policy(&[("console.cedar", CONSOLE)])});
+    let planned = bench.done("POST", "/v1/plan", plan.clone()).await;
+    let apply = json!({"manifest": plan, "digest": planned["digest"]});
+    assert_eq!(
+        bench.refused("POST", "/v1/apply", apply).await,
+        (422, "tests_failed".into()),
+        "tests that aren't sent stay"
+    );
+    let (status, problem) = bench
+        .ask("POST", "/v1/policy/publish", json!({"files": files, "tests": policy(&[("tests/x.toml", "[case]")])}))
+        .await;
+    assert_eq!(
+        (status.as_u16(), &problem["type"], &problem["diagnostics"][0]["file"]),
+        (422, &json!("policy_invalid"), &json!("tests/x.toml"))
+    );
+
+    let without = json!({"files": policy(&[("console.cedar", CONSOLE)]), "tests": []});
+    assert_eq!(bench.done("POST", "/v1/policy/publish", without).await["version"], 3);
+    bench.done("DELETE", "/v1/resources/wiki", Value::Null).await;
+    let back = json!({"version": 2});
+    assert_eq!(
+        bench.refused("POST", "/v1/policy/rollback", back.clone()).await,
+        (422, "tests_failed".into()),
+        "a rollback runs its tests"
+    );
+    bench.done("PUT", "/v1/resources/wiki", json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1"})).await;
+    let four = bench.done("POST", "/v1/policy/rollback", back).await;
+    assert_eq!((&four["version"], &four["tests"]), (&json!(4), &two["tests"]));
+}
+
 #[tokio::test]
 async fn versions_are_numbered_and_one_can_go_back() {
     let bench = Bench::open().await;

@@ -283,6 +283,7 @@ fn respond<T: Serialize>(result: Result<T, Refusal>) -> Response<Body> {
                 advice: Vec::new(),
                 max_age: None,
                 diagnostics: Vec::new(),
+                failed_tests: Vec::new(),
             };
             (status, serde_json::to_vec(&problem))
         }

@@ -89,6 +89,7 @@ async fn pages_show_what_there_is_and_escape_it() {
         current: true,
         policies: 1,
         files: vec![PolicyFileDoc { name: "a.cedar".to_owned(), text: HOSTILE.to_owned() }],
+        tests: Vec::new(),
     };
     policy::insert(write.connection(), &version).await.unwrap();
     let mut record = Record::new(Kind::Decision, 1_790_000_000_000_000);

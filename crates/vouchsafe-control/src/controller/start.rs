@@ -103,6 +103,7 @@ pub(super) async fn first_start(context: &Context) -> Result<Option<Invited>, Op
             current: true,
             policies: count(&text),
             files: vec![PolicyFileDoc { name, text }],
+            tests: Vec::new(),
         };
         policy::insert(write.connection(), &version).await?;
         write.snapshot_changed();

@@ -124,6 +124,7 @@ impl IntoResponse for Refusal {
             advice: Vec::new(),
             max_age: None,
             diagnostics: Vec::new(),
+            failed_tests: Vec::new(),
         };
         let mut response = (status, axum::Json(problem)).into_response();
         let json = HeaderValue::from_static("application/problem+json");

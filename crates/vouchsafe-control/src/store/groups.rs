@@ -1,12 +1,12 @@
 //! Rows of groups of users, and who is in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::SqliteConnection;
 use vouchsafe_model::name::{GroupName, UserName};
 use vouchsafe_wire::api;
 
-use super::{StoreError, to_db};
+use super::{StoreError, parsed, to_db};
 
 /// Whether a row was there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,25 @@ pub(crate) async fn add_member(
         .execute(connection)
         .await?;
     Ok(if done.rows_affected() == 1 { Added::New } else { Added::Known })
+}
+
+/// The groups of a user, disabled and locked ones too; `None` when there is none of that name.
+pub(crate) async fn of_user(
+    connection: &mut SqliteConnection,
+    user: &UserName,
+) -> Result<Option<BTreeSet<GroupName>>, StoreError> {
+    let there: Option<i64> = sqlx::query_scalar("SELECT 1 FROM users WHERE name = $1 AND deleted = 0")
+        .bind(user.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    if there.is_none() {
+        return Ok(None);
+    }
+    let groups: Vec<String> = sqlx::query_scalar("SELECT group_name FROM memberships WHERE user_name = $1")
+        .bind(user.as_str())
+        .fetch_all(connection)
+        .await?;
+    groups.iter().map(|group| parsed(group, "group name")).collect::<Result<_, _>>().map(Some)
 }
 
 /// Takes a user out of a group. Returns whether the user was in it.

@@ -6,10 +6,10 @@ use vouchsafe_wire::api::{PolicyFileDoc, PolicyVersion};
 
 use super::{StoreError, from_db, to_db};
 
-type VersionRow = (i64, String, i64, String, String, i64);
+type VersionRow = (i64, String, String, i64, String, String, i64);
 
 fn version(row: VersionRow, highest: u64) -> Result<PolicyVersion, StoreError> {
-    let (version, files, policies, note, by, created) = row;
+    let (version, files, tests, policies, note, by, created) = row;
     let version = from_db(version);
     Ok(PolicyVersion {
         version,
@@ -19,6 +19,7 @@ fn version(row: VersionRow, highest: u64) -> Result<PolicyVersion, StoreError> {
         current: version == highest,
         policies: from_db(policies),
         files: serde_json::from_str(&files).map_err(|_| StoreError::Corrupt { what: "policy files" })?,
+        tests: serde_json::from_str(&tests).map_err(|_| StoreError::Corrupt { what: "policy tests" })?,
     })
 }
 
@@ -33,7 +34,7 @@ pub(crate) async fn highest(connection: &mut SqliteConnection) -> Result<u64, St
 pub(crate) async fn show(connection: &mut SqliteConnection, number: u64) -> Result<Option<PolicyVersion>, StoreError> {
     let highest = highest(connection).await?;
     let row: Option<VersionRow> = sqlx::query_as(
-        "SELECT version, files, policies, note, created_by, created FROM policy_versions WHERE version = $1",
+        "SELECT version, files, tests, policies, note, created_by, created FROM policy_versions WHERE version = $1",
     )
     .bind(to_db(number))
     .fetch_optional(connection)
@@ -51,7 +52,7 @@ pub(crate) async fn current(connection: &mut SqliteConnection) -> Result<PolicyV
 pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<Vec<PolicyVersion>, StoreError> {
     let highest = highest(connection).await?;
     let rows: Vec<VersionRow> = sqlx::query_as(
-        "SELECT version, '[]', policies, note, created_by, created FROM policy_versions
+        "SELECT version, '[]', '[]', policies, note, created_by, created FROM policy_versions
          ORDER BY version DESC LIMIT 1000",
     )
     .fetch_all(connection)
@@ -61,14 +62,16 @@ pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<Vec<Pol
 
 /// Adds a version, which is in force with the commit.
 pub(crate) async fn insert(connection: &mut SqliteConnection, version: &PolicyVersion) -> Result<(), StoreError> {
-    let PolicyVersion { version, created, by, note, current: _, policies, files } = version;
+    let PolicyVersion { version, created, by, note, current: _, policies, files, tests } = version;
     let files = serde_json::to_string(files).map_err(|_| StoreError::Corrupt { what: "policy files" })?;
+    let tests = serde_json::to_string(tests).map_err(|_| StoreError::Corrupt { what: "policy tests" })?;
     sqlx::query(
-        "INSERT INTO policy_versions (version, files, policies, note, created_by, created)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO policy_versions (version, files, tests, policies, note, created_by, created)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(to_db(*version))
     .bind(files)
+    .bind(tests)
     .bind(to_db(*policies))
     .bind(note)
     .bind(by)

@@ -38,6 +38,26 @@ fn a_tree_becomes_one_manifest() {
 }
 
 #[test]
+fn toml_below_a_folder_of_tests_is_tests_and_nothing_else() {
+    let temp = tree(&[
+        ("wiki.toml", WIKI),
+        ("a.cedar", "// a"),
+        ("tests/wiki.toml", "[[case]]\n"),
+        ("finance/tests/deep/x.toml", ""),
+        ("contests/y.toml", ""),
+    ]);
+    let manifest = load(temp.path()).unwrap();
+    let names =
+        |files: Option<Vec<PolicyFileDoc>>| files.unwrap().into_iter().map(|file| file.name).collect::<Vec<_>>();
+    assert_eq!(names(manifest.tests), ["finance/tests/deep/x.toml", "tests/wiki.toml"]);
+    assert_eq!(manifest.resources.unwrap().len(), 1);
+    let policy = policy(temp.path()).unwrap();
+    assert_eq!((policy.files.len(), policy.tests.map(|tests| tests.len())), (1, Some(2)));
+    let without = tree(&[("a.cedar", "// a")]);
+    assert!(super::policy(without.path()).unwrap().tests.is_none() && load(without.path()).unwrap().tests.is_none());
+}
+
+#[test]
 fn what_is_not_mentioned_is_left_alone_and_an_empty_list_is_not() {
     let temp = tree(&[("a.cedar", "")]);
     let manifest = load(temp.path()).unwrap();

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         return Ok(Exit::Ok);
     }
     agreed(call, args.yes, "Apply this?")?;
-    let files = manifest.policy.clone().unwrap_or_default();
+    let files = plan::files_of(&manifest);
     // The digest binds this to exactly what was shown.
     let apply = Apply { manifest, digest: wanted.digest };
     let applied: Plan = client.send_files(call, Method::POST, "/v1/apply", &apply, &files).await?;

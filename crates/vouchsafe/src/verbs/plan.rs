@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use http::Method;
-use vouchsafe_wire::api::{Manifest, Plan};
+use vouchsafe_wire::api::{Manifest, Plan, PolicyFileDoc};
 
 use super::show;
 use crate::admin::AdminClient;
@@ -46,8 +46,12 @@ pub(crate) fn unusable(call: &Call, error: ManifestError) -> VerbError {
 
 /// Asks what would change.
 pub(crate) async fn ask(client: &AdminClient, call: &Call, manifest: &Manifest) -> Result<Plan, VerbError> {
-    let files = manifest.policy.as_deref().unwrap_or_default();
-    client.send_files(call, Method::POST, "/v1/plan", manifest, files).await
+    client.send_files(call, Method::POST, "/v1/plan", manifest, &files_of(manifest)).await
+}
+
+/// The files that mistakes can be in.
+pub(crate) fn files_of(manifest: &Manifest) -> Vec<PolicyFileDoc> {
+    manifest.policy.iter().chain(&manifest.tests).flatten().cloned().collect()
 }
 
 /// Prints changes, each with a sign that needs no colour.

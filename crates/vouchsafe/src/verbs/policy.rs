@@ -1,6 +1,8 @@
 //! `policy`: who may reach what, under which conditions.
 
+mod junit;
 mod story;
+mod suite;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use http::Method;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::name::{DeviceName, UserName};
 use vouchsafe_model::subject::Grade;
-use vouchsafe_policy::Explanation;
+use vouchsafe_policy::{Explanation, PolicyFile};
 use vouchsafe_wire::api::{
     Checked, Diagnostic, ExplainRequest, PolicyFileDoc, PolicyFiles, PolicyVersion, Publish, Rollback,
 };
@@ -23,7 +25,7 @@ use crate::call::Call;
 use crate::diagnostics;
 use crate::error::VerbError;
 use crate::exit::Exit;
-use crate::manifest;
+use crate::manifest::{self, PolicyDir};
 use crate::output::{Cell, Style, Table, clean};
 use crate::text::{self, Moment};
 
@@ -43,7 +45,18 @@ pub(crate) enum Verb {
         #[arg(long)]
         offline: bool,
     },
+    /// Runs the tests of a directory, without an installation.
+    ///
+    /// Tests are TOML files below a folder `tests`; resources and groups are those of the directory. Grants have no
+    /// part in it. Exit code 1 when a test fails.
+    #[command(
+        after_help = "Examples:\n  vouchsafe policy test company\n  vouchsafe policy test company --junit results.xml"
+    )]
+    Test(suite::Args),
     /// Puts policy files into force, all at once, as a new version.
+    ///
+    /// Tests below a folder `tests` go with it: it is refused when one of them fails. Without any, those of the
+    /// version in force stay.
     #[command(after_help = "Example:\n  vouchsafe policy publish company/policy --note 'open the wiki to all'")]
     Publish {
         /// Directory of .cedar files; it is the whole policy.
@@ -122,6 +135,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
     match verb {
         Verb::Schema => schema(call).await,
         Verb::Check { dir, offline } => check(call, &dir, offline).await,
+        Verb::Test(args) => suite::run(&args, call),
         Verb::Publish { dir, note, expect } => publish(call, &dir, note, expect).await,
         Verb::History => {
             let versions: Vec<PolicyVersion> = AdminClient::open(call).await?.get("/v1/policy/history").await?;
@@ -192,37 +206,41 @@ async fn check(call: &Call, dir: &Path, offline: bool) -> Result<Exit, VerbError
     Ok(exit)
 }
 
+/// Files as the policy engine takes them.
+fn sources(files: &[PolicyFileDoc]) -> Vec<PolicyFile> {
+    files.iter().map(|file| PolicyFile { name: file.name.clone(), text: file.text.clone() }).collect()
+}
+
 fn check_here(files: &[PolicyFileDoc]) -> Checked {
-    let sources: Vec<vouchsafe_policy::PolicyFile> = files
-        .iter()
-        .map(|file| vouchsafe_policy::PolicyFile { name: file.name.clone(), text: file.text.clone() })
-        .collect();
-    let found = vouchsafe_policy::check(&sources);
+    let found = vouchsafe_policy::check(&sources(files));
     Checked {
         ok: !found.iter().any(vouchsafe_policy::Diagnostic::is_error),
         policies: 0,
-        diagnostics: found
-            .into_iter()
-            .map(|found| Diagnostic {
-                severity: found.severity.to_string(),
-                code: found.code.into_owned(),
-                message: found.message,
-                file: found.file,
-                line: found.line,
-                column: found.column,
-                offset: found.offset,
-                length: found.length,
-                hint: found.hint,
-            })
-            .collect(),
+        diagnostics: found.into_iter().map(drawable).collect(),
+    }
+}
+
+/// A mistake as the API tells it, which can be drawn.
+fn drawable(found: vouchsafe_policy::Diagnostic) -> Diagnostic {
+    Diagnostic {
+        severity: found.severity.to_string(),
+        code: found.code.into_owned(),
+        message: found.message,
+        file: found.file,
+        line: found.line,
+        column: found.column,
+        offset: found.offset,
+        length: found.length,
+        hint: found.hint,
     }
 }
 
 async fn publish(call: &Call, dir: &Path, note: String, expected_version: Option<u64>) -> Result<Exit, VerbError> {
-    let files = manifest::policy_files(dir).map_err(|error| unusable(call, error))?;
+    let PolicyDir { files, tests } = manifest::policy(dir).map_err(|error| unusable(call, error))?;
     let client = AdminClient::open(call).await?;
-    let body = Publish { files: files.clone(), note, expected_version };
-    let version: PolicyVersion = client.send_files(call, Method::POST, "/v1/policy/publish", &body, &files).await?;
+    let all: Vec<PolicyFileDoc> = files.iter().chain(tests.iter().flatten()).cloned().collect();
+    let body = Publish { files, tests, note, expected_version };
+    let version: PolicyVersion = client.send_files(call, Method::POST, "/v1/policy/publish", &body, &all).await?;
     show(call, &version, |version| in_force(call, version))
 }
 

@@ -7,13 +7,8 @@ use vouchsafe_wire::api::ExplainRequest;
 
 use crate::output::{Output, Style, clean};
 
-/// Tells it.
+/// Tells the answer to a question.
 pub(super) fn tell(out: &Output, asked: &ExplainRequest, explanation: &Explanation) -> io::Result<()> {
-    let decision = &explanation.decision;
-    let verdict = match decision.outcome.as_str() {
-        "allow" => out.paint(Style::Good, "✓ allowed"),
-        _ => out.paint(Style::Bad, "✗ denied"),
-    };
     let on = match (&asked.device, &asked.grade) {
         (Some(device), _) => format!("on {device}"),
         (None, Some(grade)) => format!("on a device of grade {grade}"),
@@ -25,8 +20,17 @@ pub(super) fn tell(out: &Output, asked: &ExplainRequest, explanation: &Explanati
         (None, Some(path)) => format!(" ({path})"),
         (None, None) => String::new(),
     };
-    let question = format!("{} {on} → {}{what}", asked.user, asked.resource);
-    out.line(&format!("{verdict}  {}", out.paint(Style::Bold, &clean(&question))))?;
+    tell_of(out, &format!("{} {on} → {}{what}", asked.user, asked.resource), explanation)
+}
+
+/// Tells the answer to a question in words.
+pub(super) fn tell_of(out: &Output, question: &str, explanation: &Explanation) -> io::Result<()> {
+    let decision = &explanation.decision;
+    let verdict = match decision.outcome.as_str() {
+        "allow" => out.paint(Style::Good, "✓ allowed"),
+        _ => out.paint(Style::Bad, "✗ denied"),
+    };
+    out.line(&format!("{verdict}  {}", out.paint(Style::Bold, &clean(question))))?;
     out.line(&format!("  {}", clean(&decision.words)))?;
     let mut remarks = vec![decision.reason.clone(), format!("policy version {}", decision.policy_version)];
     if !decision.advice.is_empty() {
