@@ -2,12 +2,15 @@
 //! policy, changes them as transactions, and explains what they come to.
 
 pub(crate) mod apply;
+pub(crate) mod difference;
 pub(crate) mod explain;
 pub(crate) mod gate;
 pub(crate) mod grants;
+pub(crate) mod live;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod resources;
+pub(crate) mod rights;
 
 use vouchsafe_model::action::UnknownAction;
 use vouchsafe_model::id::ParseIdError;

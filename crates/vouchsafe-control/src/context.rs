@@ -10,6 +10,7 @@ use vouchsafe_runtime::link::Attendance;
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_wire::api::CertificateState;
 
+use crate::administrator::live::Live;
 use crate::ca::Ca;
 use crate::channel::Reached;
 use crate::store::Store;
@@ -49,6 +50,8 @@ pub(crate) struct Context {
     pub(crate) tasks: TaskGroup,
     /// How the certificates of a public authority stand.
     pub(crate) certificates: Arc<RwLock<Vec<CertificateState>>>,
+    /// The policy in force, made ready.
+    pub(crate) live: Arc<Live>,
     /// How gateways reach this controller; not set when it doesn't listen for any.
     pub(crate) channel: Arc<OnceLock<Reached>>,
     /// The gateway in this process, and who knows which connectors are attached to it.
@@ -69,6 +72,7 @@ impl Context {
             ca: Arc::new(ca),
             tasks: TaskGroup::new(),
             certificates: Arc::default(),
+            live: Arc::default(),
             channel: Arc::default(),
             own_gateway: Arc::default(),
         }

@@ -129,8 +129,9 @@ impl Controller {
         let ca = Ca::open(&store, &settings).await?;
         let certificates = Arc::default();
         let (settings, ca) = (Arc::new(settings), Arc::new(ca));
-        let context =
-            Context { settings, store, ca, tasks, certificates, channel: Arc::default(), own_gateway: Arc::default() };
+        let (live, channel) = (Arc::default(), Arc::default());
+        let own_gateway = Arc::default();
+        let context = Context { settings, store, ca, tasks, certificates, live, channel, own_gateway };
         start::notice_the_clock(&context.store).await?;
         let first_invite = start::first_start(&context).await?;
         let link = Link::start(context.clone(), snapshots).await?;

@@ -10,6 +10,7 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are what the program is for")]
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write;
 use std::hint::black_box;
@@ -22,7 +23,9 @@ use vouchsafe_model::id::{DeviceId, SessionId, UserId};
 use vouchsafe_model::name::{DeviceName, GroupName, ResourceName, UserName};
 use vouchsafe_model::resource::{Endpoint, HttpSpec, Resource, ResourceSpec, Sensitivity, UpstreamScheme};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
-use vouchsafe_policy::{Detail, Engine, PolicyFile, PolicySource, PreparedSubject, Request, Spread, Work};
+use vouchsafe_policy::{
+    Detail, Engine, OnDevice, People, PolicyFile, PolicySource, PreparedSubject, Request, Spread, Work, difference,
+};
 
 const GROUPS: usize = 500;
 const MEMBER_OF: usize = 20;
@@ -40,6 +43,7 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench" && argument != "--test");
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("count"), Some(what)) => count(&what),
+        (Some("rights"), None) => rights(),
         _ => {
             println!(
                 "{ROUNDS} requests over all resources in turn; load (on all cores, on one, and on all with no two \
@@ -61,7 +65,8 @@ fn main() -> Result<()> {
                 "change ms",
                 "ratio"
             );
-            [10, 100, 1_000, 10_000].into_iter().try_for_each(measure)
+            [10, 100, 1_000, 10_000].into_iter().try_for_each(measure)?;
+            rights()
         }
     }
 }
@@ -121,6 +126,59 @@ fn measure(policies: usize) -> Result<()> {
         load.as_secs_f64() / change.as_secs_f64(),
     );
     Ok(())
+}
+
+/// Questions over everybody: 10,000 policies, 10,000 users in 20 of 500 groups each, 1,000 resources.
+fn rights() -> Result<()> {
+    let world = World::new(10_000, Alike::Many)?;
+    let engine = world.engine()?;
+    let changed = Engine::compile_after(world.widened(), &engine).map_err(|mistakes| format!("{mistakes:?}"))?;
+    let now = SystemTime::UNIX_EPOCH + SIGNED_IN + Duration::from_secs(600);
+    let people = people()?;
+    let facts = facts()?;
+    let (mut who, mut what, mut diffs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut can, mut open, mut changes) = (0, 0, 0);
+    for name in world.names.iter().take(100) {
+        let begun = Instant::now();
+        let answer = engine.who_can(Action::HttpRead, name, &people, now).ok_or("no such resource")?;
+        who.push(begun.elapsed());
+        can = answer.can.iter().map(|class| class.count).sum();
+    }
+    for _ in 0..20 {
+        let begun = Instant::now();
+        open = engine.what_can(&facts.user, &OnDevice::Any, now).can.len();
+        what.push(begun.elapsed());
+    }
+    for _ in 0..5 {
+        let begun = Instant::now();
+        changes = difference(&engine, &changed, &people, &|name| name.to_string(), now).changes.len();
+        diffs.push(begun.elapsed());
+    }
+    println!("\n10,000 policies, 10,000 users, 1,000 resources; ms");
+    for (what, times, size) in
+        [("who-can", &mut who, can), ("what-can", &mut what, open), ("diff of one policy", &mut diffs, changes)]
+    {
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        println!(
+            "{what:>20}: p50 {:>8.2}, slowest {:>8.2}; {size} in the answer",
+            millis(percentile(times, 50)),
+            millis(percentile(times, 100))
+        );
+    }
+    Ok(())
+}
+
+fn people() -> Result<People> {
+    let users: Vec<UserName> =
+        (0..10_000).map(|at| UserName::parse(&format!("user-{at}"))).collect::<std::result::Result<_, _>>()?;
+    let mut members: BTreeMap<GroupName, Vec<UserName>> = BTreeMap::new();
+    for (at, user) in users.iter().enumerate() {
+        for nth in 0..MEMBER_OF {
+            let group = GroupName::parse(&format!("g{}", (at * 31 + nth * 97) % GROUPS))?;
+            members.entry(group).or_default().push(user.clone());
+        }
+    }
+    Ok(People { users, members })
 }
 
 /// How long it takes to load a source, from the beginning.
@@ -246,6 +304,15 @@ impl World {
 
     fn engine(&self) -> Result<Arc<Engine>> {
         Ok(Engine::compile(self.source.clone()).map_err(|mistakes| format!("{mistakes:?}"))?)
+    }
+
+    /// The same with one policy that asks for less.
+    fn widened(&self) -> PolicySource {
+        let mut source = self.source.clone();
+        if let Some(file) = source.files.first_mut() {
+            file.text = file.text.replacen("context.auth.age < 36000", "context.auth.age < 72000", 1);
+        }
+        source
     }
 
     /// The same with one policy changed, another one each time.

@@ -192,6 +192,11 @@ impl Engine {
         }
     }
 
+    /// Every resource, the console first.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
+        std::iter::once(self.console.as_ref()).chain(self.resources.values().map(Arc::as_ref))
+    }
+
     /// The resources of the source, sorted by name. The console, which has no upstream, isn't among them.
     pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.resources.values().map(|target| &target.resource)

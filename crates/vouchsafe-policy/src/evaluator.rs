@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cedar_policy::{Entities, Entity, EntityUid, Policy};
@@ -27,8 +27,14 @@ use crate::moment;
 use crate::request::{Detail, Request};
 
 mod inputs;
+mod mentions;
+mod partial;
+mod words;
 
 pub(crate) use inputs::{Inputs, Key};
+pub(crate) use mentions::Mentions;
+pub(crate) use partial::{Device, Part, Reads, Sketch, Truth};
+pub use words::Limit;
 
 /// 9999-12-31T23:59:59Z, the last second that Cedar's `datetime` is given.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -50,11 +56,13 @@ impl Expression {
 pub(crate) struct Condition {
     expression: Expression,
     inputs: Inputs,
+    /// Made when first asked for: decisions need none of them.
+    parts: OnceLock<Vec<Part>>,
 }
 
 impl Condition {
     pub(crate) fn new(expression: Expression) -> Self {
-        Self { inputs: Inputs::of(&expression.0), expression }
+        Self { inputs: Inputs::of(&expression.0), expression, parts: OnceLock::new() }
     }
 
     /// What it reads of a request.
@@ -282,8 +290,7 @@ impl<'w> Judge<'w> {
 
     /// What Cedar says of a condition: exactly what it would say of the policy, whose scope matches.
     pub(crate) fn judge(&self, condition: &Condition) -> Verdict {
-        static NO_SLOTS: LazyLock<SlotEnv> = LazyLock::new(HashMap::new);
-        let value = self.0.interpret(&condition.expression.0, &NO_SLOTS);
+        let value = self.0.interpret(&condition.expression.0, no_slots());
         match value.as_ref().map(Value::value_kind) {
             Ok(ValueKind::Lit(Literal::Bool(true))) => Verdict::Holds,
             Ok(ValueKind::Lit(Literal::Bool(false))) => Verdict::Fails,
@@ -291,6 +298,12 @@ impl<'w> Judge<'w> {
             | Err(_) => Verdict::Error,
         }
     }
+}
+
+/// No policy of a file has slots.
+fn no_slots() -> &'static SlotEnv {
+    static NO_SLOTS: LazyLock<SlotEnv> = LazyLock::new(HashMap::new);
+    &NO_SLOTS
 }
 
 /// The functions of Cedar that make values of text; each is there (a test says so).

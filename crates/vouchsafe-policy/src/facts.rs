@@ -22,6 +22,7 @@ use crate::schema::{Words, uid};
 pub(crate) struct Who {
     pub(crate) lineage: Lineage,
     device: EntityUid,
+    proven: bool,
     methods: Value,
     /// User, device, its owner and all actions.
     entities: Entities,
@@ -49,9 +50,15 @@ impl Who {
             principal: Principal::new(&user, &device_uid, facts, &entities),
             lineage: Lineage::new(user, groups),
             device: device_uid,
+            proven: facts.device.is_some(),
             methods: Value::new_set(methods),
             entities,
         })
+    }
+
+    /// Whether the subject's device is proven.
+    pub(crate) fn has_device(&self) -> bool {
+        self.proven
     }
 
     /// The subject's entities together with a resource.

@@ -17,12 +17,15 @@
 //! - `step_up`: whether a fresh sign-in would make a permit of a denial
 //! - `memo`: decisions remembered by what they were made on
 //! - `explain`: why one request is decided as it is, and what would change that
+//! - `rights`: who can do what, with the conditions still attached
+//! - `difference`: what changes for whom between two policies
 //! - `suite`: tests of a policy, as its authors write them
 
 mod annotation;
 mod check;
 mod decide;
 mod diagnostic;
+mod difference;
 mod engine;
 mod evaluator;
 mod explain;
@@ -32,6 +35,7 @@ mod memo;
 mod moment;
 mod permit;
 mod request;
+mod rights;
 mod scan;
 mod schema;
 mod slice;
@@ -44,10 +48,13 @@ mod suite;
 pub use annotation::Effect;
 pub use check::{check, check_spread};
 pub use diagnostic::{Diagnostic, Severity};
+pub use difference::{Change, Difference, Example, HostOf, Shift, difference, groups_between};
 pub use engine::{Engine, PolicyListing};
+pub use evaluator::Limit;
 pub use explain::{Condition, Considered, Explained, Explanation, Holds, Part, Question, ScopeMatch, explain};
 pub use permit::Permit;
 pub use request::{Detail, OwnedDetail, Request};
+pub use rights::{Class, OnDevice, Open, People, Rights, Wanted, Way, WhatCan, WhoCan};
 pub use schema::schema_text;
 pub use source::{PolicyFile, PolicySource, default_policy};
 pub use spread::{Spread, Work, in_turn};

@@ -44,6 +44,9 @@
 //! | `GET /v1/policy/history` | read | → `Vec<`[`PolicyVersion`]`>` without files |
 //! | `POST /v1/policy/rollback` | write | [`Rollback`] → [`PolicyVersion`] |
 //! | `POST /v1/policy/explain` | write | [`ExplainRequest`] → explanation (`docs/reference/policy.md`) |
+//! | `POST /v1/policy/diff` | write | [`DiffRequest`] → who gains and loses what (`docs/spec/api.md`) |
+//! | `GET /v1/policy/who-can?…` | read | [`WhoCanQuery`] → who can (`docs/spec/api.md`) |
+//! | `GET /v1/policy/what-can?…` | read | [`WhatCanQuery`] → what somebody can (`docs/spec/api.md`) |
 //! | `POST /v1/plan` | write | [`Manifest`] → [`Plan`] |
 //! | `POST /v1/apply` | write | [`Apply`] → [`Plan`] |
 //! | `GET /v1/audit?…` | read | [`AuditQuery`] → [`AuditPage`] |
@@ -635,6 +638,42 @@ pub struct ExplainRequest {
     /// Unix seconds to assume as now.
     #[serde(default)]
     pub at: Option<u64>,
+}
+
+/// Asks what changes for whom between two policies.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffRequest {
+    /// Version to compare; absent is the one in force, or the one before it when nothing else is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// Version to compare with; absent is the one in force, unless there are files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Files of a draft to compare with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<PolicyFileDoc>>,
+}
+
+/// Asks who can do something.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhoCanQuery {
+    /// Action, such as `http:read`.
+    pub action: String,
+    /// Resource name, or `console`.
+    pub resource: String,
+}
+
+/// Asks what a user can do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhatCanQuery {
+    /// User name.
+    pub user: String,
+    /// Device id or name, or `none` for one that isn't proven; absent leaves it open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 /// Wanted state, from a directory of TOML and Cedar files (`docs/spec/manifest.md`). What is

@@ -160,6 +160,30 @@ pub(crate) fn bytes(count: u64) -> String {
     count.to_string()
 }
 
+/// Text in lines of at most that many characters, cut between words where that is possible.
+#[must_use]
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut line, mut length) = (String::new(), 0);
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let wide = word.chars().count();
+        if length > 0 && length + 1 + wide > width {
+            lines.push(std::mem::take(&mut line));
+            length = 0;
+        }
+        if length > 0 {
+            line.push(' ');
+            length += 1;
+        }
+        line.push_str(word);
+        length += wide;
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,5 +220,12 @@ mod tests {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1_250), "1.2 kB");
         assert_eq!(bytes(25_000_000), "25 MB");
+    }
+
+    #[test]
+    fn lines_are_cut_between_words() {
+        assert_eq!(wrapped("the quick  brown fox", 10), ["the quick", "brown fox"]);
+        assert_eq!(wrapped("a-word-that-is-too-long for it", 8), ["a-word-that-is-too-long", "for it"]);
+        assert_eq!(wrapped("", 8), [""; 0]);
     }
 }

@@ -169,7 +169,7 @@ pub(crate) fn differences(before: &[PolicyFileDoc], after: &[PolicyFileDoc]) -> 
 
 /// File names stand in records, on terminals and as paths below a directory when policies are
 /// exported, so they are kept plain.
-fn acceptable(files: &[PolicyFileDoc], tests: &[PolicyFileDoc]) -> Result<(), AdministratorError> {
+pub(super) fn acceptable(files: &[PolicyFileDoc], tests: &[PolicyFileDoc]) -> Result<(), AdministratorError> {
     if tests.len() > MAX_TEST_FILES {
         let expected = "at most 200 files";
         return Err(AdministratorError::Value { member: "tests", given: tests.len().to_string(), expected });

@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use vouchsafe_policy::Explanation;
-use vouchsafe_wire::api::{Checked, ExplainRequest, PolicyFiles, PolicyVersion, Publish, Rollback};
+use vouchsafe_policy::{Difference, Explanation, WhatCan, WhoCan};
+use vouchsafe_wire::api::{Checked, DiffRequest, ExplainRequest, PolicyFiles, PolicyVersion, Publish, Rollback, WhatCanQuery, WhoCanQuery};
 
 use super::answer::Answer;
-use super::extract::{Body, By};
-use crate::administrator::{explain as explaining, policy};
+use super::extract::{Body, By, Query};
+use crate::administrator::{difference, explain as explaining, policy, rights};
 use crate::context::Context;
 use crate::store;
 
@@ -53,4 +53,25 @@ pub(super) async fn explain(
     Body(asked): Body<ExplainRequest>,
 ) -> Answer<Json<Explanation>> {
     Ok(Json(explaining::explain(&context, &asked).await?))
+}
+
+pub(super) async fn who_can(
+    State(context): State<Context>,
+    Query(WhoCanQuery { action, resource }): Query<WhoCanQuery>,
+) -> Answer<Json<WhoCan>> {
+    Ok(Json(rights::who_can(&context, &action, &resource).await?))
+}
+
+pub(super) async fn what_can(
+    State(context): State<Context>,
+    Query(WhatCanQuery { user, device }): Query<WhatCanQuery>,
+) -> Answer<Json<WhatCan>> {
+    Ok(Json(rights::what_can(&context, &user, device.as_deref()).await?))
+}
+
+pub(super) async fn diff(
+    State(context): State<Context>,
+    Body(asked): Body<DiffRequest>,
+) -> Answer<Json<Difference>> {
+    Ok(Json(difference::compare(&context, &asked).await?))
 }

@@ -401,6 +401,93 @@ async fn explain_says_what_the_gateway_would_decide() {
 }
 
 #[tokio::test]
+async fn who_can_and_what_can_follow_the_directory_as_it_is() {
+    let bench = Bench::open().await;
+    bench.done("PUT", "/v1/groups/mkt", Value::Null).await;
+    bench.done("PUT", "/v1/groups/unread", Value::Null).await;
+    for user in ["alice", "bob", "carl"] {
+        bench.done("POST", "/v1/users", json!({"name":user,"groups":["unread"]})).await;
+    }
+    bench.done("PUT", "/v1/groups/mkt/members/alice", Value::Null).await;
+    bench.done("PUT", "/v1/groups/mkt/members/bob", Value::Null).await;
+    bench.done("PUT", "/v1/resources/wiki", json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1"})).await;
+    let wiki = "@id(\"wiki\") permit (principal in Group::\"mkt\", action, resource == Http::\"wiki\") when { context.auth.age < 600 };";
+    bench.done("POST", "/v1/policy/publish", json!({"files":policy(&[("a.cedar", CONSOLE), ("b.cedar", wiki)])})).await;
+    let who = async || {
+        let answer = bench.done("GET", "/v1/policy/who-can?action=http:read&resource=wiki", Value::Null).await;
+        let users = answer["can"].as_array().unwrap().iter().flat_map(|class| class["users"].as_array().unwrap().clone());
+        (answer["users"].as_u64().unwrap(), users.collect::<Vec<_>>())
+    };
+    assert_eq!(who().await, (4, vec![json!("alice"), json!("bob")]));
+    let answer = bench.done("GET", "/v1/policy/who-can?action=http:read&resource=wiki", Value::Null).await;
+    let way = &answer["can"][0]["rights"]["ways"][0];
+    assert_eq!(
+        (&way["policy"], &way["conditions"][0]["words"], &way["enrolled_device"]),
+        (&json!("wiki"), &json!("signed in within 10 min"), &json!(true))
+    );
+    // What is locked, disabled, granted or moved counts from that moment on.
+    bench.done("POST", "/v1/locks", json!({"kind":"user","name":"alice"})).await;
+    assert_eq!(who().await, (3, vec![json!("bob")]));
+    bench.done("POST", "/v1/grants", json!({"user":"carl","resource":"wiki"})).await;
+    assert_eq!(who().await.1, [json!("carl"), json!("bob")], "a grant has fewer conditions, so it comes first");
+    bench.done("DELETE", "/v1/groups/mkt/members/bob", Value::Null).await;
+    assert_eq!(who().await.1, [json!("carl")]);
+    let device = testing::device(&bench.context().store, "carl-laptop", "carl").await;
+    let what = async |query: &str| {
+        let answer = bench.done("GET", &format!("/v1/policy/what-can?user=carl{query}"), Value::Null).await;
+        answer["can"].as_array().unwrap().iter().map(|open| open["resource"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(what("").await, ["wiki"]);
+    assert_eq!(what("&device=carl-laptop").await, ["wiki"]);
+    assert_eq!(what(&format!("&device={device}")).await, ["wiki"]);
+    assert_eq!(what("&device=none").await, [""; 0]);
+    bench.done("POST", "/v1/locks", json!({"kind":"resource","name":"wiki"})).await;
+    assert_eq!(what("").await, [""; 0]);
+    for (path, status) in [
+        ("who-can?action=http:read&resource=wiki", 404),
+        ("who-can?action=http:fly&resource=console", 422),
+        ("who-can?action=http:read&resource=console", 422),
+        ("who-can?resource=console", 400),
+        ("who-can?action=console:read&resource=console&limit=3", 400),
+        ("what-can?user=nobody-such", 404),
+        ("what-can?user=carl&device=nope", 404),
+    ] {
+        let (got, _) = bench.refused("GET", &format!("/v1/policy/{path}"), Value::Null).await;
+        assert_eq!(got, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_diff_compares_versions_and_drafts_over_the_directory() {
+    let bench = Bench::open().await;
+    bench.done("PUT", "/v1/groups/mkt", Value::Null).await;
+    bench.done("POST", "/v1/users", json!({"name":"alice","groups":["mkt"]})).await;
+    bench.done("PUT", "/v1/resources/wiki", json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1"})).await;
+    let files = policy(&[("a.cedar", CONSOLE), ("b.cedar", WIKI)]);
+    bench.done("POST", "/v1/policy/publish", json!({"files":files})).await;
+    let gains = |answer: &Value| answer["changes"].as_array().unwrap().iter().filter(|it| !it["gains"].is_null()).count();
+    let last = bench.done("POST", "/v1/policy/diff", json!({})).await;
+    assert_eq!((&last["before"], &last["after"], &last["exact"]), (&json!(1), &json!(2), &json!(true)));
+    let mine = last["changes"].as_array().unwrap().iter().find(|it| it["users"] == json!(["alice"])).unwrap();
+    assert_eq!(
+        (&mine["resources"], &mine["actions"], &mine["gains"]["grades"]),
+        (&json!(["wiki"]), &json!(["http:read", "http:write", "http:upgrade"]), &json!(["software", "hardware", "hardware-attested"]))
+    );
+    let back = bench.done("POST", "/v1/policy/diff", json!({"before":2,"after":1})).await;
+    let mine = back["changes"].as_array().unwrap().iter().find(|it| it["users"] == json!(["alice"])).unwrap();
+    assert!(mine["gains"].is_null() && mine["after"].is_null(), "{back}");
+    let draft = json!({"files":policy(&[("a.cedar", CONSOLE)])});
+    let draft = bench.done("POST", "/v1/policy/diff", draft).await;
+    assert_eq!((&draft["before"], &draft["after"], gains(&draft)), (&json!(2), &json!(3), 0));
+    assert!(draft["changes"].as_array().unwrap().iter().any(|it| it["loses"]["example"]["user"] == "alice"), "{draft}");
+    assert_eq!(bench.refused("POST", "/v1/policy/diff", json!({"before":9})).await, (404, "not_found".into()));
+    let both = json!({"after":1,"files":[]});
+    assert_eq!(bench.refused("POST", "/v1/policy/diff", both).await, (422, "invalid".into()));
+    let broken = json!({"files":policy(&[("a.cedar", "permit (")])});
+    assert_eq!(bench.refused("POST", "/v1/policy/diff", broken).await, (422, "policy_invalid".into()));
+}
+
+#[tokio::test]
 async fn an_apply_does_all_of_the_shown_plan_or_nothing() {
     let bench = Bench::open().await;
     bench.done("POST", "/v1/users", json!({"name":"alice"})).await;

@@ -7,11 +7,12 @@ use sqlx::SqliteConnection;
 use vouchsafe_model::id::{DeviceId, SessionId};
 use vouchsafe_model::name::{GroupName, UserName};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
+use vouchsafe_policy::{People, Wanted};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::NoSubject;
 use vouchsafe_wire::api::LockKind;
 
-use super::{StoreError, feed, from_db, list_from_db, locks, parsed, sessions};
+use super::{StoreError, feed, from_db, list_from_db, list_to_db, locks, parsed, sessions};
 
 /// Why a session ended, where its device was removed (column `why` of `ended_sessions`).
 pub(crate) const DEVICE_REMOVED: &str = "device removed";
@@ -99,6 +100,47 @@ pub(crate) async fn user(connection: &mut SqliteConnection, name: &UserName) -> 
             .await?;
     let groups = groups.iter().map(|group| parsed(group, "group name")).collect::<Result<BTreeSet<GroupName>, _>>()?;
     Ok(Some(UserFacts { id: parsed(&id, "user id")?, name: name.clone(), groups }))
+}
+
+/// Everybody who is neither disabled nor locked, with the members of those groups.
+///
+/// Lists come in one row each: of ten thousand users as rows, the rows alone would take longer than all else.
+pub(crate) async fn people(connection: &mut SqliteConnection, groups: &Wanted) -> Result<People, StoreError> {
+    let corrupt = |_| StoreError::Corrupt { what: "list of users" };
+    let names = |text: &str| -> Result<Vec<UserName>, StoreError> {
+        let names: Vec<&str> = serde_json::from_str(text).map_err(corrupt)?;
+        names
+            .into_iter()
+            .map(|name| UserName::parse(name).map_err(|_| StoreError::Corrupt { what: "user name" }))
+            .collect()
+    };
+    let users: String = sqlx::query_scalar(
+        "SELECT json_group_array(name) FROM (
+             SELECT name FROM users WHERE disabled = 0 AND deleted = 0
+                 AND NOT EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'user' AND locks.name = users.name)
+             ORDER BY name)",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let rows: Vec<(String, String)> = match groups {
+        Wanted::All => {
+            sqlx::query_as("SELECT group_name, json_group_array(user_name) FROM memberships GROUP BY group_name")
+                .fetch_all(connection)
+                .await?
+        }
+        Wanted::Groups(groups) => {
+            let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+            sqlx::query_as(
+                "SELECT group_name, json_group_array(user_name) FROM memberships
+                 WHERE group_name IN (SELECT value FROM json_each($1)) GROUP BY group_name",
+            )
+            .bind(list_to_db(&groups))
+            .fetch_all(connection)
+            .await?
+        }
+    };
+    let members = rows.iter().map(|(group, users)| Ok((parsed(group, "group name")?, names(users)?)));
+    Ok(People { users: names(&users)?, members: members.collect::<Result<_, StoreError>>()? })
 }
 
 /// An enrolled device that is not locked.

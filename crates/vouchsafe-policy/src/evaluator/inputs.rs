@@ -85,6 +85,21 @@ impl Inputs {
         &self.ages
     }
 
+    /// Instants in milliseconds since 1970 that the time is compared with; sorted.
+    pub(crate) fn times(&self) -> &[i64] {
+        &self.times
+    }
+
+    /// Whether an age or instant is read in some other way than by comparing it with a constant.
+    pub(crate) fn numbers_themselves(&self) -> bool {
+        self.reads(AGE_ITSELF | TIME_ITSELF)
+    }
+
+    /// Whether host or port is read, which stand for as long as the resource does.
+    pub(crate) fn place(&self) -> bool {
+        self.reads(HOST | PORT)
+    }
+
     pub(super) fn time(&self) -> bool {
         self.reads(TIME)
     }
@@ -240,7 +255,7 @@ impl Inputs {
 }
 
 /// The names behind `context` in `context.a.b`; `None` when it is something else.
-fn attribute(expression: &Expr) -> Option<Vec<&str>> {
+pub(super) fn attribute(expression: &Expr) -> Option<Vec<&str>> {
     match expression.expr_kind() {
         ExprKind::GetAttr { expr, attr } => {
             let mut path = attribute(expr)?;

@@ -20,7 +20,7 @@ use crate::world::{ADDRESS, facts, file, grant, http, name, now, printed, tcp, w
 
 /// One generated policy, as data that text and oracle are both made of.
 #[derive(Debug, Clone)]
-struct Spec {
+pub(crate) struct Spec {
     permit: bool,
     principal: &'static str,
     action: &'static str,
@@ -60,7 +60,7 @@ impl Spec {
     }
 }
 
-fn specs() -> impl Strategy<Value = Vec<Spec>> {
+pub(crate) fn specs() -> impl Strategy<Value = Vec<Spec>> {
     let principal = prop::sample::select(vec![
         "principal",
         "principal is User",
@@ -113,6 +113,14 @@ fn specs() -> impl Strategy<Value = Vec<Spec>> {
         "when { context.network.ip.isInRange(ip(\"10.0.0.0/8\")) }",
         "when { resource.name == \"r0\" }",
         "when { action in Action::\"access\" }",
+        "when { principal in Group::\"g1\" || context.auth.age < 100 }",
+        "when { context.device.grade == \"hardware\" || principal == User::\"u0\" }",
+        "unless { principal in [Group::\"g0\", Group::\"g2\"] && context.auth.age > 30 }",
+        "when { if principal in Group::\"g2\" then context.auth.age < 30 else context.device.grade != \"none\" }",
+        "when { principal == User::\"u0\" || principal.name == \"u1\" }",
+        "unless { principal.name == \"u2\" }",
+        "when { context.auth.age > 30 && resource.sensitivity * 9223372036854775807 > 3 }",
+        "unless { context.device.grade == \"none\" || context.auth.age + 9223372036854775807 > 0 }",
     ]);
     let one =
         (any::<bool>(), principal, action, resource, condition, any::<bool>(), prop::option::weighted(0.3, -1..=1_i64))
@@ -138,7 +146,7 @@ fn subjects() -> Vec<SubjectFacts> {
     vec![facts("u0", &["g0", "g1"]), lent, without_device(facts("u2", &["g2"])), without_device(facts("u0", &["g0"]))]
 }
 
-fn detail(action: Action) -> (Detail<'static>, Value) {
+pub(crate) fn detail(action: Action) -> (Detail<'static>, Value) {
     match action {
         Action::HttpRead | Action::HttpWrite | Action::HttpUpgrade => {
             (Detail::Http { method: "GET", host: "h", path: "/" }, json!({"method": "GET", "host": "h", "path": "/"}))
@@ -148,7 +156,7 @@ fn detail(action: Action) -> (Detail<'static>, Value) {
     }
 }
 
-fn compile(specs: &[Spec], grants: &[Grant]) -> Arc<Engine> {
+pub(crate) fn compile(specs: &[Spec], grants: &[Grant]) -> Arc<Engine> {
     let text: String = specs.iter().enumerate().map(|(number, spec)| spec.text(number)).collect();
     let source = PolicySource { version: 1, files: vec![file(&text)], grants: grants.to_vec(), resources: resources() };
     Engine::compile(source).unwrap_or_else(|wrong| panic!("{}", printed(&wrong)))
@@ -214,64 +222,7 @@ impl Oracle {
         if !kind.actions().contains(&action) {
             return (Reason::NoPermit, BTreeSet::new());
         }
-        let entity = |of: &str, id: &str, attrs: Value, parents: Vec<Value>| json!({"uid": {"type": of, "id": id}, "attrs": attrs, "parents": parents});
-        let parents =
-            |of: &str, names: Vec<&str>| names.into_iter().map(|id| json!({"type": of, "id": id})).collect::<Vec<_>>();
-        let groups: Vec<&str> = facts.user.groups.iter().map(|group| group.as_str()).collect();
-        let mut device = json!({"grade": facts.grade().as_str(), "name": "laptop", "tags": []});
-        let id = facts.device.as_ref().map_or("none".to_owned(), |device| device.id.to_string());
-        if let Some(owner) = facts.device.as_ref().and_then(|device| device.owner.as_ref()) {
-            device["owner"] = json!({"__entity": {"type": "User", "id": owner}});
-        }
-        let mut list = vec![
-            entity(
-                "User",
-                facts.user.name.as_str(),
-                json!({"name": facts.user.name}),
-                parents("Group", groups.clone()),
-            ),
-            entity("Device", &id, device, vec![]),
-            entity("Console", "console", json!({"name": "console", "tags": [], "sensitivity": 3}), vec![]),
-            entity("Action", "access", json!({}), vec![]),
-        ];
-        list.extend(groups.iter().map(|group| entity("Group", group, json!({}), vec![])));
-        list.extend(["s0", "s1"].map(|group| entity("ResourceGroup", group, json!({}), vec![])));
-        list.extend(
-            Action::ALL
-                .iter()
-                .map(|each| entity("Action", each.as_str(), json!({}), parents("Action", vec!["access"]))),
-        );
-        for each in &all {
-            let groups = each.groups.iter().map(|group| group.as_str()).collect();
-            let attrs = json!({"name": each.name, "tags": [], "sensitivity": 1});
-            list.push(entity(
-                each.spec.kind().entity_type(),
-                each.name.as_str(),
-                attrs,
-                parents("ResourceGroup", groups),
-            ));
-        }
-        let entities = Entities::from_json_value(Value::Array(list), None).expect("entities");
-        let age = at.duration_since(facts.auth.at).expect("later").as_secs();
-        let seconds = at.duration_since(now()).expect("later").as_secs();
-        let context = json!({
-            "device": {"__entity": {"type": "Device", "id": id}},
-            "auth": {"methods": ["passkey"], "phishing_resistant": true, "age": age},
-            "network": {"ip": {"__extn": {"fn": "ip", "arg": "10.2.3.4"}}},
-            "time": {"__extn": {"fn": "datetime", "arg": format!("2026-11-21T00:{:02}:{:02}Z", seconds / 60, seconds % 60)}},
-            "request": detail(action).1,
-        });
-        let context = Context::from_json_value(context, None).expect("context");
-        let uid = |of: &str, id: &str| -> EntityUid { format!("{of}::{id:?}").parse().expect("uid") };
-        let request = cedar_policy::Request::new(
-            uid("User", facts.user.name.as_str()),
-            uid("Action", action.as_str()),
-            uid(kind.entity_type(), of),
-            context,
-            None,
-        )
-        .expect("request");
-
+        let (request, entities) = cedar(facts, of, action, at, ADDRESS);
         let (answer, applied, failed) = self.ask(at, &request, &entities, false);
         let (_, in_scope, _) = self.ask(at, &request, &entities, true);
         let counts = |id: &&String| {
@@ -292,6 +243,65 @@ impl Oracle {
     }
 }
 
+/// A request about a resource that exists, with its entities, as Cedar reads them from JSON.
+pub(crate) fn cedar(
+    facts: &SubjectFacts,
+    of: &str,
+    action: Action,
+    at: SystemTime,
+    ip: std::net::IpAddr,
+) -> (cedar_policy::Request, Entities) {
+    let all = resources();
+    let found = all.iter().find(|resource| resource.name.as_str() == of);
+    let kind = found.map_or(vouchsafe_model::resource::ResourceKind::Console, |resource| resource.spec.kind());
+    let entity = |of: &str, id: &str, attrs: Value, parents: Vec<Value>| json!({"uid": {"type": of, "id": id}, "attrs": attrs, "parents": parents});
+    let parents =
+        |of: &str, names: Vec<&str>| names.into_iter().map(|id| json!({"type": of, "id": id})).collect::<Vec<_>>();
+    let groups: Vec<&str> = facts.user.groups.iter().map(|group| group.as_str()).collect();
+    let mut device = json!({"grade": facts.grade().as_str(), "name": "laptop", "tags": []});
+    let id = facts.device.as_ref().map_or("none".to_owned(), |device| device.id.to_string());
+    if let Some(owner) = facts.device.as_ref().and_then(|device| device.owner.as_ref()) {
+        device["owner"] = json!({"__entity": {"type": "User", "id": owner}});
+    }
+    let mut list = vec![
+        entity("User", facts.user.name.as_str(), json!({"name": facts.user.name}), parents("Group", groups.clone())),
+        entity("Device", &id, device, vec![]),
+        entity("Console", "console", json!({"name": "console", "tags": [], "sensitivity": 3}), vec![]),
+        entity("Action", "access", json!({}), vec![]),
+    ];
+    list.extend(groups.iter().map(|group| entity("Group", group, json!({}), vec![])));
+    list.extend(["s0", "s1"].map(|group| entity("ResourceGroup", group, json!({}), vec![])));
+    list.extend(
+        Action::ALL.iter().map(|each| entity("Action", each.as_str(), json!({}), parents("Action", vec!["access"]))),
+    );
+    for each in &all {
+        let groups = each.groups.iter().map(|group| group.as_str()).collect();
+        let attrs = json!({"name": each.name, "tags": [], "sensitivity": 1});
+        list.push(entity(each.spec.kind().entity_type(), each.name.as_str(), attrs, parents("ResourceGroup", groups)));
+    }
+    let entities = Entities::from_json_value(Value::Array(list), None).expect("entities");
+    let age = at.duration_since(facts.auth.at).expect("later").as_secs();
+    let seconds = at.duration_since(now()).expect("later").as_secs();
+    let context = json!({
+        "device": {"__entity": {"type": "Device", "id": id}},
+        "auth": {"methods": ["passkey"], "phishing_resistant": true, "age": age},
+        "network": {"ip": {"__extn": {"fn": "ip", "arg": ip.to_string()}}},
+        "time": {"__extn": {"fn": "datetime", "arg": format!("2026-11-21T00:{:02}:{:02}Z", seconds / 60, seconds % 60)}},
+        "request": detail(action).1,
+    });
+    let context = Context::from_json_value(context, None).expect("context");
+    let uid = |of: &str, id: &str| -> EntityUid { format!("{of}::{id:?}").parse().expect("uid") };
+    let request = cedar_policy::Request::new(
+        uid("User", facts.user.name.as_str()),
+        uid("Action", action.as_str()),
+        uid(kind.entity_type(), of),
+        context,
+        None,
+    )
+    .expect("request");
+    (request, entities)
+}
+
 fn decide(subject: &PreparedSubject, of: &str, action: Action, at: SystemTime) -> Decision {
     let result = if of == "console" {
         let Detail::Console { operation } = detail(Action::ConsoleRead).0 else { unreachable!("of the console") };
@@ -306,7 +316,7 @@ fn decide(subject: &PreparedSubject, of: &str, action: Action, at: SystemTime) -
     }
 }
 
-fn grants() -> impl Strategy<Value = Vec<Grant>> {
+pub(crate) fn grants() -> impl Strategy<Value = Vec<Grant>> {
     let one = (
         prop::sample::select(vec!["u0", "u1", "u2"]),
         prop::sample::select(vec!["r0", "r2"]),

@@ -1,6 +1,8 @@
 //! `policy`: who may reach what, under which conditions.
 
+mod difference;
 mod junit;
+mod rights;
 mod story;
 mod suite;
 
@@ -90,6 +92,26 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  vouchsafe policy explain --user alice --device alice-laptop --resource finance\n  vouchsafe policy explain --user alice --resource wiki --path /admin --ip 203.0.113.9"
     )]
     Explain(Question),
+    /// Says who gains and who loses what between two versions, or with a draft.
+    ///
+    /// Over the users, groups, grants and resources that there are. Without versions, it is the last publish.
+    #[command(
+        after_help = "Examples:\n  vouchsafe policy diff\n  vouchsafe policy diff 3 7\n  vouchsafe policy diff -f company/policy"
+    )]
+    Diff(difference::Args),
+    /// Lists everybody who can do something to a resource, by which policy, and under which conditions.
+    ///
+    /// Over the users, groups, grants and resources that there are. What only a request can bring with it stays as a
+    /// condition, such as the device, the age of the sign-in or where it comes from.
+    #[command(
+        after_help = "Examples:\n  vouchsafe policy who-can http:write finance\n  vouchsafe policy who-can console:write console"
+    )]
+    WhoCan(rights::WhoArgs),
+    /// Lists all that a user can reach, by which policy, and under which conditions.
+    #[command(
+        after_help = "Examples:\n  vouchsafe policy what-can alice\n  vouchsafe policy what-can alice --device alice-laptop"
+    )]
+    WhatCan(rights::WhatArgs),
 }
 
 /// What is to be explained.
@@ -153,6 +175,9 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             show(call, &version, |version| files(call, version))
         }
         Verb::Explain(question) => explain(call, question).await,
+        Verb::Diff(args) => difference::run(&args, call).await,
+        Verb::WhoCan(args) => rights::who(&args, call).await,
+        Verb::WhatCan(args) => rights::what(&args, call).await,
     }
 }
 

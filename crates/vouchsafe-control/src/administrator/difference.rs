@@ -1,0 +1,79 @@
+//! What changes for whom between two versions of the policy, or a draft and a version.
+
+use std::sync::Arc;
+
+use sqlx::SqliteConnection;
+use vouchsafe_policy::{Difference, Engine};
+use vouchsafe_runtime::clock;
+use vouchsafe_wire::api::{DiffRequest, PolicyFileDoc};
+
+use super::{AdministratorError, gate, policy};
+use crate::context::{Context, Settings};
+use crate::store::{self, facts};
+
+/// Most names that a change lists of users, and most of resources.
+const MAX_NAMES: usize = 1_000;
+/// Most changes that an answer tells; those by which somebody gains come first.
+const MAX_CHANGES: usize = 1_000;
+
+/// Compares, over the users, groups, grants and resources of this moment.
+pub(crate) async fn compare(context: &Context, asked: &DiffRequest) -> Result<Difference, AdministratorError> {
+    let DiffRequest { before, after, files } = asked;
+    if after.is_some() && files.is_some() {
+        let (given, expected) = ("both".to_owned(), "a version or files, not both");
+        return Err(AdministratorError::Value { member: "after", given, expected });
+    }
+    let mut read = context.store.read().await?;
+    let current = store::policy::highest(&mut read).await?;
+    // With nothing said, it is the last publish that is asked about.
+    let usual = if after.is_some() || files.is_some() { current } else { current.saturating_sub(1).max(1) };
+    let before = version(context, &mut read, before.unwrap_or(usual), current).await?;
+    let after = match files {
+        Some(files) => draft(&mut read, files, current).await?,
+        None => version(context, &mut read, after.unwrap_or(current), current).await?,
+    };
+    let mut difference = between(&mut read, Arc::clone(&context.settings), before, after).await?;
+    difference.changes.truncate(MAX_CHANGES);
+    for change in &mut difference.changes {
+        change.users.truncate(MAX_NAMES);
+        change.resources.truncate(MAX_NAMES);
+    }
+    Ok(difference)
+}
+
+/// Compares two policies over everybody.
+pub(crate) async fn between(
+    connection: &mut SqliteConnection,
+    settings: Arc<Settings>,
+    before: Arc<Engine>,
+    after: Arc<Engine>,
+) -> Result<Difference, AdministratorError> {
+    let people = facts::people(connection, &vouchsafe_policy::groups_between(&before, &after)).await?;
+    let compare = move || {
+        let host = |name: &vouchsafe_model::name::ResourceName| settings.domain.host(name.as_str());
+        vouchsafe_policy::difference(&before, &after, &people, &host, clock::now())
+    };
+    tokio::task::spawn_blocking(compare).await.map_err(|_| AdministratorError::BrokenOff)
+}
+
+async fn version(
+    context: &Context,
+    connection: &mut SqliteConnection,
+    number: u64,
+    current: u64,
+) -> Result<Arc<Engine>, AdministratorError> {
+    if number == current {
+        return context.live.engine(connection).await;
+    }
+    let version = policy::show(connection, number).await?;
+    gate::compile(connection, store::policy::to_engine(&version.files), number).await
+}
+
+async fn draft(
+    connection: &mut SqliteConnection,
+    files: &[PolicyFileDoc],
+    current: u64,
+) -> Result<Arc<Engine>, AdministratorError> {
+    policy::acceptable(files, &[])?;
+    gate::compile(connection, store::policy::to_engine(files), current.saturating_add(1)).await
+}

@@ -1,0 +1,189 @@
+//! `policy diff`: who gains and who loses what.
+
+use std::io;
+use std::path::PathBuf;
+
+use http::Method;
+use vouchsafe_policy::{Change, Difference, Example, OwnedDetail, Rights, Shift};
+use vouchsafe_wire::api::DiffRequest;
+
+use super::rights;
+use crate::admin::AdminClient;
+use crate::call::Call;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::manifest;
+use crate::output::{Output, Style, clean};
+use crate::text;
+use crate::verbs::plan::unusable;
+use crate::verbs::show;
+
+/// Most names that are listed of a change.
+const MAX_NAMES: usize = 12;
+
+/// What is to be compared.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Version to compare [default: the one in force, or the one before it].
+    #[arg(value_name = "BEFORE")]
+    before: Option<u64>,
+    /// Version to compare with [default: the one in force].
+    #[arg(value_name = "AFTER", conflicts_with = "from")]
+    after: Option<u64>,
+    /// Directory of .cedar files to compare with instead: a draft.
+    #[arg(short = 'f', long = "from", value_name = "DIR")]
+    from: Option<PathBuf>,
+}
+
+pub(crate) async fn run(args: &Args, call: &Call) -> Result<Exit, VerbError> {
+    let Args { before, after, from } = args;
+    let files = match from {
+        Some(dir) => Some(manifest::policy_files(dir).map_err(|error| unusable(call, error))?),
+        None => None,
+    };
+    let drawn = files.clone().unwrap_or_default();
+    let body = DiffRequest { before: *before, after: *after, files };
+    let client = AdminClient::open(call).await?;
+    let found: Difference = client.send_files(call, Method::POST, "/v1/policy/diff", &body, &drawn).await?;
+    let after = if from.is_some() { "the draft".to_owned() } else { format!("version {}", found.after) };
+    show(call, &found, |found| tell(&call.out, found, &format!("version {} → {after}", found.before)))
+}
+
+fn tell(out: &Output, found: &Difference, title: &str) -> io::Result<()> {
+    out.line(&out.paint(Style::Bold, title))?;
+    for change in &found.changes {
+        one(out, change)?;
+    }
+    out.line(&format!("\n{}", verdict(out, found)))
+}
+
+/// What a change of policy comes to, in one line.
+fn verdict(out: &Output, found: &Difference) -> String {
+    let (gains, loses) =
+        (people(found, |change| change.gains.is_some()), people(found, |change| change.loses.is_some()));
+    let (style, words) = match (gains, loses, found.exact) {
+        (0, 0, true) => (Style::Good, "nobody gains or loses anything".to_owned()),
+        (0, 0, false) => (Style::Warn, "no change was found".to_owned()),
+        (0, _, true) => (Style::Good, format!("this only removes access, of {loses} users")),
+        (_, 0, true) => (Style::Warn, format!("this only adds access, for {gains} users")),
+        (_, _, _) => (Style::Warn, format!("{gains} users gain access, {loses} lose some")),
+    };
+    let doubt = if found.exact {
+        String::new()
+    } else {
+        let doubt = "; not every case could be tried, so there may be more";
+        out.paint(Style::Warn, doubt)
+    };
+    format!("{}{doubt}", out.paint(style, &words))
+}
+
+fn people(found: &Difference, which: impl Fn(&Change) -> bool) -> usize {
+    let changes = found.changes.iter().filter(|change| which(change));
+    let names: std::collections::BTreeSet<_> = changes.clone().flat_map(|change| &change.users).collect();
+    // A list that was cut short still has its count.
+    changes.map(|change| change.count).max().unwrap_or_default().max(names.len())
+}
+
+fn one(out: &Output, change: &Change) -> io::Result<()> {
+    let Change { count, users, resources, actions, gains, loses, before, after } = change;
+    let names: Vec<&str> = users.iter().map(|user| user.as_str()).collect();
+    let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
+    out.line("")?;
+    let head = format!("{}: {} on {}", listed(&names, *count), actions.join(", "), listed(&resources, resources.len()));
+    for line in text::wrapped(&clean(&head), out.width()) {
+        out.line(&out.paint(Style::Bold, &line))?;
+    }
+    for (sign, style, verb, shift) in [("+", Style::Good, "gain", gains), ("-", Style::Bad, "lose", loses)] {
+        let Some(Shift { grades, example }) = shift else { continue };
+        let on = format!("{sign} {verb} it {}", on_grades(grades));
+        out.line(&format!("  {}", out.paint(style, &clean(&on))))?;
+        for line in text::wrapped(&clean(&format!("such as {}", told(example))), out.width().saturating_sub(4)) {
+            out.line(&out.paint(Style::Dim, &format!("    {line}")))?;
+        }
+    }
+    open(out, "before", before.as_ref())?;
+    open(out, "after", after.as_ref())
+}
+
+fn open(out: &Output, when: &str, open: Option<&Rights>) -> io::Result<()> {
+    let head = out.paint(Style::Dim, when);
+    match open {
+        None => out.line(&format!("  {head}: never")),
+        Some(open) => {
+            out.line(&format!("  {head}:"))?;
+            rights::rights(out, open)
+        }
+    }
+}
+
+fn listed(names: &[&str], count: usize) -> String {
+    let shown: Vec<&str> = names.iter().take(MAX_NAMES).copied().collect();
+    let more = count.saturating_sub(shown.len());
+    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
+}
+
+fn on_grades(grades: &[String]) -> String {
+    let all = ["none", "software", "hardware", "hardware-attested"];
+    if all.iter().all(|grade| grades.iter().any(|each| each == grade)) {
+        return "on any device".to_owned();
+    }
+    let proven = grades.iter().filter(|grade| grade.as_str() != "none").count();
+    if proven == 3 {
+        return "on any enrolled device".to_owned();
+    }
+    let names: Vec<&str> =
+        grades.iter().map(|grade| if grade == "none" { "without a device" } else { grade }).collect();
+    match names.as_slice() {
+        ["without a device"] => "without an enrolled device".to_owned(),
+        ["without a device", rest @ ..] => format!("without a device or on one of grade {}", rest.join(" or ")),
+        all => format!("on a device of grade {}", all.join(" or ")),
+    }
+}
+
+/// A request in words; what is usual is left out.
+fn told(example: &Example) -> String {
+    let mut parts = vec![format!("{} on {}", example.user, example.resource)];
+    match &example.detail {
+        OwnedDetail::Http { method, path, host: _ } => parts.push(format!("{method} {path}")),
+        OwnedDetail::Net { port } => parts.push(format!("port {port}")),
+        OwnedDetail::Console { operation } => parts.push(operation.clone()),
+    }
+    match example.grade.as_str() {
+        "none" => parts.push("no proven device".to_owned()),
+        grade => parts.push(format!("{grade} device")),
+    }
+    if !example.tags.is_empty() {
+        parts.push(format!("tagged {}", example.tags.join(" ")));
+    }
+    if example.grade != "none" && example.owner.as_ref() != Some(&example.user) {
+        parts.push(example.owner.as_ref().map_or("nobody's".to_owned(), |owner| format!("{owner}'s")));
+    }
+    if example.auth_age > 0 {
+        parts.push(format!("signed in {} ago", text::about(example.auth_age)));
+    }
+    parts.push(format!("from {}", example.ip));
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_told_in_as_few_words_as_it_takes() {
+        let of = |grades: &[&str]| on_grades(&grades.iter().map(|grade| (*grade).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["none", "software", "hardware", "hardware-attested"]), "on any device");
+        assert_eq!(of(&["software", "hardware", "hardware-attested"]), "on any enrolled device");
+        assert_eq!(of(&["none"]), "without an enrolled device");
+        assert_eq!(of(&["none", "software"]), "without a device or on one of grade software");
+        assert_eq!(of(&["hardware", "hardware-attested"]), "on a device of grade hardware or hardware-attested");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names: Vec<String> = (0..20).map(|number| format!("u{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert!(listed(&names, 5_000).ends_with("u11 and 4988 more"));
+        assert_eq!(listed(&["a", "b"], 2), "a, b");
+    }
+}
