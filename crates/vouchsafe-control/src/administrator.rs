@@ -2,6 +2,7 @@
 //! policy, changes them as transactions, and explains what they come to.
 
 pub(crate) mod apply;
+pub(crate) mod confirm;
 pub(crate) mod difference;
 pub(crate) mod explain;
 pub(crate) mod gate;
@@ -95,6 +96,12 @@ pub(crate) enum AdministratorError {
         /// What is.
         current: u64,
     },
+    /// Another version waits to be confirmed.
+    #[error("version {version} of the policy waits to be confirmed")]
+    Unconfirmed {
+        /// Which.
+        version: u64,
+    },
     /// The state changed since the plan was shown.
     #[error("the plan is no longer what would be done: the state has changed since it was shown")]
     PlanMoved,
@@ -147,6 +154,9 @@ impl AdministratorError {
             AdministratorError::VersionMoved { .. } => Some(
                 "look at what was published with `vouchsafe policy history`, merge it, and publish again".to_owned(),
             ),
+            AdministratorError::Unconfirmed { version } => Some(format!(
+                "confirm it with `vouchsafe policy confirm {version}`, or go back with `vouchsafe policy rollback`"
+            )),
             AdministratorError::PlanMoved => Some("look at a new plan with `vouchsafe plan`".to_owned()),
             AdministratorError::Directory(error) => error.hint(),
             AdministratorError::Name(_)

@@ -87,6 +87,8 @@ routes! {
     post "/v1/policy/check" => policy::check,
     post "/v1/policy/publish" => policy::publish,
     get "/v1/policy/history" => policy::history,
+    get "/v1/policy/history/{version}" => policy::version,
+    post "/v1/policy/confirm" => policy::confirm,
     post "/v1/policy/rollback" => policy::roll_back,
     post "/v1/policy/explain" => policy::explain,
     post "/v1/policy/diff" => policy::diff,

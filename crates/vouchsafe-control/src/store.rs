@@ -336,6 +336,7 @@ fn migrator(count: usize) -> Migrator {
         migration(8, "eras and locks", include_str!("../migrations/0008_eras_and_locks.sql")),
         migration(9, "connectors", include_str!("../migrations/0009_connectors.sql")),
         migration(10, "policy tests", include_str!("../migrations/0010_policy_tests.sql")),
+        migration(11, "policy confirmation", include_str!("../migrations/0011_policy_confirmation.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

@@ -42,6 +42,8 @@
 //! | `POST /v1/policy/check` | write | [`PolicyFiles`] → [`Checked`] |
 //! | `POST /v1/policy/publish` | write | [`Publish`] → [`PolicyVersion`] |
 //! | `GET /v1/policy/history` | read | → `Vec<`[`PolicyVersion`]`>` without files |
+//! | `GET /v1/policy/history/{version}` | read | → [`PolicyVersion`] with files |
+//! | `POST /v1/policy/confirm` | write | [`Confirm`] → [`PolicyVersion`] |
 //! | `POST /v1/policy/rollback` | write | [`Rollback`] → [`PolicyVersion`] |
 //! | `POST /v1/policy/explain` | write | [`ExplainRequest`] → explanation (`docs/reference/policy.md`) |
 //! | `POST /v1/policy/diff` | write | [`DiffRequest`] → who gains and loses what (`docs/spec/api.md`) |
@@ -573,6 +575,17 @@ pub struct Publish {
     /// Refuses with 409 unless this is the version in force.
     #[serde(default)]
     pub expected_version: Option<u64>,
+    /// Seconds, 30 to 86,400, within which it has to be confirmed; else the version before comes back by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_within: Option<u64>,
+}
+
+/// Confirms a version that would go back by itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {
+    /// The version, which has to be in force.
+    pub version: u64,
 }
 
 /// A published version.
@@ -588,6 +601,9 @@ pub struct PolicyVersion {
     pub note: String,
     /// Whether it is in force.
     pub current: bool,
+    /// Until when somebody has to confirm it, unix seconds; else the version before comes back by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_by: Option<u64>,
     /// Number of policies.
     pub policies: u64,
     /// The files, where asked for.

@@ -6,7 +6,7 @@ use sqlx::SqliteConnection;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{Checked, PolicyFileDoc, PolicyVersion, Publish};
 
-use super::{AdministratorError, gate, shortened};
+use super::{AdministratorError, confirm, gate, shortened};
 use crate::context::Context;
 use crate::directory::Actor;
 use crate::store::{Write, policy};
@@ -39,12 +39,16 @@ pub(crate) async fn publish(
     publish: &Publish,
     by: &Actor,
 ) -> Result<PolicyVersion, AdministratorError> {
-    let Publish { files, tests, note, expected_version } = publish;
+    let Publish { files, tests, note, expected_version, confirm_within } = publish;
     let tests = tests.as_deref();
     acceptable(files, tests.unwrap_or_default())?;
     if note.chars().count() > 200 || note.chars().any(char::is_control) {
         let expected = "one line of at most 200 characters";
         return Err(AdministratorError::Value { member: "note", given: shortened(note), expected });
+    }
+    if let Some(seconds) = confirm_within.filter(|seconds| !confirm::WITHIN.contains(seconds)) {
+        let (given, expected) = (seconds.to_string(), "30 to 86400 seconds");
+        return Err(AdministratorError::Value { member: "confirm_within", given, expected });
     }
     // Mistakes are found before the writer is taken: a broken file holds nobody up.
     gate::check(policy::to_engine(files)).await?;
@@ -55,7 +59,13 @@ pub(crate) async fn publish(
         return Err(AdministratorError::VersionMoved { expected, current });
     }
     let wanted = Wanted { files, tests, note, verb: "policy.publish" };
-    let version = publish_in(&mut write, &wanted, by).await?;
+    let mut version = publish_in(&mut write, &wanted, by).await?;
+    if let Some(seconds) = confirm_within.filter(|_| version.version != current) {
+        let confirm_by = clock::unix_seconds(clock::now()).saturating_add(seconds);
+        let waits = policy::Unconfirmed { version: version.version, before: current, confirm_by };
+        policy::await_confirmation(write.connection(), &waits).await?;
+        version.confirm_by = Some(confirm_by);
+    }
     write.commit().await?;
     Ok(version)
 }
@@ -64,6 +74,8 @@ pub(crate) async fn publish(
 pub(crate) async fn roll_back(context: &Context, number: u64, by: &Actor) -> Result<PolicyVersion, AdministratorError> {
     let mut write = context.store.write().await?;
     let earlier = show(write.connection(), number).await?;
+    // Whoever goes back has decided about what waits to be confirmed.
+    policy::settled(write.connection()).await?;
     let note = format!("rollback to version {number}");
     let (files, tests) = (&earlier.files, Some(earlier.tests.as_slice()));
     let wanted = Wanted { files, tests, note: &note, verb: "policy.rollback" };
@@ -106,6 +118,9 @@ pub(crate) async fn publish_in(
     if let Some(same) = before.as_ref().filter(is_same) {
         return Ok(same.clone());
     }
+    if let Some(waits) = policy::unconfirmed(write.connection()).await? {
+        return Err(AdministratorError::Unconfirmed { version: waits.version });
+    }
     let ip = address_of(by);
     let engine_tests = policy::to_engine(tests);
     let passed = gate::pass(write.connection(), policy::to_engine(files), &engine_tests, number + 1, ip).await?;
@@ -115,6 +130,7 @@ pub(crate) async fn publish_in(
         by: by.label(),
         note: (*note).to_owned(),
         current: true,
+        confirm_by: None,
         policies: passed.policies,
         files: sorted(files).into_iter().cloned().collect(),
         tests: sorted(tests).into_iter().cloned().collect(),

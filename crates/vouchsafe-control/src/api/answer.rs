@@ -109,6 +109,7 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::TestsFailed { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "tests_failed"),
             AdministratorError::LockOut => (StatusCode::CONFLICT, "lock_out"),
             AdministratorError::VersionMoved { .. } => (StatusCode::CONFLICT, "version_moved"),
+            AdministratorError::Unconfirmed { .. } => (StatusCode::CONFLICT, "unconfirmed"),
             AdministratorError::PlanMoved => (StatusCode::CONFLICT, "plan_moved"),
             AdministratorError::Directory(_) => {
                 let AdministratorError::Directory(error) = error else { return Self::internal(&error) };

@@ -3,11 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use vouchsafe_policy::{Difference, Explanation, WhatCan, WhoCan};
-use vouchsafe_wire::api::{Checked, DiffRequest, ExplainRequest, PolicyFiles, PolicyVersion, Publish, Rollback, WhatCanQuery, WhoCanQuery};
+use vouchsafe_wire::api::{
+    Checked, Confirm, DiffRequest, ExplainRequest, PolicyFiles, PolicyVersion, Publish, Rollback, WhatCanQuery,
+    WhoCanQuery,
+};
 
 use super::answer::Answer;
-use super::extract::{Body, By, Query};
-use crate::administrator::{difference, explain as explaining, policy, rights};
+use super::extract::{Body, By, Path, Query};
+use crate::administrator::{confirm as confirming, difference, explain as explaining, policy, rights};
 use crate::context::Context;
 use crate::store;
 
@@ -40,6 +43,19 @@ pub(super) async fn history(State(context): State<Context>) -> Answer<Json<Vec<P
     Ok(Json(store::policy::history(&mut read).await?))
 }
 
+pub(super) async fn version(State(context): State<Context>, Path(version): Path<u64>) -> Answer<Json<PolicyVersion>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(policy::show(&mut read, version).await?))
+}
+
+pub(super) async fn confirm(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(Confirm { version }): Body<Confirm>,
+) -> Answer<Json<PolicyVersion>> {
+    Ok(Json(confirming::confirm(&context, version, &actor).await?))
+}
+
 pub(super) async fn roll_back(
     State(context): State<Context>,
     By(actor): By,
@@ -69,9 +85,6 @@ pub(super) async fn what_can(
     Ok(Json(rights::what_can(&context, &user, device.as_deref()).await?))
 }
 
-pub(super) async fn diff(
-    State(context): State<Context>,
-    Body(asked): Body<DiffRequest>,
-) -> Answer<Json<Difference>> {
+pub(super) async fn diff(State(context): State<Context>, Body(asked): Body<DiffRequest>) -> Answer<Json<Difference>> {
     Ok(Json(difference::compare(&context, &asked).await?))
 }

@@ -15,6 +15,7 @@ use vouchsafe_model::subject::{AuthFacts, AuthMethod, Epoch, SubjectFacts, UserF
 use vouchsafe_runtime::internal::{Caller, OwnHost};
 
 use super::{LocalOwner, ROUTES, routes};
+use crate::administrator::confirm;
 use crate::store::testing;
 use crate::testing::Bench;
 
@@ -51,7 +52,11 @@ async fn i13_every_route_refuses_whom_nobody_vouched_for() {
     assert!(ROUTES.len() > 30);
     for (method, path) in ROUTES.iter().chain(&[("get", "/v1/nothing"), ("post", "/")]) {
         for caller in &callers {
-            let path = path.replace("{name}", "admin").replace("{user}", "admin").replace("{id}", "x");
+            let path = path
+                .replace("{name}", "admin")
+                .replace("{user}", "admin")
+                .replace("{id}", "x")
+                .replace("{version}", "1");
             let mut request = Request::builder()
                 .method(method.to_uppercase().as_str())
                 .uri(path.replace("{device}", "x"))
@@ -401,6 +406,55 @@ async fn explain_says_what_the_gateway_would_decide() {
 }
 
 #[tokio::test]
+async fn a_version_that_nobody_confirms_goes_back_by_itself() {
+    let bench = Bench::open().await;
+    let context = bench.context();
+    let now = || vouchsafe_runtime::clock::unix_seconds(vouchsafe_runtime::clock::now());
+    let publish = |files: &[(&str, &str)], within: u64| json!({"files": policy(files), "confirm_within": within});
+    let two = bench.done("POST", "/v1/policy/publish", publish(&[("a.cedar", CONSOLE)], 60)).await;
+    let by = two["confirm_by"].as_u64().unwrap();
+    assert!((now() + 50..=now() + 60).contains(&by), "{two}");
+    assert_eq!(bench.done("GET", "/v1/policy", Value::Null).await["confirm_by"], by, "it is in force all the same");
+    let other = json!({"files": policy(&[("a.cedar", CONSOLE), ("b.cedar", WIKI)])});
+    assert_eq!(bench.refused("POST", "/v1/policy/publish", other.clone()).await, (409, "unconfirmed".into()));
+    assert_eq!(confirm::overdue(context, by - 1).await.unwrap(), None);
+    // The controller may have been away at that time: it is a row, and no task that remembers.
+    assert_eq!(confirm::overdue(context, by + 3_600).await.unwrap(), Some(3));
+    assert_eq!(confirm::overdue(context, by + 3_600).await.unwrap(), None);
+    let three = bench.done("GET", "/v1/policy", Value::Null).await;
+    let one = bench.done("GET", "/v1/policy/history/1", Value::Null).await;
+    assert_eq!((&three["version"], &three["files"], &three["by"]), (&json!(3), &one["files"], &json!("controller")));
+    assert_eq!(three["note"], "version 2 was not confirmed in time: back to version 1");
+
+    let four = bench.done("POST", "/v1/policy/publish", publish(&[("a.cedar", CONSOLE)], 60)).await;
+    assert_eq!(bench.refused("POST", "/v1/policy/confirm", json!({"version": 3})).await, (409, "version_moved".into()));
+    let confirmed = bench.done("POST", "/v1/policy/confirm", json!({"version": 4})).await;
+    assert_eq!((&four["version"], &confirmed["confirm_by"]), (&json!(4), &Value::Null));
+    assert_eq!(confirm::overdue(context, u64::MAX).await.unwrap(), None);
+    bench.done("POST", "/v1/policy/confirm", json!({"version": 4})).await;
+
+    bench.done("POST", "/v1/policy/publish", json!({"files": other["files"], "confirm_within": 60})).await;
+    assert_eq!(bench.done("POST", "/v1/policy/rollback", json!({"version": 4})).await["version"], 6);
+    assert_eq!(confirm::overdue(context, u64::MAX).await.unwrap(), None, "whoever goes back has decided");
+    for within in [0, 29, 86_401] {
+        let (status, _) = bench.refused("POST", "/v1/policy/publish", publish(&[("a.cedar", CONSOLE)], within)).await;
+        assert_eq!(status, 422);
+    }
+    assert_eq!(
+        bench.changes().await.iter().filter(|it| it.starts_with("policy.")).map(String::as_str).collect::<Vec<_>>(),
+        [
+            "policy.publish policy/1",
+            "policy.publish policy/2",
+            "policy.rollback policy/3",
+            "policy.publish policy/4",
+            "policy.confirm policy/4",
+            "policy.publish policy/5",
+            "policy.rollback policy/6",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn who_can_and_what_can_follow_the_directory_as_it_is() {
     let bench = Bench::open().await;
     bench.done("PUT", "/v1/groups/mkt", Value::Null).await;
@@ -415,7 +469,8 @@ async fn who_can_and_what_can_follow_the_directory_as_it_is() {
     bench.done("POST", "/v1/policy/publish", json!({"files":policy(&[("a.cedar", CONSOLE), ("b.cedar", wiki)])})).await;
     let who = async || {
         let answer = bench.done("GET", "/v1/policy/who-can?action=http:read&resource=wiki", Value::Null).await;
-        let users = answer["can"].as_array().unwrap().iter().flat_map(|class| class["users"].as_array().unwrap().clone());
+        let users =
+            answer["can"].as_array().unwrap().iter().flat_map(|class| class["users"].as_array().unwrap().clone());
         (answer["users"].as_u64().unwrap(), users.collect::<Vec<_>>())
     };
     assert_eq!(who().await, (4, vec![json!("alice"), json!("bob")]));
@@ -435,7 +490,12 @@ async fn who_can_and_what_can_follow_the_directory_as_it_is() {
     let device = testing::device(&bench.context().store, "carl-laptop", "carl").await;
     let what = async |query: &str| {
         let answer = bench.done("GET", &format!("/v1/policy/what-can?user=carl{query}"), Value::Null).await;
-        answer["can"].as_array().unwrap().iter().map(|open| open["resource"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        answer["can"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|open| open["resource"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(what("").await, ["wiki"]);
     assert_eq!(what("&device=carl-laptop").await, ["wiki"]);
@@ -465,13 +525,18 @@ async fn a_diff_compares_versions_and_drafts_over_the_directory() {
     bench.done("PUT", "/v1/resources/wiki", json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1"})).await;
     let files = policy(&[("a.cedar", CONSOLE), ("b.cedar", WIKI)]);
     bench.done("POST", "/v1/policy/publish", json!({"files":files})).await;
-    let gains = |answer: &Value| answer["changes"].as_array().unwrap().iter().filter(|it| !it["gains"].is_null()).count();
+    let gains =
+        |answer: &Value| answer["changes"].as_array().unwrap().iter().filter(|it| !it["gains"].is_null()).count();
     let last = bench.done("POST", "/v1/policy/diff", json!({})).await;
     assert_eq!((&last["before"], &last["after"], &last["exact"]), (&json!(1), &json!(2), &json!(true)));
     let mine = last["changes"].as_array().unwrap().iter().find(|it| it["users"] == json!(["alice"])).unwrap();
     assert_eq!(
         (&mine["resources"], &mine["actions"], &mine["gains"]["grades"]),
-        (&json!(["wiki"]), &json!(["http:read", "http:write", "http:upgrade"]), &json!(["software", "hardware", "hardware-attested"]))
+        (
+            &json!(["wiki"]),
+            &json!(["http:read", "http:write", "http:upgrade"]),
+            &json!(["software", "hardware", "hardware-attested"])
+        )
     );
     let back = bench.done("POST", "/v1/policy/diff", json!({"before":2,"after":1})).await;
     let mine = back["changes"].as_array().unwrap().iter().find(|it| it["users"] == json!(["alice"])).unwrap();

@@ -87,6 +87,7 @@ async fn pages_show_what_there_is_and_escape_it() {
         by: "root".to_owned(),
         note: HOSTILE.to_owned(),
         current: true,
+        confirm_by: None,
         policies: 1,
         files: vec![PolicyFileDoc { name: "a.cedar".to_owned(), text: HOSTILE.to_owned() }],
         tests: Vec::new(),

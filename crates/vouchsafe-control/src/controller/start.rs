@@ -101,6 +101,7 @@ pub(super) async fn first_start(context: &Context) -> Result<Option<Invited>, Op
             by: by.label(),
             note: "first policy".to_owned(),
             current: true,
+            confirm_by: None,
             policies: count(&text),
             files: vec![PolicyFileDoc { name, text }],
             tests: Vec::new(),

@@ -7,6 +7,7 @@ use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::GrantDoc;
 
 use super::start;
+use crate::administrator::confirm;
 use crate::administrator::grants::described;
 use crate::context::Context;
 use crate::directory::{self, Actor, locks};
@@ -14,6 +15,8 @@ use crate::store::{StoreError, Write, grants, purge, sessions, settings};
 
 /// How often expired rows are removed.
 const PERIOD: Duration = Duration::from_secs(60);
+/// How often it is looked whether a policy should have been confirmed.
+const CONFIRMATIONS: Duration = Duration::from_secs(5);
 /// How long to wait when certificates can't be renewed: there is a month left then.
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
 /// Rows of each kind that one transaction removes.
@@ -35,6 +38,21 @@ pub(super) fn start(context: &Context) {
             tokio::select! {
                 () = tokio::time::sleep(PERIOD) => {}
                 () = upkeep.tasks.draining() => return,
+            }
+        }
+    });
+    let unconfirmed = context.clone();
+    tasks.spawn_vital("confirmations", async move {
+        loop {
+            if let Err(error) = confirm::overdue(&unconfirmed, clock::unix_seconds(clock::now())).await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a policy that wasn't confirmed in time is still in force; it is tried again"
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep(CONFIRMATIONS) => {}
+                () = unconfirmed.tasks.draining() => return,
             }
         }
     });

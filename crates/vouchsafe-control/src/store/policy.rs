@@ -8,7 +8,49 @@ use super::{StoreError, from_db, to_db};
 
 type VersionRow = (i64, String, String, i64, String, String, i64);
 
-fn version(row: VersionRow, highest: u64) -> Result<PolicyVersion, StoreError> {
+/// The version in force, while nobody has confirmed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unconfirmed {
+    pub(crate) version: u64,
+    /// The version that comes back.
+    pub(crate) before: u64,
+    /// When it does, unix seconds.
+    pub(crate) confirm_by: u64,
+}
+
+/// The version that waits to be confirmed, if one does.
+pub(crate) async fn unconfirmed(connection: &mut SqliteConnection) -> Result<Option<Unconfirmed>, StoreError> {
+    let row: Option<(i64, i64, i64)> =
+        sqlx::query_as("SELECT version, before, confirm_by FROM policy_unconfirmed").fetch_optional(connection).await?;
+    Ok(row.map(|(version, before, confirm_by)| Unconfirmed {
+        version: from_db(version),
+        before: from_db(before),
+        confirm_by: from_db(confirm_by),
+    }))
+}
+
+/// Notes that a version waits to be confirmed.
+pub(crate) async fn await_confirmation(
+    connection: &mut SqliteConnection,
+    waits: &Unconfirmed,
+) -> Result<(), StoreError> {
+    let Unconfirmed { version, before, confirm_by } = waits;
+    sqlx::query("INSERT INTO policy_unconfirmed (version, before, confirm_by) VALUES ($1, $2, $3)")
+        .bind(to_db(*version))
+        .bind(to_db(*before))
+        .bind(to_db(*confirm_by))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Notes that nothing waits to be confirmed any more.
+pub(crate) async fn settled(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM policy_unconfirmed").execute(connection).await?;
+    Ok(())
+}
+
+fn version(row: VersionRow, highest: u64, waits: Option<Unconfirmed>) -> Result<PolicyVersion, StoreError> {
     let (version, files, tests, policies, note, by, created) = row;
     let version = from_db(version);
     Ok(PolicyVersion {
@@ -17,6 +59,7 @@ fn version(row: VersionRow, highest: u64) -> Result<PolicyVersion, StoreError> {
         by,
         note,
         current: version == highest,
+        confirm_by: waits.filter(|waits| waits.version == version).map(|waits| waits.confirm_by),
         policies: from_db(policies),
         files: serde_json::from_str(&files).map_err(|_| StoreError::Corrupt { what: "policy files" })?,
         tests: serde_json::from_str(&tests).map_err(|_| StoreError::Corrupt { what: "policy tests" })?,
@@ -33,13 +76,14 @@ pub(crate) async fn highest(connection: &mut SqliteConnection) -> Result<u64, St
 /// One version with its files.
 pub(crate) async fn show(connection: &mut SqliteConnection, number: u64) -> Result<Option<PolicyVersion>, StoreError> {
     let highest = highest(connection).await?;
+    let waits = unconfirmed(connection).await?;
     let row: Option<VersionRow> = sqlx::query_as(
         "SELECT version, files, tests, policies, note, created_by, created FROM policy_versions WHERE version = $1",
     )
     .bind(to_db(number))
     .fetch_optional(connection)
     .await?;
-    row.map(|row| version(row, highest)).transpose()
+    row.map(|row| version(row, highest, waits)).transpose()
 }
 
 /// The version in force with its files.
@@ -51,18 +95,19 @@ pub(crate) async fn current(connection: &mut SqliteConnection) -> Result<PolicyV
 /// All versions without their files, newest first, at most 1,000.
 pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<Vec<PolicyVersion>, StoreError> {
     let highest = highest(connection).await?;
+    let waits = unconfirmed(connection).await?;
     let rows: Vec<VersionRow> = sqlx::query_as(
         "SELECT version, '[]', '[]', policies, note, created_by, created FROM policy_versions
          ORDER BY version DESC LIMIT 1000",
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter().map(|row| version(row, highest)).collect()
+    rows.into_iter().map(|row| version(row, highest, waits)).collect()
 }
 
 /// Adds a version, which is in force with the commit.
 pub(crate) async fn insert(connection: &mut SqliteConnection, version: &PolicyVersion) -> Result<(), StoreError> {
-    let PolicyVersion { version, created, by, note, current: _, policies, files, tests } = version;
+    let PolicyVersion { version, created, by, note, current: _, confirm_by: _, policies, files, tests } = version;
     let files = serde_json::to_string(files).map_err(|_| StoreError::Corrupt { what: "policy files" })?;
     let tests = serde_json::to_string(tests).map_err(|_| StoreError::Corrupt { what: "policy tests" })?;
     sqlx::query(

@@ -1,7 +1,9 @@
 //! `policy`: who may reach what, under which conditions.
 
 mod difference;
+mod history;
 mod junit;
+mod lines;
 mod rights;
 mod story;
 mod suite;
@@ -17,7 +19,7 @@ use vouchsafe_model::name::{DeviceName, UserName};
 use vouchsafe_model::subject::Grade;
 use vouchsafe_policy::{Explanation, PolicyFile};
 use vouchsafe_wire::api::{
-    Checked, Diagnostic, ExplainRequest, PolicyFileDoc, PolicyFiles, PolicyVersion, Publish, Rollback,
+    Checked, Confirm, Diagnostic, ExplainRequest, PolicyFileDoc, PolicyFiles, PolicyVersion, Publish, Rollback,
 };
 
 use super::plan::unusable;
@@ -28,7 +30,7 @@ use crate::diagnostics;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::manifest::{self, PolicyDir};
-use crate::output::{Cell, Style, Table, clean};
+use crate::output::{Style, clean};
 use crate::text::{self, Moment};
 
 /// What to do with policies.
@@ -65,15 +67,29 @@ pub(crate) enum Verb {
         #[arg(id = "files", value_name = "DIR")]
         dir: PathBuf,
         /// Why, for the history.
-        #[arg(long, default_value = "", hide_default_value = true)]
+        #[arg(long, visible_alias = "reason", default_value = "", hide_default_value = true)]
         note: String,
         /// Refuses unless this version is in force.
         #[arg(long, value_name = "VERSION")]
         expect: Option<u64>,
+        /// Goes back by itself unless it is confirmed within this time, such as `5m`.
+        #[arg(long, value_name = "TIME", value_parser = text::duration)]
+        confirm_within: Option<Duration>,
     },
-    /// Lists all versions.
-    #[command(after_help = "Example:\n  vouchsafe policy history")]
-    History,
+    /// Keeps a version that would go back by itself.
+    #[command(after_help = "Example:\n  vouchsafe policy confirm 7")]
+    Confirm {
+        /// The version, which has to be in force.
+        #[arg(id = "which", value_name = "VERSION")]
+        version: u64,
+    },
+    /// Lists all versions, or shows what one of them changed.
+    #[command(after_help = "Examples:\n  vouchsafe policy history\n  vouchsafe policy history 7")]
+    History {
+        /// Version whose changes are shown, line by line.
+        #[arg(id = "which", value_name = "VERSION")]
+        version: Option<u64>,
+    },
     /// Puts an earlier version into force again, as a new one.
     #[command(after_help = "Example:\n  vouchsafe policy rollback 3")]
     Rollback {
@@ -158,11 +174,16 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
         Verb::Schema => schema(call).await,
         Verb::Check { dir, offline } => check(call, &dir, offline).await,
         Verb::Test(args) => suite::run(&args, call),
-        Verb::Publish { dir, note, expect } => publish(call, &dir, note, expect).await,
-        Verb::History => {
-            let versions: Vec<PolicyVersion> = AdminClient::open(call).await?.get("/v1/policy/history").await?;
-            show(call, &versions, |versions| call.out.table(&table(versions)))
+        Verb::Publish { dir, note, expect, confirm_within } => {
+            publish(call, &dir, Publishing { note, expect, confirm_within }).await
         }
+        Verb::Confirm { version } => {
+            let confirm = Confirm { version };
+            let client = AdminClient::open(call).await?;
+            let version: PolicyVersion = client.send(Method::POST, "/v1/policy/confirm", &confirm).await?;
+            show(call, &version, |version| in_force(call, version))
+        }
+        Verb::History { version } => history::run(call, version).await,
         Verb::Rollback { version, yes } => {
             let client = AdminClient::open(call).await?;
             agreed(call, yes, &format!("Put version {version} of the policy into force again?"))?;
@@ -260,11 +281,20 @@ fn drawable(found: vouchsafe_policy::Diagnostic) -> Diagnostic {
     }
 }
 
-async fn publish(call: &Call, dir: &Path, note: String, expected_version: Option<u64>) -> Result<Exit, VerbError> {
+/// How something is to be published.
+struct Publishing {
+    note: String,
+    expect: Option<u64>,
+    confirm_within: Option<Duration>,
+}
+
+async fn publish(call: &Call, dir: &Path, how: Publishing) -> Result<Exit, VerbError> {
+    let Publishing { note, expect, confirm_within } = how;
     let PolicyDir { files, tests } = manifest::policy(dir).map_err(|error| unusable(call, error))?;
     let client = AdminClient::open(call).await?;
     let all: Vec<PolicyFileDoc> = files.iter().chain(tests.iter().flatten()).cloned().collect();
-    let body = Publish { files, tests, note, expected_version };
+    let confirm_within = confirm_within.map(|within| within.as_secs());
+    let body = Publish { files, tests, note, expected_version: expect, confirm_within };
     let version: PolicyVersion = client.send_files(call, Method::POST, "/v1/policy/publish", &body, &all).await?;
     show(call, &version, |version| in_force(call, version))
 }
@@ -272,23 +302,17 @@ async fn publish(call: &Call, dir: &Path, note: String, expected_version: Option
 fn in_force(call: &Call, version: &PolicyVersion) -> std::io::Result<()> {
     let out = &call.out;
     let number = out.paint(Style::Bold, &format!("version {}", version.version));
-    out.line(&format!("{} {number} is in force, with {} policies", out.paint(Style::Good, "✓"), version.policies))
-}
-
-fn table(versions: &[PolicyVersion]) -> Table {
-    let mut table = Table::new(&["version", "", "policies", "when", "by", "note…"]);
-    for version in versions {
-        let mark = if version.current { Cell::new(Style::Good, "in force") } else { "".into() };
-        table.row([
-            Cell::new(Style::Bold, version.version.to_string()),
-            mark,
-            version.policies.to_string().into(),
-            ago(Some(version.created)).into(),
-            (&version.by).into(),
-            (&version.note).into(),
-        ]);
+    out.line(&format!("{} {number} is in force, with {} policies", out.paint(Style::Good, "✓"), version.policies))?;
+    if let Some(confirm_by) = version.confirm_by {
+        let within = text::about(confirm_by.saturating_sub(now()));
+        let verb = format!("vouchsafe policy confirm {}", version.version);
+        out.note(&format!(
+            "{} confirm it within {within}, or the version before comes back: {}",
+            out.paint_error(Style::Warn, "!"),
+            out.paint_error(Style::Accent, &verb)
+        ));
     }
-    table
+    Ok(())
 }
 
 fn files(call: &Call, version: &PolicyVersion) -> std::io::Result<()> {

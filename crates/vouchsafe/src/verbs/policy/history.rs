@@ -1,0 +1,107 @@
+//! `policy history`: versions, and what each of them changed.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use vouchsafe_wire::api::{PolicyFileDoc, PolicyVersion};
+
+use super::lines::{Line, compared};
+use crate::admin::AdminClient;
+use crate::call::Call;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::output::{Cell, Output, Style, Table, clean};
+use crate::verbs::{ago, show};
+
+/// Lines that stay, around those that change.
+const AROUND: usize = 3;
+
+pub(super) async fn run(call: &Call, version: Option<u64>) -> Result<Exit, VerbError> {
+    let client = AdminClient::open(call).await?;
+    let Some(number) = version else {
+        let versions: Vec<PolicyVersion> = client.get("/v1/policy/history").await?;
+        return show(call, &versions, |versions| call.out.table(&table(versions)));
+    };
+    let version: PolicyVersion = client.get(&format!("/v1/policy/history/{number}")).await?;
+    let before: Option<PolicyVersion> = match number.checked_sub(1).filter(|before| *before > 0) {
+        Some(before) => Some(client.get(&format!("/v1/policy/history/{before}")).await?),
+        None => None,
+    };
+    show(call, &version, |version| tell(&call.out, before.as_ref(), version))
+}
+
+fn table(versions: &[PolicyVersion]) -> Table {
+    let mut table = Table::new(&["version", "", "policies", "when", "by", "note…"]);
+    for version in versions {
+        let mark = match (version.current, version.confirm_by) {
+            (true, None) => Cell::new(Style::Good, "in force"),
+            (true, Some(_)) => Cell::new(Style::Warn, "unconfirmed"),
+            (false, _) => "".into(),
+        };
+        table.row([
+            Cell::new(Style::Bold, version.version.to_string()),
+            mark,
+            version.policies.to_string().into(),
+            ago(Some(version.created)).into(),
+            (&version.by).into(),
+            (&version.note).into(),
+        ]);
+    }
+    table
+}
+
+fn tell(out: &Output, before: Option<&PolicyVersion>, version: &PolicyVersion) -> io::Result<()> {
+    let PolicyVersion { version: number, created, by, note, .. } = version;
+    out.line(&format!(
+        "{}  {} by {}",
+        out.paint(Style::Bold, &format!("version {number}")),
+        ago(Some(*created)),
+        clean(by)
+    ))?;
+    if !note.is_empty() {
+        out.line(&format!("  {}", clean(note)))?;
+    }
+    let nothing: &[PolicyFileDoc] = &[];
+    let (files, tests) = before.map_or((nothing, nothing), |before| (&before.files, &before.tests));
+    let old: Vec<&PolicyFileDoc> = files.iter().chain(tests).collect();
+    let new: Vec<&PolicyFileDoc> = version.files.iter().chain(&version.tests).collect();
+    let names: BTreeSet<&str> = old.iter().chain(&new).map(|file| file.name.as_str()).collect();
+    let text = |files: &[&PolicyFileDoc], name: &str| {
+        files.iter().find(|file| file.name == name).map(|file| file.text.clone()).unwrap_or_default()
+    };
+    for name in names {
+        let (was, is) = (text(&old, name), text(&new, name));
+        if was != is {
+            out.line(&format!("\n{}", out.paint(Style::Bold, &clean(name))))?;
+            changes(out, &was, &is)?;
+        }
+    }
+    Ok(())
+}
+
+fn changes(out: &Output, was: &str, is: &str) -> io::Result<()> {
+    let lines = compared(was, is);
+    let changed: Vec<usize> =
+        lines.iter().enumerate().filter(|(_, line)| !matches!(line, Line::Both(_))).map(|(at, _)| at).collect();
+    let is_near = |at: usize| {
+        let next = changed.partition_point(|change| change.saturating_add(AROUND) < at);
+        changed.get(next).is_some_and(|change| *change <= at.saturating_add(AROUND))
+    };
+    let mut skipped = false;
+    for (at, line) in lines.iter().enumerate() {
+        let (sign, style, text) = match line {
+            Line::Old(text) => ("-", Style::Bad, text),
+            Line::New(text) => ("+", Style::Good, text),
+            Line::Both(text) if is_near(at) => (" ", Style::Plain, text),
+            Line::Both(_) => {
+                if !std::mem::replace(&mut skipped, true) {
+                    out.line(&out.paint(Style::Dim, "  …"))?;
+                }
+                continue;
+            }
+        };
+        skipped = false;
+        out.line(&format!("  {}", out.paint(style, &format!("{sign} {}", clean(&text.replace('\t', "    "))))))?;
+    }
+    Ok(())
+}
