@@ -118,6 +118,10 @@ async fn local_administration_needs_no_sign_in_and_is_on_record() {
         &["grant", "list"],
         &["session", "list"],
         &["policy", "history"],
+        &["policy", "history", "1"],
+        &["policy", "who-can", "http:read", "wiki"],
+        &["policy", "what-can", "alice", "--device", "none"],
+        &["policy", "diff"],
         &["audit", "query", "--kind", "admin"],
         &["status"],
     ] {

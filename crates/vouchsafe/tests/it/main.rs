@@ -38,4 +38,5 @@ mod traces;
 mod udp;
 mod upstreams;
 mod vitals;
+mod workbench;
 mod world;
