@@ -67,10 +67,15 @@ pub(crate) fn circumstances(who: &str, groups: &[&str]) -> Vec<Circumstances> {
     all
 }
 
-pub(crate) fn allows(engine: &Arc<Engine>, of: &str, action: Action, given: &Circumstances) -> bool {
+/// The subject of some circumstances, to be asked many things.
+pub(crate) fn prepared(engine: &Arc<Engine>, given: &Circumstances) -> PreparedSubject {
+    PreparedSubject::new(engine.clone(), Arc::new(given.facts.clone()))
+}
+
+pub(crate) fn allows(subject: &PreparedSubject, of: &str, action: Action, given: &Circumstances) -> bool {
     let of = resource(of);
     let request = Request { resource: &of, action, ip: given.ip, detail: detail(action).0 };
-    PreparedSubject::new(engine.clone(), Arc::new(given.facts.clone())).decide(&request, given.at).is_ok()
+    subject.decide(&request, given.at).is_ok()
 }
 
 #[derive(Default)]
@@ -126,12 +131,13 @@ proptest! {
             let facts = facts(who, groups);
             let what = engine.what_can(&facts.user, &OnDevice::Any, now());
             // Grants and permits that end are told by their end; here they are asked about before it.
-            let given: Vec<(Circumstances, WhatCan)> = circumstances(who, groups)
+            let given: Vec<(Circumstances, WhatCan, PreparedSubject)> = circumstances(who, groups)
                 .into_iter()
                 .map(|given| {
                     let on = OnDevice::This(given.facts.device.clone());
                     let known = engine.what_can(&facts.user, &on, now());
-                    (given, known)
+                    let subject = prepared(&engine, &given);
+                    (given, known, subject)
                 })
                 .collect();
             for of in ASKED {
@@ -143,8 +149,8 @@ proptest! {
                         prop_assert_eq!(rights, None);
                         continue;
                     }
-                    for (given, known) in &given {
-                        let meant = allows(&engine, of, *action, given);
+                    for (given, known, subject) in &given {
+                        let meant = allows(subject, of, *action, given);
                         prop_assert_eq!(reader.comes_to(rights, of, *action, given), meant, "{} {} {} {:?}", who, of, action, rights);
                         let known = of_resource(known, of, *action);
                         prop_assert_eq!(reader.comes_to(known, of, *action, given), meant, "{} {} {} {:?}", who, of, action, known);
