@@ -218,4 +218,7 @@ pub struct Gap {
     pub why: String,
     /// How to come to know it.
     pub how: String,
+    /// Findings of its area can be behind it.
+    #[serde(skip)]
+    pub hides: bool,
 }

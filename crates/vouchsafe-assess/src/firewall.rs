@@ -144,6 +144,8 @@ pub(crate) struct Firewall {
     rulesets: Vec<Ruleset>,
     /// Another program keeps rules that are not read.
     pub foreign: bool,
+    /// Something in the files was not understood, and may open a port.
+    pub partial: bool,
 }
 
 impl Firewall {
@@ -169,7 +171,7 @@ impl Firewall {
                 }
             }
         }
-        reach
+        if self.partial && reach != Reach::Everybody { Reach::Unknown } else { reach }
     }
 
     /// Whether a port that nothing names is open.
@@ -305,6 +307,7 @@ pub(crate) fn look(source: &Source, notes: &mut Notes) -> Firewall {
     }
     // A file that is there and can't be read may close anything.
     firewall.foreign |= notes.gaps.iter().any(|gap| gap.area == Area::Firewall && gap.line.is_none());
+    firewall.partial = notes.gaps.iter().any(|gap| gap.area == Area::Firewall);
     judge(&firewall, notes);
     firewall
 }

@@ -13,7 +13,7 @@ use crate::text::numbered;
 /// Largest table of sockets, bytes.
 const MAX_TABLE: u64 = 32 << 20;
 /// Most sockets that are kept.
-const MAX_SOCKETS: usize = 20_000;
+const MAX_SOCKETS: usize = 5_000;
 /// Most processes whose open files are looked at.
 const MAX_PROCESSES: usize = 20_000;
 /// Most open files looked at, of all processes.
@@ -191,7 +191,7 @@ fn processes(source: &Source, sockets: &mut [Socket], notes: &mut Notes) {
         } else {
             "look at `ss -tulpn` as root"
         };
-        notes.gap(Area::Listening, "/proc", None, why, how);
+        notes.remark(Area::Listening, "/proc", why, how);
     }
 }
 

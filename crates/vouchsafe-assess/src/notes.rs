@@ -111,6 +111,14 @@ impl Notes {
         self.findings.iter().any(|found| found.id == kind.id)
     }
 
+    /// Notes what is not known, where no finding can be behind it.
+    pub(crate) fn remark(&mut self, area: Area, file: &str, why: impl Into<String>, how: &str) {
+        self.gap(area, file, None, why, how);
+        if let Some(gap) = self.gaps.last_mut() {
+            gap.hides = gap.area != area || gap.file != file;
+        }
+    }
+
     /// Notes what is not known.
     pub(crate) fn gap(&mut self, area: Area, file: &str, line: Option<usize>, why: impl Into<String>, how: &str) {
         let of_area = self.gaps.iter().filter(|gap| gap.area == area).count();
@@ -121,6 +129,7 @@ impl Notes {
                 line,
                 why: crate::text::short(&why.into(), 300),
                 how: how.to_owned(),
+                hides: true,
             },
             std::cmp::Ordering::Equal => Gap {
                 area,
@@ -128,6 +137,7 @@ impl Notes {
                 line: None,
                 why: format!("more than {MAX_GAPS} things could not be read or understood; the others are not listed"),
                 how: String::new(),
+                hides: true,
             },
             std::cmp::Ordering::Greater => return,
         };

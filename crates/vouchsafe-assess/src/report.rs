@@ -194,7 +194,7 @@ impl Report {
         };
         let gone: Vec<&EarlierFinding> =
             before.iter().filter(|(key, _)| !now.contains_key(*key)).map(|(_, found)| *found).collect();
-        let has_gap = |area: Area| self.gaps.iter().any(|gap| gap.area == area);
+        let has_gap = |area: Area| self.gaps.iter().any(|gap| gap.area == area && gap.hides);
         let (not_seen, solved): (Vec<_>, Vec<_>) = gone.into_iter().partition(|found| has_gap(found.area));
         let pillars = self.score.pillars.iter().map(|pillar| {
             let then = earlier.score.pillars.iter().find(|earlier| earlier.pillar == pillar.pillar);

@@ -346,6 +346,41 @@ fn every_kind_of_finding_is_in_the_reference() {
 }
 
 #[test]
+fn large_files_come_to_an_end_in_time_and_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, line) in [
+        ("/etc/passwd", "a:x:0:0::/home/a:/bin/sh\n"),
+        ("/etc/group", "docker:x:0:a,b\n"),
+        ("/etc/sudoers", "a, b ALL=(ALL) NOPASSWD: ALL, /bin/x *\n"),
+        ("/etc/ssh/sshd_config", "Match User a\nPermitRootLogin yes\n"),
+        ("/etc/postgresql/15/main/pg_hba.conf", "host a,b a,b 10.0.0.0/8 trust\n"),
+        ("/etc/postgresql/15/main/pg_ident.conf", "m /.* postgres\n"),
+        ("/etc/nginx/nginx.conf", "http{server{listen 1 ssl;location /{proxy_pass http://h:1;}}}"),
+        ("/etc/apache2/apache2.conf", "Listen 1\n<VirtualHost *:1>\nProxyPass / http://h/\n</VirtualHost>\n"),
+        ("/etc/haproxy/haproxy.cfg", "frontend f\n bind :1\n default_backend f\nbackend f\n server a h:1\n"),
+        ("/etc/caddy/Caddyfile", "a.b {\n reverse_proxy h:1\n}\n"),
+        (
+            "/etc/nftables.conf",
+            "table inet f { chain c { type filter hook input priority 0; policy drop; jump c\n tcp dport { 1, 2 } accept\n}}\n",
+        ),
+        (
+            "/etc/iptables/rules.v4",
+            "*filter\n:INPUT DROP\n-A INPUT -j INPUT\n-A INPUT -p tcp -m limit --limit 1 -j ACCEPT\n",
+        ),
+        ("/proc/net/tcp", "x 00000000:0001 0:0 0A 0 0 0 0 0 1\n"),
+    ] {
+        write(dir.path(), path, &line.repeat((1 << 16) / line.len()));
+    }
+    let source = Source::collected(dir.path()).unwrap();
+    let begun = std::time::Instant::now();
+    let report = look(&source, &Options { now: NOW, ..Options::default() });
+    let _ = page(&report);
+    // Some seconds, of a build without optimisation on a machine that has other things to do.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(120), "{:?}", begun.elapsed());
+    assert!(report.findings.len() > 20 && !report.gaps.is_empty());
+}
+
+#[test]
 fn permissions_of_keys_are_looked_at() {
     let dir = tempfile::tempdir().unwrap();
     closed_host(dir.path());

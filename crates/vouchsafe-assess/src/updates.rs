@@ -265,7 +265,7 @@ fn kernel(source: &Source, notes: &mut Notes) {
             "the running kernel, {}, is from no installed package, so its age is not known",
             crate::text::short(&running, 60)
         );
-        notes.gap(Area::Updates, "/proc/sys/kernel/osrelease", None, why, "ask whoever provides the kernel");
+        notes.remark(Area::Updates, "/proc/sys/kernel/osrelease", why, "ask whoever provides the kernel");
         return;
     }
     // Of the same flavour, such as `-amd64`.

@@ -15,6 +15,12 @@ use crate::kinds;
 use crate::notes::Notes;
 use crate::source::Source;
 
+/// Most sites of one program.
+const MAX_SITES: usize = 3_000;
+
+/// Most upstreams of one site.
+const MAX_UPSTREAMS: usize = 100;
+
 /// Where a site listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bind {
@@ -159,10 +165,15 @@ impl Site {
 
 /// Looks at all of them.
 pub(crate) fn look(source: &Source, notes: &mut Notes) -> Vec<Site> {
-    let mut sites = nginx::look(source, notes);
-    sites.extend(haproxy::look(source, notes));
-    sites.extend(apache::look(source, notes));
-    sites.extend(caddy::look(source, notes));
+    let mut sites = Vec::new();
+    for look in [nginx::look, haproxy::look, apache::look, caddy::look] {
+        let found = look(source, notes);
+        if let Some(site) = found.get(MAX_SITES - 1) {
+            let why = format!("{MAX_SITES} sites or more; what is beyond was left out");
+            notes.gap(site.area, &site.seen.file, site.seen.line, why, "look at the others by hand");
+        }
+        sites.extend(found);
+    }
     for site in &sites {
         judge(site, notes);
     }

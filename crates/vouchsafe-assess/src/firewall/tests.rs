@@ -90,9 +90,12 @@ fn iptables_follow_jumps_and_sources() {
     // Nothing is said of IPv6.
     assert_eq!(firewall.reach(Protocol::Tcp, 25, true), Reach::Everybody);
     assert_eq!(notes.findings.iter().map(|found| found.subject.as_str()).collect::<Vec<_>>(), ["IPv6"]);
-    let but = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT ! -s 10.0.0.0/8 -p tcp --dport 5432 -j DROP\n-A INPUT -p tcp --bad\n-X\nCOMMIT\n";
-    let (firewall, notes) = read(&[("/etc/iptables/rules.v4", but)]);
+    let but = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT ! -s 10.0.0.0/8 -p tcp --dport 5432 -j DROP\n-A INPUT -p tcp --bad\nCOMMIT\n";
+    let (firewall, _) = read(&[("/etc/iptables/rules.v4", but)]);
     assert_eq!(firewall.reach(Protocol::Tcp, 5432, false), only(&["10.0.0.0/8"]));
+    // What a line that isn't understood opens is not known.
+    let (firewall, notes) = read(&[("/etc/iptables/rules.v4", &but.replace("COMMIT", "-I INPUT -j ACCEPT\nCOMMIT"))]);
+    assert_eq!(firewall.reach(Protocol::Tcp, 5432, false), Reach::Unknown);
     assert_eq!(notes.gaps.iter().map(|gap| gap.line).collect::<Vec<_>>(), [Some(5)]);
 }
 
@@ -114,7 +117,7 @@ proptest! {
     #[test]
     fn no_rules_are_too_broken(text in "((-A|:)(INPUT|x)( (-[spij]|!|--dport|--ctstate) [a-z0-9./,:\"]{0,12}){0,4}\n|\\PC{0,40}\n){0,6}") {
         let (set, _) = iptables::read("f", &format!("*filter\n{text}"), false);
-        let firewall = Firewall { rulesets: vec![set], foreign: false };
+        let firewall = Firewall { rulesets: vec![set], ..Firewall::default() };
         let _ = firewall.reach(Protocol::Tcp, 22, false);
     }
 

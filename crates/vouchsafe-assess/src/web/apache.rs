@@ -254,14 +254,15 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn sites(nodes: &[Node]) -> Vec<Site> {
-    let listens: Vec<Bind> = named(nodes, "listen").filter_map(|node| bind(node.arg(0), false)).collect();
-    let hosts: Vec<&Node> = named(nodes, "virtualhost").collect();
+    let listens = named(nodes, "listen").filter_map(|node| bind(node.arg(0), false));
+    let listens: Vec<Bind> = listens.take(100).collect();
+    let hosts: Vec<&Node> = named(nodes, "virtualhost").take(super::MAX_SITES).collect();
     let main =
         Node { name: String::new(), args: Vec::new(), file: Rc::from(""), line: 0, children: Some(nodes.to_vec()) };
     let mut found: Vec<Site> = Vec::new();
     for host in &hosts {
         let mut site = site(host, &main);
-        for address in &host.args {
+        for address in host.args.iter().take(100) {
             let tls = host.last("sslengine").is_some_and(|node| node.arg(0).eq_ignore_ascii_case("on"));
             let Some(mut wanted) = bind(address, tls) else { continue };
             // What no `Listen` opens is not there.

@@ -258,7 +258,9 @@ fn sites(nodes: &[Node]) -> Vec<Site> {
             .map(|word| word.trim().to_owned())
             .filter(|word| !word.is_empty())
             .collect();
-        found.push(site(node, &addresses, http_port, https_port));
+        if found.len() < super::MAX_SITES {
+            found.push(site(node, &addresses, http_port, https_port));
+        }
     }
     found
 }

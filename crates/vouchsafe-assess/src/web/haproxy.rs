@@ -244,7 +244,7 @@ fn sites(sections: &[Section]) -> Vec<Site> {
     for section in sections {
         match section.kind.as_str() {
             "defaults" => defaults = section,
-            "frontend" | "listen" => {
+            "frontend" | "listen" if found.len() < super::MAX_SITES => {
                 let named = section
                     .from
                     .as_ref()
@@ -319,8 +319,13 @@ fn site(section: &Section, defaults: &Section, global: &Section, sections: &[Sec
             }
         }
     }
-    for backend in backends {
-        site.upstreams.extend(backend.all("server").filter_map(|line| server(line, backend, defaults)));
+    for backend in backends.into_iter().take(super::MAX_UPSTREAMS) {
+        if site.upstreams.len() >= super::MAX_UPSTREAMS {
+            break;
+        }
+        site.upstreams.extend(
+            backend.all("server").filter_map(|line| server(line, backend, defaults)).take(super::MAX_UPSTREAMS),
+        );
         let asks = |line: &Line| line.word(1) == "auth";
         if backend.all("http-request").any(asks) {
             site.asks_somewhere = true;

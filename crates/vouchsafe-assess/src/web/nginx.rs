@@ -281,7 +281,9 @@ fn sites(nodes: &[Node]) -> Vec<Site> {
     {
         let upstreams: Vec<&Node> = http.all("upstream").collect();
         for server in http.all("server").filter(|server| server.children.is_some()) {
-            sites.push(site(Scope { http, server }, &upstreams, is_stream));
+            if sites.len() < super::MAX_SITES {
+                sites.push(site(Scope { http, server }, &upstreams, is_stream));
+            }
         }
     }
     first_is_default(&mut sites);
@@ -387,7 +389,8 @@ fn only_from(scope: Scope<'_>) -> Option<Vec<IpNet>> {
 }
 
 fn only_redirects(server: &Node) -> bool {
-    let redirects = |node: &Node| node.all("return").any(|node| node.arg(0).starts_with('3') || node.arg(0) == "444");
+    // Or refuses: nothing is served.
+    let redirects = |node: &Node| node.all("return").any(|node| node.arg(0).starts_with(['3', '4', '5']));
     if redirects(server) {
         return true;
     }
@@ -469,7 +472,9 @@ fn walk(
                 if node.name == "server" && !site.is_stream {
                     places.push(around.to_vec());
                 }
-                site.upstreams.extend(passes_to(child, upstreams, verified));
+                if site.upstreams.len() < super::MAX_UPSTREAMS {
+                    site.upstreams.extend(passes_to(child, upstreams, verified));
+                }
             }
             _ => {}
         }
@@ -490,6 +495,7 @@ fn passes_to(node: &Node, groups: &[&Node], verified: bool) -> Vec<Upstream> {
     servers
         .filter_map(|server| Upstream::of_url(&format!("{scheme}://{}", server.arg(0)), server.evidence()))
         .map(check)
+        .take(super::MAX_UPSTREAMS)
         .collect()
 }
 
