@@ -64,9 +64,9 @@ fn verdict(out: &Output, found: &Difference) -> String {
     let (style, words) = match (gains, loses, found.exact) {
         (0, 0, true) => (Style::Good, "nobody gains or loses anything".to_owned()),
         (0, 0, false) => (Style::Warn, "no change was found".to_owned()),
-        (0, _, true) => (Style::Good, format!("this only removes access, of {loses} users")),
-        (_, 0, true) => (Style::Warn, format!("this only adds access, for {gains} users")),
-        (_, _, _) => (Style::Warn, format!("{gains} users gain access, {loses} lose some")),
+        (0, _, true) => (Style::Good, format!("this only removes access, of {}", users(loses))),
+        (_, 0, true) => (Style::Warn, format!("this only adds access, for {}", users(gains))),
+        (_, _, _) => (Style::Warn, format!("{} gain access, {} lose some", users(gains), users(loses))),
     };
     let doubt = if found.exact {
         String::new()
@@ -75,6 +75,10 @@ fn verdict(out: &Output, found: &Difference) -> String {
         out.paint(Style::Warn, doubt)
     };
     format!("{}{doubt}", out.paint(style, &words))
+}
+
+fn users(count: usize) -> String {
+    format!("{count} user{}", if count == 1 { "" } else { "s" })
 }
 
 fn people(found: &Difference, which: impl Fn(&Change) -> bool) -> usize {
