@@ -14,6 +14,7 @@ use serde_json::Value;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("vouchsafe-model", &[]),
     ("vouchsafe-policy", &["model"]),
+    ("vouchsafe-proof", &["model", "policy"]),
     ("vouchsafe-wire", &["model"]),
     ("vouchsafe-runtime", &["model", "wire"]),
     ("vouchsafe-control", &["model", "policy", "wire", "runtime"]),
@@ -25,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("vouchsafe-assess", &["model", "wire"]),
     (
         "vouchsafe",
-        &["model", "policy", "wire", "runtime", "control", "gateway", "connector", "agent", "demo", "assess"],
+        &["model", "policy", "wire", "runtime", "control", "gateway", "connector", "agent", "demo", "assess", "proof"],
     ),
     ("vouchsafe-bench", &["model", "policy", "wire", "runtime", "control", "gateway", "agent", "demo"]),
 ];
@@ -186,7 +187,7 @@ fn each_power_has_one_home() {
             // A transaction may be passed through other modules; what is said in it is the store's.
             let sql = code.replace("sqlx::SqliteConnection", "");
             assert!(store || !uses_word(&sql, "sqlx"), "SQL stands in {name}/src/{file}, outside control's store");
-            let policy = matches!(name.as_str(), "vouchsafe-policy" | "vouchsafe-bench");
+            let policy = matches!(name.as_str(), "vouchsafe-policy" | "vouchsafe-proof" | "vouchsafe-bench");
             assert!(policy || !uses_word(code, "cedar_policy"), "Cedar stands in {name}/src/{file}");
             let evaluator = name == "vouchsafe-policy" && file.starts_with("evaluator");
             let inside = uses_word(code, "cedar_policy_core");

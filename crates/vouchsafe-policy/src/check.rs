@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cedar_policy::{ParseErrors, Policy, PolicyId, PolicySet};
 use vouchsafe_model::name::PolicyName;
 
-use crate::annotation::{self, Effect, Notes};
+use crate::annotation::{self, DeviceNeed, Effect, Notes};
 use crate::diagnostic::Diagnostic;
 use crate::engine::{Engine, Entry};
 use crate::evaluator::Expression;
@@ -69,6 +69,13 @@ pub(crate) struct Meaning {
     pub(crate) scope: Scope,
     pub(crate) notes: Notes,
     pub(crate) expression: Option<Expression>,
+}
+
+impl Meaning {
+    /// Whether it counts only with a proven device (I4).
+    pub(crate) fn needs_device(&self) -> bool {
+        self.effect == Effect::Permit && self.notes.device == DeviceNeed::Enrolled
+    }
 }
 
 /// A file as it was read before, whose policies needn't be read again where they stand unchanged.

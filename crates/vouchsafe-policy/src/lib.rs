@@ -16,6 +16,7 @@
 //! - `decide`, `permit`: the decision, and the proof of it
 //! - `step_up`: whether a fresh sign-in would make a permit of a denial
 //! - `memo`: decisions remembered by what they were made on
+//! - `plain`: policies as Cedar alone would have to read them
 //! - `explain`: why one request is decided as it is, and what would change that
 //! - `rights`: who can do what, with the conditions still attached
 //! - `difference`: what changes for whom between two policies
@@ -34,6 +35,7 @@ mod index;
 mod memo;
 mod moment;
 mod permit;
+mod plain;
 mod request;
 mod rights;
 mod scan;
@@ -53,6 +55,7 @@ pub use engine::{Engine, PolicyListing};
 pub use evaluator::Limit;
 pub use explain::{Condition, Considered, Explained, Explanation, Holds, Part, Question, ScopeMatch, explain};
 pub use permit::Permit;
+pub use plain::{PlainPolicy, plain};
 pub use request::{Detail, OwnedDetail, Request};
 pub use rights::{Class, OnDevice, Open, People, Rights, Wanted, Way, WhatCan, WhoCan};
 pub use schema::schema_text;

@@ -1,0 +1,112 @@
+//! Policies and invariants, prepared for the symbolic compiler.
+
+use std::time::SystemTime;
+
+use cedar_policy::{Policy, PolicyId, PolicySet, RequestEnv, Schema};
+use vouchsafe_policy::PlainPolicy;
+
+use crate::invariant::{Claim, Invariant, schema};
+
+/// What is asked besides the invariants.
+#[derive(Debug, Default)]
+pub struct Scope {
+    /// Policies that these must not allow more than.
+    pub no_more_than: Option<Vec<PlainPolicy>>,
+    /// Whether each policy is looked at: that it can't fail, and that there is something it is about.
+    pub each: bool,
+}
+
+/// One kind of request: type of principal, action, type of resource.
+pub(crate) type Kind = RequestEnv;
+
+/// Everything that is asked about.
+pub(crate) struct Material {
+    pub(crate) schema: Schema,
+    pub(crate) kinds: Vec<Kind>,
+    /// All that allows or forbids now. Permits that have expired are out. It allows at least what
+    /// the engine allows, which is more careful only.
+    pub(crate) widest: PolicySet,
+    /// Without permits that will expire: what is allowed for as long as the policies stay.
+    pub(crate) lasting: PolicySet,
+    pub(crate) former: Option<PolicySet>,
+    pub(crate) policies: Vec<Policy>,
+    pub(crate) invariants: Vec<Invariant>,
+}
+
+/// One question about one kind of request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ask {
+    /// Whether an invariant holds.
+    Holds(usize),
+    /// Whether an invariant is about anything at all.
+    Speaks(usize),
+    /// Whether a policy can't fail.
+    CannotFail(usize),
+    /// Whether a policy applies to anything at all.
+    Applies(usize),
+    /// Whether nothing is allowed that was not before.
+    NoMore,
+}
+
+impl Material {
+    /// # Errors
+    /// Words for a policy that Cedar can't read by itself.
+    pub(crate) fn new(
+        policies: &[PlainPolicy],
+        invariants: Vec<Invariant>,
+        scope: &Scope,
+        now: SystemTime,
+    ) -> Result<Self, String> {
+        let schema = schema().ok_or("the shipped schema is broken")?;
+        let mut kinds: Vec<Kind> = schema.request_envs().collect();
+        kinds
+            .sort_by_key(|kind| (kind.action().to_string(), kind.resource().to_string(), kind.principal().to_string()));
+        let in_force = |policy: &&PlainPolicy| policy.expires.is_none_or(|end| end > now);
+        let former = match &scope.no_more_than {
+            Some(former) => Some(set(former.iter().filter(in_force))?),
+            None => None,
+        };
+        Ok(Self {
+            schema,
+            kinds,
+            widest: set(policies.iter().filter(in_force))?,
+            lasting: set(policies.iter().filter(|policy| policy.expires.is_none()))?,
+            former,
+            policies: policies.iter().map(read).collect::<Result<_, _>>()?,
+            invariants,
+        })
+    }
+
+    /// Every question, with the number of its kind of request.
+    pub(crate) fn asks(&self, scope: &Scope) -> Vec<(usize, Ask)> {
+        let mut asks = Vec::new();
+        for kind in 0..self.kinds.len() {
+            for index in 0..self.invariants.len() {
+                asks.extend([(kind, Ask::Speaks(index)), (kind, Ask::Holds(index))]);
+            }
+            if self.former.is_some() {
+                asks.push((kind, Ask::NoMore));
+            }
+            let always = self.invariants.iter().any(|invariant| invariant.claim == Claim::Always);
+            for index in 0..self.policies.len() {
+                if scope.each || always {
+                    asks.push((kind, Ask::CannotFail(index)));
+                }
+                if scope.each {
+                    asks.push((kind, Ask::Applies(index)));
+                }
+            }
+        }
+        asks
+    }
+}
+
+fn set<'p>(policies: impl Iterator<Item = &'p PlainPolicy>) -> Result<PolicySet, String> {
+    let policies = policies.map(read).collect::<Result<Vec<_>, _>>()?;
+    PolicySet::from_policies(policies).map_err(|error| error.to_string())
+}
+
+fn read(policy: &PlainPolicy) -> Result<Policy, String> {
+    Policy::parse(Some(PolicyId::new(policy.name.as_str())), &policy.text)
+        .map_err(|error| format!("{}: {error}", policy.name))
+}
