@@ -41,8 +41,13 @@ pub(crate) fn try_out(found: &Env, policies: &PolicySet) -> Case {
     }
 }
 
+/// An id as it stands in policies, or that it may be any: the solver gives what has no name the empty one.
 fn name(uid: Option<&EntityUid>) -> String {
-    uid.map_or_else(|| "anybody".to_owned(), ToString::to_string)
+    match uid {
+        Some(uid) if uid.id().unescaped().is_empty() => format!("some {}", uid.type_name()),
+        Some(uid) => uid.to_string(),
+        None => "anybody".to_owned(),
+    }
 }
 
 fn facts(request: &Request, entities: &Entities) -> Vec<String> {

@@ -122,7 +122,8 @@ pub fn prove(
         .map_err(|cause| SolverError::Start { path: solver.to_owned(), cause })?;
     let asks = material.asks(&scope);
     // That it starts is known before anything is asked of it.
-    runtime(solver, |runtime| runtime.block_on(async { solver::start(solver, limits).map(drop) }))??;
+    let start = || runtime(solver, |runtime| runtime.block_on(async { solver::start(solver, limits).map(drop) }))?;
+    on_a_thread(start, solver)?;
     let next = AtomicUsize::new(0);
     let (tell, told) = mpsc::channel();
     let mut answers: Vec<(usize, Ask, Verdict)> = Vec::with_capacity(asks.len());
@@ -154,6 +155,12 @@ pub fn prove(
     });
     let complete = answers.len() == asks.len();
     Ok(report(&material, &scope, answers, complete))
+}
+
+/// Runs something beside whatever runtime the caller may have.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T, SolverError> + Send, path: &Path) -> Result<T, SolverError> {
+    let panicked = |_| SolverError::Start { path: path.to_owned(), cause: "its thread ended".to_owned() };
+    thread::scope(|threads| threads.spawn(work).join()).map_err(panicked)?
 }
 
 fn runtime<T>(path: &Path, work: impl FnOnce(tokio::runtime::Runtime) -> T) -> Result<T, SolverError> {

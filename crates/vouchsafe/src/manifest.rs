@@ -107,6 +107,14 @@ pub(crate) fn policy_files(dir: &Path) -> Result<Vec<PolicyFileDoc>, ManifestErr
     policy(dir).map(|policy| policy.files)
 }
 
+/// Reads every file of a directory tree that says what is to be proven, sorted by name.
+///
+/// # Errors
+/// [`ManifestError`].
+pub(crate) fn invariant_files(dir: &Path) -> Result<Vec<PolicyFileDoc>, ManifestError> {
+    Ok(read(dir)?.into_iter().filter(|file| is_invariant(&file.name)).collect())
+}
+
 /// Reads a directory tree as a manifest.
 ///
 /// # Errors
@@ -122,7 +130,8 @@ pub(crate) fn load(dir: &Path) -> Result<Manifest, ManifestError> {
             gathered.manifest.policy.get_or_insert_default().push(file.clone());
         } else if is_test(&file.name) {
             gathered.manifest.tests.get_or_insert_default().push(file.clone());
-        } else {
+        } else if !is_invariant(&file.name) {
+            // What is to be proven is this program's business: `policy prove`.
             gathered.take_toml(file);
         }
     }
@@ -138,9 +147,18 @@ fn is_cedar(name: &str) -> bool {
     name.ends_with(".cedar")
 }
 
-/// Whether a file holds tests of the policy: it is TOML below a folder of that name.
+/// Whether a file holds tests of the policy.
 fn is_test(name: &str) -> bool {
-    name.ends_with(".toml") && name.rsplit('/').skip(1).any(|folder| folder == "tests")
+    is_toml_below(name, "tests")
+}
+
+/// Whether a file says what is to be proven of the policy.
+fn is_invariant(name: &str) -> bool {
+    is_toml_below(name, "invariants")
+}
+
+fn is_toml_below(name: &str, wanted: &str) -> bool {
+    name.ends_with(".toml") && name.rsplit('/').skip(1).any(|folder| folder == wanted)
 }
 
 #[derive(Default)]

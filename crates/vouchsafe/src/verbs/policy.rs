@@ -4,6 +4,7 @@ mod difference;
 mod history;
 mod junit;
 mod lines;
+mod proof;
 mod rights;
 mod story;
 mod suite;
@@ -57,6 +58,14 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  vouchsafe policy test company\n  vouchsafe policy test company --junit results.xml"
     )]
     Test(suite::Args),
+    /// Proves what is to hold of the policies of a directory, for every request there can be.
+    ///
+    /// What is to hold stands in TOML files below a folder `invariants`. A solver answers, cvc5, a program of its own; what
+    /// it can't say in time is not proven. Exit code 1 when anything is not.
+    #[command(
+        after_help = "Examples:\n  vouchsafe policy prove company\n  vouchsafe policy prove company --each\n  vouchsafe policy prove draft --no-more-than company"
+    )]
+    Prove(proof::Args),
     /// Puts policy files into force, all at once, as a new version.
     ///
     /// Tests below a folder `tests` go with it: it is refused when one of them fails. Without any, those of the
@@ -174,6 +183,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
         Verb::Schema => schema(call).await,
         Verb::Check { dir, offline } => check(call, &dir, offline).await,
         Verb::Test(args) => suite::run(&args, call),
+        Verb::Prove(args) => proof::run(&args, call),
         Verb::Publish { dir, note, expect, confirm_within } => {
             publish(call, &dir, Publishing { note, expect, confirm_within }).await
         }

@@ -29,6 +29,7 @@ mod killed;
 mod logs;
 mod network;
 mod peers;
+mod proof;
 mod roles;
 mod sandbox;
 mod ssh;
