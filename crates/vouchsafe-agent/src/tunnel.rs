@@ -1,5 +1,6 @@
 //! Tunnels: CONNECT streams on a few shared HTTP/2 connections that prove this device.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
+use http::{HeaderMap, HeaderValue, Request, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::ext::Protocol;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use vouchsafe_runtime::internal::{BoxFuture, OwnHost};
@@ -20,6 +22,7 @@ use vouchsafe_runtime::limits::MAX_H2_STREAMS;
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_wire::authority::{ANY_PORT, ANY_PORT_HEADER, UDP_PATH};
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
+use vouchsafe_wire::would_deny::{WOULD_DENY_HEADER, WouldDeny};
 
 use crate::device::{Certified, Device, DeviceError};
 use crate::exchange::Refusal;
@@ -128,6 +131,12 @@ impl OpenError {
 /// Has the person prove anew who she is, so many seconds ago at most (0: however long); says whether she did.
 pub type StepUp = Arc<dyn Fn(u64) -> BoxFuture<'static, bool> + Send + Sync>;
 
+/// Told, once for each host, that a tunnel was opened which would be denied.
+pub type Warned = Arc<dyn Fn(&str, &WouldDeny) + Send + Sync>;
+
+/// Hosts that are told of; then no more are.
+const MAX_WARNED: usize = 256;
+
 /// Opens tunnels through the gateway. Share it in an [`Arc`].
 pub struct Tunnels {
     device: Arc<Device>,
@@ -137,6 +146,8 @@ pub struct Tunnels {
     // the others use what it got. The dial has a time limit of its own.
     pool: tokio::sync::Mutex<Pool>,
     step_up: Option<StepUp>,
+    warned: Option<Warned>,
+    warned_of: Mutex<BTreeSet<String>>,
     // Held while the person is asked: she is asked once, for all tunnels that wait. When, and whether she did.
     proven: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
@@ -185,7 +196,34 @@ impl Tunnels {
     #[must_use]
     pub fn new(device: Arc<Device>, tasks: TaskGroup) -> Self {
         let session = Session::on(device.clone());
-        Self { session, device, tasks, pool: tokio::sync::Mutex::default(), step_up: None, proven: Default::default() }
+        Self {
+            session,
+            device,
+            tasks,
+            pool: tokio::sync::Mutex::default(),
+            step_up: None,
+            warned: None,
+            warned_of: Mutex::default(),
+            proven: Default::default(),
+        }
+    }
+
+    /// The same tunnels, with somebody to tell that one would be denied.
+    #[must_use]
+    pub fn with_warned(self, warned: Option<Warned>) -> Self {
+        Self { warned, ..self }
+    }
+
+    fn warn(&self, host: &str, headers: &HeaderMap) {
+        let said = headers.get(WOULD_DENY_HEADER).and_then(|value| value.to_str().ok()).and_then(WouldDeny::parse);
+        let (Some(warning), Some(warned)) = (said, &self.warned) else { return };
+        let first = {
+            let mut of = self.warned_of.lock();
+            of.len() < MAX_WARNED && of.insert(host.to_owned())
+        };
+        if first {
+            warned(host, &warning);
+        }
     }
 
     /// The same tunnels, for which the person is asked where a policy demands a fresh sign-in.
@@ -277,7 +315,7 @@ impl Tunnels {
             let mut request = self.request(&host, port, carries)?;
             if let Some(token) = self.session.token_for(&connection.certified, AUDIENCE_GATEWAY).await? {
                 let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
-                    .map_err(|_| OpenError::Authority { authority: host })?;
+                    .map_err(|_| OpenError::Authority { authority: host.clone() })?;
                 value.set_sensitive(true);
                 request.headers_mut().insert(header::PROXY_AUTHORIZATION, value);
             }
@@ -293,6 +331,7 @@ impl Tunnels {
                     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
                     return Err(OpenError::Refused(Refusal::read(status, &body)));
                 }
+                self.warn(&host, response.headers());
                 hyper::upgrade::on(response).await.map_err(OpenError::Broken)
             };
             let stream = tokio::time::timeout(OPEN_PATIENCE, asked).await.map_err(|_| OpenError::TimedOut)??;

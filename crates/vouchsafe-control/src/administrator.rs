@@ -8,8 +8,10 @@ pub(crate) mod explain;
 pub(crate) mod gate;
 pub(crate) mod grants;
 pub(crate) mod live;
+pub(crate) mod modes;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod progress;
 pub(crate) mod resources;
 pub(crate) mod rights;
 
@@ -19,6 +21,7 @@ use vouchsafe_model::name::NameError;
 use vouchsafe_wire::api::{Diagnostic, FailedTest};
 use vouchsafe_wire::resource::ResourceDocError;
 
+use crate::audit::AuditError;
 use crate::directory::DirectoryError;
 use crate::store::StoreError;
 
@@ -71,6 +74,16 @@ pub(crate) enum AdministratorError {
         /// What is possible.
         expected: &'static str,
     },
+    /// The time of a mode is over, or would be.
+    #[error("the mode of `{resource}` can't hold until {until}: {why}")]
+    TrialTime {
+        /// The resource.
+        resource: String,
+        /// The end as given.
+        until: String,
+        /// Why not.
+        why: &'static str,
+    },
     /// The policy has mistakes.
     #[error("the policy has {} mistakes", .diagnostics.iter().filter(|one| one.severity == "error").count())]
     PolicyInvalid {
@@ -116,6 +129,9 @@ pub(crate) enum AdministratorError {
     /// The policies could not be compiled because the worker failed.
     #[error("compiling the policy was broken off")]
     BrokenOff,
+    /// The audit log can't be read.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A user, group or device is not as needed.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -157,6 +173,9 @@ impl AdministratorError {
             AdministratorError::Unconfirmed { version } => Some(format!(
                 "confirm it with `vouchsafe policy confirm {version}`, or go back with `vouchsafe policy rollback`"
             )),
+            AdministratorError::TrialTime { .. } => {
+                Some("set another end: a later one than now, and at most 90 days ahead".to_owned())
+            }
             AdministratorError::PlanMoved => Some("look at a new plan with `vouchsafe plan`".to_owned()),
             AdministratorError::Directory(error) => error.hint(),
             AdministratorError::Name(_)
@@ -166,6 +185,7 @@ impl AdministratorError {
             | AdministratorError::Value { .. }
             | AdministratorError::Twice { .. }
             | AdministratorError::BrokenOff
+            | AdministratorError::Audit(_)
             | AdministratorError::Store(_) => None,
         }
     }

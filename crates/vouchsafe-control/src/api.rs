@@ -79,6 +79,8 @@ routes! {
     get "/v1/resources/{name}" => state::show_resource,
     put "/v1/resources/{name}" => state::put_resource,
     delete "/v1/resources/{name}" => state::remove_resource,
+    put "/v1/resources/{name}/mode" => state::set_mode,
+    get "/v1/resources/{name}/progress" => state::progress,
     get "/v1/grants" => state::list_grants,
     post "/v1/grants" => state::add_grant,
     delete "/v1/grants/{id}" => state::remove_grant,

@@ -120,6 +120,38 @@ pub(crate) async fn query(context: &Context, query: &AuditQuery, by: &Actor) -> 
     Ok(AuditPage { records, next })
 }
 
+/// Calls `each` for every record that matches, newest first, and records that it was asked; says whether those were
+/// all, or `most` of them.
+pub(crate) async fn fold(
+    context: &Context,
+    query: &AuditQuery,
+    most: u64,
+    verb: &str,
+    by: &Actor,
+    mut each: impl FnMut(Record),
+) -> Result<bool, AuditError> {
+    let mut read = context.store.read().await?;
+    let filter = filter_of(&mut read, query).await?;
+    drop(read);
+    record_read(context, query, verb, by).await?;
+    let (mut before, mut left) = (u64::MAX, most);
+    while left > 0 {
+        let limit = MAX_LIMIT.min(u32::try_from(left).unwrap_or(MAX_LIMIT));
+        let found = read_log(context, filter.clone(), Span::Before(before), limit).await?;
+        let count = u64::try_from(found.len()).unwrap_or(u64::MAX);
+        left = left.saturating_sub(count);
+        for (position, bytes) in &found {
+            before = *position;
+            each(Record::from_canonical(bytes).map_err(|_| StoreError::Corrupt { what: "audit record" })?);
+        }
+        if count < u64::from(limit) {
+            return Ok(true);
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(false)
+}
+
 /// Follows the log: the newest `limit` matching records (none unless asked for), or all behind
 /// position `after`, and then each new one, as lines of canonical JSON. Ends when the role drains.
 ///
@@ -219,7 +251,8 @@ fn limit_of(query: &AuditQuery, default: u32) -> Result<u32, AuditError> {
 }
 
 async fn filter_of(connection: &mut sqlx::SqliteConnection, query: &AuditQuery) -> Result<Filter, AuditError> {
-    let AuditQuery { user, device, resource, outcome, kind, reason, id, since, until, limit: _, after: _ } = query;
+    let AuditQuery { user, device, resource, outcome, passed, kind, reason, id, since, until, limit: _, after: _ } =
+        query;
     if let Some(given) = kind.as_deref().filter(|given| !Kind::ALL.iter().any(|kind| kind.as_str() == *given)) {
         return Err(AuditError::Value {
             member: "kind",
@@ -234,6 +267,9 @@ async fn filter_of(connection: &mut sqlx::SqliteConnection, query: &AuditQuery) 
             expected: "allow, deny, ok or failed",
         });
     }
+    if let Some(given) = passed.as_deref().filter(|given| !["observe", "warn"].contains(given)) {
+        return Err(AuditError::Value { member: "passed", given: shortened(given), expected: "observe or warn" });
+    }
     let device = match device {
         None => None,
         Some(text) => Some(devices::resolve(connection, text).await?.to_string()),
@@ -243,6 +279,7 @@ async fn filter_of(connection: &mut sqlx::SqliteConnection, query: &AuditQuery) 
         device,
         resource: resource.clone(),
         outcome: outcome.clone(),
+        passed: passed.clone(),
         kind: kind.clone(),
         reason: reason.clone(),
         id: id.clone(),

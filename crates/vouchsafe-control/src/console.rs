@@ -127,7 +127,7 @@ async fn list_devices(State(context): State<Context>, Admin(actor): Admin) -> Re
 async fn list_resources(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
     let mut read = context.store.read().await?;
     let resources = resources::list(&mut read).await?;
-    Ok(views::resources(&actor.label(), &context.settings, &resources))
+    Ok(views::resources(&actor.label(), &context.settings, &resources, clock::unix_seconds(clock::now())))
 }
 
 async fn show_policy(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {

@@ -337,6 +337,7 @@ fn migrator(count: usize) -> Migrator {
         migration(9, "connectors", include_str!("../migrations/0009_connectors.sql")),
         migration(10, "policy tests", include_str!("../migrations/0010_policy_tests.sql")),
         migration(11, "policy confirmation", include_str!("../migrations/0011_policy_confirmation.sql")),
+        migration(12, "modes", include_str!("../migrations/0012_modes.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

@@ -109,6 +109,14 @@ impl Admin {
         self.call::<(), T>(Method::PUT, path, None).await
     }
 
+    /// `PUT path` with a body.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn replace<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, AdminError> {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
     /// `DELETE path`.
     ///
     /// # Errors
@@ -134,13 +142,15 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn audit(&self, query: &AuditQuery) -> Result<AuditPage, AdminError> {
-        let AuditQuery { user, device, resource, outcome, kind, reason, id, since, until, limit, after } = query;
+        let AuditQuery { user, device, resource, outcome, passed, kind, reason, id, since, until, limit, after } =
+            query;
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         let texts = [
             ("user", user),
             ("device", device),
             ("resource", resource),
             ("outcome", outcome),
+            ("passed", passed),
             ("kind", kind),
             ("reason", reason),
             ("id", id),

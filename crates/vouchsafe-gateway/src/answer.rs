@@ -104,7 +104,7 @@ pub(crate) fn denial(decided: &Decided, form: Form, detail: Option<&str>) -> Res
 pub(crate) fn denial_as(decided: &Decided, status: StatusCode, form: Form, detail: Option<&str>) -> Response<Body> {
     let mut response = match form {
         Form::Page => {
-            let mut response = Response::new(full(page(decided, status, detail).into_string()));
+            let mut response = Response::new(full(denied(decided, status, detail).into_string()));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
             headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
@@ -173,7 +173,7 @@ fn problem(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Probl
     }
 }
 
-fn page(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Markup {
+fn denied(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Markup {
     let decision = &decided.decision;
     let heading = match status {
         StatusCode::BAD_REQUEST | StatusCode::MISDIRECTED_REQUEST => "This request can't be accepted",
@@ -215,6 +215,16 @@ fn document(title: &str, main: Markup) -> Markup {
     }
 }
 
+/// A page of an app host in front of what was asked for.
+pub(crate) fn page(title: &str, main: Markup) -> Response<Body> {
+    let mut response = plain(StatusCode::OK, "");
+    *response.body_mut() = full(document(title, main).into_string());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
+    response
+}
+
 /// A page of an app host with a form, whose answer leads on to this origin.
 pub(crate) fn page_with_form(title: &str, main: Markup, leads_to: &str) -> Response<Body> {
     let mut response = plain(StatusCode::OK, "");
@@ -235,7 +245,7 @@ pub(crate) fn as_page(denial: Response<Body>, title: &str, main: Markup, form_ac
 }
 
 /// Words in backticks are commands.
-fn advice_markup(advice: Advice) -> Markup {
+pub(crate) fn advice_markup(advice: Advice) -> Markup {
     html! {
         @for (index, part) in advice.words().split('`').enumerate() {
             @if index % 2 == 1 { code { (part) } } @else { (part) }

@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use vouchsafe_model::id::SessionId;
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::subject::{Epoch, SubjectFacts};
-use vouchsafe_policy::Permit;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::tls::{self, TlsError};
 use vouchsafe_wire::token::{ASSERTION_LIFE_SECONDS, ASSERTION_TYP, AssertionClaims};
@@ -49,17 +48,16 @@ impl AssertionSigner {
         Ok(Self { issuer, key, header, remembered: Mutex::new(HashMap::new()) })
     }
 
-    /// The value of the assertion header for a permitted request.
-    pub(crate) fn value(&self, permit: &Permit) -> Result<HeaderValue, AssertionError> {
-        let facts = permit.subject();
+    /// The value of the assertion header for an admitted request of that subject.
+    pub(crate) fn value(&self, facts: &SubjectFacts, resource: &ResourceName) -> Result<HeaderValue, AssertionError> {
         let now = clock::now();
-        let key = (facts.session, facts.epoch, permit.resource().name.clone());
+        let key = (facts.session, facts.epoch, resource.clone());
         if let Some((signed, value)) = self.remembered.lock().get(&key)
             && now.duration_since(*signed).is_ok_and(|age| age < REUSE)
         {
             return Ok(value.clone());
         }
-        let claims = self.claims(facts, &permit.resource().name, now);
+        let claims = self.claims(facts, resource, now);
         let token = jsonwebtoken::encode(&self.header, &claims, &self.key).map_err(AssertionError::Sign)?;
         let mut value = HeaderValue::from_str(&token).unwrap_or(HeaderValue::from_static(""));
         value.set_sensitive(true);

@@ -173,6 +173,19 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// What must hold at every use of a proven device on which nobody says who asks: its certificate is valid, and it is
+/// enrolled still.
+pub(crate) async fn device_alone(device: &ProvenDevice, facts: &Facts, asking: Asking) -> Result<(), Reason> {
+    if !device.is_valid(clock::now()) {
+        return Err(Reason::DeviceUnknown);
+    }
+    match facts.device(device.id, asking).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Reason::DeviceUnknown),
+        Err(_) => Err(Reason::FactsUnavailable),
+    }
+}
+
 /// Whether a bearer token is one of our access tokens, which no upstream may see. Only its shape
 /// is looked at: better to withhold a foreign token that claims our type than to leak ours.
 pub(crate) fn looks_like_ours(authorization: &str) -> bool {

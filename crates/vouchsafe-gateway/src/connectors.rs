@@ -1,7 +1,7 @@
 //! Connectors that are attached to this gateway, and streams through them (`docs/spec/connector.md`).
 //!
 //! A connector dials us and is then served from the other side: on its connection we are HTTP/2's client, and
-//! ask by CONNECT for an upstream of its site. We ask only with a permit; what it may reach at all, it has a
+//! ask by CONNECT for an upstream of its site. We ask only with an admission; what it may reach at all, it has a
 //! list of its own for, which nothing here can widen.
 //!
 //! - `attach`: one connection of a connector, from its handshake to its end
@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use vouchsafe_model::id::ConnectorId;
 use vouchsafe_model::name::SiteName;
 use vouchsafe_model::resource::{Endpoint, ResourceSpec};
-use vouchsafe_policy::Permit;
+use vouchsafe_policy::Admission;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::connect_stream::ConnectStream;
 use vouchsafe_runtime::limits::CONNECT_TIMEOUT;
@@ -91,10 +91,10 @@ pub(crate) enum RelayError {
 }
 
 impl Connectors {
-    /// Opens a stream to the upstream of the permitted resource, through the connector of that site with the
+    /// Opens a stream to the upstream of the admitted resource, through the connector of that site with the
     /// fewest. While nothing was sent, another is tried where one fails.
-    pub(crate) async fn open(&self, permit: &Permit, site: &SiteName) -> Result<Relayed, DialError> {
-        let (endpoint, patience) = match &permit.resource().spec {
+    pub(crate) async fn open(&self, admission: &Admission, site: &SiteName) -> Result<Relayed, DialError> {
+        let (endpoint, patience) = match &admission.resource().spec {
             ResourceSpec::Http(http) => (&http.upstream, http.connect_timeout),
             ResourceSpec::Tcp(tcp) => (&tcp.upstream, CONNECT_TIMEOUT),
             ResourceSpec::Udp(_) | ResourceSpec::Console => return Err(DialError::NoUpstream),

@@ -8,9 +8,10 @@ use parking_lot::RwLock;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Decision, Outcome, Reason};
 use vouchsafe_model::id::{DecisionId, DeviceId, FlowId};
+use vouchsafe_model::mode::Lenience;
 use vouchsafe_model::name::{GroupName, PolicyName, ResourceName, SiteName};
 use vouchsafe_model::subject::SubjectFacts;
-use vouchsafe_policy::{Detail, Engine, Permit, PolicyFile, PolicySource, Request};
+use vouchsafe_policy::{Admission, Detail, Engine, PolicyFile, PolicySource, Request};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::cores::side_by_side;
 use vouchsafe_runtime::link::Snapshot;
@@ -111,6 +112,11 @@ impl Question {
         &self.resource
     }
 
+    /// Where it comes from.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
     /// The canonical request that is decided on, where there is one.
     pub(crate) fn target(&self) -> Option<&Arc<CanonicalTarget>> {
         match &self.what {
@@ -120,22 +126,30 @@ impl Question {
     }
 
     /// Decides. A path that an app may take for another one (`%2F`, `//`, `;`) needs a permit for
-    /// each of them; the permit that is given is for the one that will be sent.
-    pub(crate) fn decide(&self, ready: &facts::Ready) -> Result<Permit, Decision> {
-        let decide = |detail| {
-            let request = Request { resource: &self.resource, action: self.action, ip: self.ip, detail };
-            ready.prepared.decide(&request, clock::now())
+    /// each of them; the admission that is given is for the one that will be sent.
+    pub(crate) fn admit(&self, ready: &facts::Ready) -> Result<Admission, Decision> {
+        let others = match &self.what {
+            What::Http { host, target } => Some((host, target)),
+            What::Net { .. } | What::Console { .. } => None,
         };
-        match &self.what {
-            What::Http { host, target } => {
-                for path in target.other_readings() {
-                    let _also_permitted = decide(Detail::Http { method: target.method(), host, path })?;
-                }
-                decide(Detail::Http { method: target.method(), host, path: target.path() })
-            }
-            What::Net { port } => decide(Detail::Net { port: *port }),
-            What::Console { operation, .. } => decide(Detail::Console { operation }),
-        }
+        let also = others.into_iter().flat_map(|(host, target)| {
+            target.other_readings().iter().map(move |path| Detail::Http { method: target.method(), host, path })
+        });
+        ready.prepared.admit(&self.request(), also, clock::now())
+    }
+
+    /// Decides where nobody says who asks.
+    pub(crate) fn admit_nobody(&self, engine: &Engine) -> Result<Admission, Decision> {
+        engine.admit_nobody(&self.request(), clock::now())
+    }
+
+    fn request(&self) -> Request<'_> {
+        let detail = match &self.what {
+            What::Http { host, target } => Detail::Http { method: target.method(), host, path: target.path() },
+            What::Net { port } => Detail::Net { port: *port },
+            What::Console { operation, .. } => Detail::Console { operation },
+        };
+        Request { resource: &self.resource, action: self.action, ip: self.ip, detail }
     }
 }
 
@@ -197,6 +211,15 @@ impl Shown {
     }
 }
 
+/// What was opened by a decision.
+pub(crate) struct Opened<'r> {
+    pub(crate) flow: FlowId,
+    /// The site whose connectors dial the upstream.
+    pub(crate) via: Option<&'r SiteName>,
+    /// The mode by which it passes though it is denied.
+    pub(crate) by: Option<Lenience>,
+}
+
 /// The record of a decision but for its number, made by `source`. What can't be recorded must not
 /// take effect.
 pub(crate) fn record(
@@ -204,9 +227,9 @@ pub(crate) fn record(
     decided: &Decided,
     observed: &Observed,
     who: Option<&Who>,
-    permitted: Option<(FlowId, Option<&SiteName>)>,
+    opened: Option<&Opened<'_>>,
 ) -> Result<Draft, NotRecorded> {
-    let (flow, via) = permitted.unzip();
+    let flow = opened.map(|opened| opened.flow);
     let Decision { outcome, reason, words, policies, advice, policy_version, epoch, step_up: _ } = &decided.decision;
     let before = |m: &mut Members<'_>| {
         m.maybe_text(Member::Action, observed.action.map(Action::as_str));
@@ -232,6 +255,7 @@ pub(crate) fn record(
         m.kind(Kind::Decision);
         m.maybe_text(Member::Method, observed.target.as_ref().map(|target| target.method()));
         m.text(Member::Outcome, outcome.as_str());
+        m.maybe_text(Member::Passed, opened.and_then(|opened| opened.by).map(Lenience::as_str));
         m.maybe_text(Member::Path, observed.target.as_ref().map(|target| target.path()));
         m.list(Member::Policies, policies.iter().map(PolicyName::as_str));
         m.number(Member::PolicyVersion, *policy_version);
@@ -245,7 +269,7 @@ pub(crate) fn record(
         m.maybe_text(Member::Tls, observed.shown.as_ref().map(|shown| shown.tls.as_str()));
         m.maybe_text(Member::User, who.map(|who| who.user.as_str()));
         m.format();
-        m.maybe_text(Member::Via, via.flatten().map(SiteName::as_str));
+        m.maybe_text(Member::Via, opened.and_then(|opened| opened.via).map(SiteName::as_str));
         m.text(Member::Words, words);
     };
     Draft::write(source, before, who.map(|who| who.session.as_str()), after).map_err(|error| {

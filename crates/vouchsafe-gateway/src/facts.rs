@@ -133,12 +133,17 @@ impl Facts {
         Err(LinkError { why: "facts change faster than they can be read".into() })
     }
 
+    /// Whether a device is remembered as an enrolled one.
+    pub(crate) fn device_remembered(&self, id: DeviceId) -> bool {
+        self.devices.find(&id).is_some()
+    }
+
     /// An enrolled device.
-    pub(crate) async fn device(&self, id: DeviceId) -> Result<Option<DeviceFacts>, LinkError> {
+    pub(crate) async fn device(&self, id: DeviceId, asking: Asking) -> Result<Option<DeviceFacts>, LinkError> {
         if let Some(device) = self.devices.find(&id) {
             return Ok(Some(device));
         }
-        let _turn = self.turn(Asking::Request).await?;
+        let _turn = self.turn(asking).await?;
         for _ in 0..ATTEMPTS {
             let seen = self.changes_seen.load(Ordering::SeqCst);
             let Some(device) = self.link.device(id).await? else { return Ok(None) };

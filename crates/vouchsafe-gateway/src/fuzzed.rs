@@ -21,7 +21,7 @@ use vouchsafe_runtime::tls::verify::{ClientRole, Clients, Servers};
 use vouchsafe_runtime::tls::{CertifiedPeer, ServerTrust};
 
 use crate::authenticate::{Authenticator, LastToken, Presented, SESSION_COOKIE, cookies, looks_like_ours};
-use crate::forward::headers::{self, Facing};
+use crate::forward::headers::{self, Facing, Known};
 
 /// A target: what it is called with.
 pub type Target = fn(&[u8]);
@@ -89,8 +89,7 @@ pub fn header_fields(bytes: &[u8]) {
     let (spec, facts) = &*SUBJECT;
     let facing = Facing {
         spec,
-        facts,
-        assertion: HeaderValue::from_static("signed"),
+        known: Some(Known { facts, assertion: HeaderValue::from_static("signed") }),
         public_host: &HeaderValue::from_static("app.corp.example:8443"),
         ip: &HeaderValue::from_static("192.0.2.1"),
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vouchsafe_model::decision::Reason;
-use vouchsafe_policy::Permit;
+use vouchsafe_policy::Admission;
 use vouchsafe_runtime::link::ControlLink;
 
 /// By what the word of the controller holds.
@@ -15,12 +15,12 @@ pub(crate) enum Standing {
     OnGrace,
 }
 
-/// Whether what was permitted may be done still, without word of the controller.
-pub(crate) fn holds(link: &dyn ControlLink, permit: &Permit) -> Result<Standing, Reason> {
+/// Whether what was admitted may be done still, without word of the controller.
+pub(crate) fn holds(link: &dyn ControlLink, admission: &Admission) -> Result<Standing, Reason> {
     let freshness = link.freshness();
     match freshness.is_within(Duration::ZERO) {
         true => Ok(Standing::Leased),
-        false if freshness.is_within(permit.resource().offline_grace) => Ok(Standing::OnGrace),
+        false if freshness.is_within(admission.resource().offline_grace) => Ok(Standing::OnGrace),
         false => Err(Reason::ControllerSilent),
     }
 }

@@ -15,6 +15,7 @@ mod connect_udp;
 mod console;
 mod named;
 mod read;
+mod warned;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::Limited;
 use vouchsafe_model::decision::Reason;
+use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::{Body, boxed};
 use vouchsafe_runtime::internal::{Caller, OwnHost};
 use vouchsafe_runtime::limits::{MAX_OWN_BODY_BYTES, OWN_ANSWER_TIMEOUT};
@@ -38,7 +40,7 @@ use crate::route::case::Case;
 use crate::route::read::{Asked, Purpose, Unreadable};
 use crate::sign_in::{self, step_up};
 
-pub(crate) use crate::route::case::Permitted;
+pub(crate) use crate::route::case::Admitted;
 pub(crate) use crate::route::named::Named;
 pub(crate) use crate::route::read::{Connection, Familiar, Via};
 
@@ -196,22 +198,22 @@ async fn own_path(
 enum Way<'p> {
     /// It is open to everybody (sign-in) or proves itself to the controller (devices).
     Open(CanonicalTarget),
-    /// It was decided on.
-    Permitted(&'p Permitted),
+    /// A policy permits it.
+    Permitted(&'p Permit, &'p Admitted),
 }
 
 impl Way<'_> {
     fn target(&self) -> Option<&CanonicalTarget> {
         match self {
             Way::Open(target) => Some(target),
-            Way::Permitted(permitted) => permitted.target(),
+            Way::Permitted(_, admitted) => admitted.target(),
         }
     }
 
-    fn permitted(&self) -> Option<&Permitted> {
+    fn permitted(&self) -> Option<(&Permit, &Admitted)> {
         match self {
             Way::Open(_) => None,
-            Way::Permitted(permitted) => Some(permitted),
+            Way::Permitted(permit, admitted) => Some((permit, admitted)),
         }
     }
 }
@@ -236,14 +238,14 @@ async fn internal(
         host,
         ip: connection.ip,
         device: connection.device().cloned(),
-        subject: way.permitted().map(|permitted| Arc::clone(permitted.permit().subject())),
-        decision: way.permitted().map(Permitted::decision),
+        subject: way.permitted().map(|(permit, _)| Arc::clone(permit.subject())),
+        decision: way.permitted().map(|(_, admitted)| admitted.decision()),
     });
     let body = match way.permitted() {
         // A change is begun with a head, and may be completed much later with a body: whoever has lost
         // the right meanwhile can't complete it (I6).
-        Some(permitted) if !body.is_end_stream() => {
-            boxed(Inward::new(body, Arc::clone(permitted.flow()), None, shared.tasks.clone()))
+        Some((_, admitted)) if !body.is_end_stream() => {
+            boxed(Inward::new(body, Arc::clone(admitted.flow()), None, shared.tasks.clone()))
         }
         Some(_) | None => body,
     };
@@ -254,8 +256,8 @@ async fn internal(
     };
     match way {
         Way::Open(_) => response,
-        Way::Permitted(permitted) => {
-            let flow = Arc::clone(permitted.flow());
+        Way::Permitted(_, admitted) => {
+            let flow = Arc::clone(admitted.flow());
             flow.set_status(response.status().as_u16());
             response.map(|body| boxed(Outward::new(body, flow, None)))
         }

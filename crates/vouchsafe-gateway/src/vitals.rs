@@ -1,13 +1,17 @@
 //! What the gateway counts while it works, and what it shows of itself to those who run it
 //! (`docs/reference/metrics.md`).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Outcome, Reason};
+use vouchsafe_model::name::ResourceName;
+use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::BoxFuture;
 use vouchsafe_runtime::link::Freshness;
 use vouchsafe_runtime::vitals::{Histogram, Page, Vitals};
@@ -49,6 +53,9 @@ const REVOKING: &[Duration] = &[
     Duration::from_millis(2_000),
     Duration::from_millis(5_000),
 ];
+
+/// Most resources whose denials that passed are counted apart; those of further ones are counted together.
+const MAX_COUNTED_RESOURCES: usize = 256;
 
 /// What a flow is, as far as it is counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +128,9 @@ impl<const N: usize> Tally<N> {
 /// request passes here.
 pub(crate) struct Counts {
     decisions: Tally<{ Reason::ALL.len() }>,
+    passed: Tally<{ Reason::ALL.len() }>,
+    would_deny: Mutex<BTreeMap<ResourceName, u64>>,
+    would_deny_others: AtomicU64,
     deciding: Histogram,
     open: Tally<{ FlowKind::ALL.len() }>,
     revoked: Tally<{ Reason::ALL.len() }>,
@@ -134,6 +144,9 @@ impl Default for Counts {
     fn default() -> Self {
         Self {
             decisions: Tally::new(),
+            passed: Tally::new(),
+            would_deny: Mutex::default(),
+            would_deny_others: AtomicU64::new(0),
             deciding: Histogram::new(SHORT),
             open: Tally::new(),
             revoked: Tally::new(),
@@ -149,6 +162,18 @@ impl Counts {
     /// A request was decided on.
     pub(crate) fn decided(&self, reason: Reason) {
         self.decisions.add(reason as usize);
+    }
+
+    /// A request was denied for that reason, and went on by the mode of the resource.
+    pub(crate) fn passed(&self, reason: Reason, resource: &ResourceName) {
+        self.passed.add(reason as usize);
+        let mut counts = self.would_deny.lock();
+        let room = counts.len() < MAX_COUNTED_RESOURCES;
+        match counts.get_mut(resource) {
+            Some(count) => *count += 1,
+            None if room => drop(counts.insert(resource.clone(), 1)),
+            None => drop(self.would_deny_others.fetch_add(1, Ordering::Relaxed)),
+        }
     }
 
     /// How long the policy engine took.
@@ -222,8 +247,8 @@ impl Vitals for GatewayVitals {
     }
 
     fn notes(&self) -> Vec<Note> {
-        let words = self.revocations();
-        words.map(|words| Note { name: "revocations".to_owned(), words }).into_iter().collect()
+        let notes = [("revocations", self.revocations()), ("modes", self.modes())];
+        notes.into_iter().filter_map(|(name, words)| Some(Note { name: name.to_owned(), words: words? })).collect()
     }
 
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
@@ -244,6 +269,16 @@ impl GatewayVitals {
         ))
     }
 
+    /// How many resources let denials pass at this moment.
+    fn modes(&self) -> Option<String> {
+        let now = clock::now();
+        match self.0.current.engine().trial_ends().filter(|end| *end > now).count() {
+            0 => None,
+            1 => Some("1 resource lets denials pass (`vouchsafe doctor modes`)".to_owned()),
+            some => Some(format!("{some} resources let denials pass (`vouchsafe doctor modes`)")),
+        }
+    }
+
     fn traffic(&self, page: &mut Page<'_>) -> fmt::Result {
         let (counts, census) = (&self.0.counts, self.0.census.numbers());
         let outcome = |reason| if reason == Reason::Permitted { Outcome::Allow } else { Outcome::Deny };
@@ -251,10 +286,25 @@ impl GatewayVitals {
         page.counters(
             "vouchsafe_decisions",
             "Requests that were decided on",
-            reasons().map(|reason| {
-                let labels = [("outcome", outcome(reason).as_str()), ("reason", reason.code())];
-                (labels, counts.decisions.at(reason as usize))
-            }),
+            reasons()
+                .map(|reason| {
+                    let labels = [("outcome", outcome(reason).as_str()), ("reason", reason.code())];
+                    (labels, counts.decisions.at(reason as usize))
+                })
+                .chain(reasons().filter_map(|reason| match counts.passed.at(reason as usize) {
+                    0 => None,
+                    count => Some(([("outcome", "passed"), ("reason", reason.code())], count)),
+                })),
+        )?;
+        let would_deny = counts.would_deny.lock().clone();
+        let others = counts.would_deny_others.load(Ordering::Relaxed);
+        page.counters(
+            "vouchsafe_would_denials",
+            "Denied requests that went on by the mode of their resource",
+            would_deny
+                .iter()
+                .map(|(resource, count)| ([("resource", resource.as_str())], *count))
+                .chain((others > 0).then_some(([("resource", "…")], others))),
         )?;
         page.histogram("vouchsafe_decision_duration_seconds", "Time in the policy engine", &counts.deciding)?;
         page.gauges(
@@ -364,6 +414,19 @@ mod tests {
         assert!(check(Duration::ZERO).holds && check(second * 15).holds);
         assert!(!check(second * 16).holds);
         assert!(check(Duration::MAX).words.contains("removed"));
+    }
+
+    #[test]
+    fn denials_that_passed_are_counted_for_so_many_resources_and_no_more() {
+        let counts = Counts::default();
+        let name = |n: usize| ResourceName::parse(&format!("r{n}")).unwrap();
+        (0..MAX_COUNTED_RESOURCES + 3).for_each(|n| counts.passed(Reason::NoPermit, &name(n)));
+        counts.passed(Reason::SignInRequired, &name(0));
+        assert_eq!(counts.would_deny.lock().len(), MAX_COUNTED_RESOURCES);
+        assert_eq!(counts.would_deny.lock().get(&name(0)), Some(&2));
+        assert_eq!(counts.would_deny_others.load(Ordering::Relaxed), 3);
+        assert_eq!(counts.passed.at(Reason::SignInRequired as usize), 1);
+        assert_eq!(counts.decisions.at(Reason::SignInRequired as usize), 0, "no denial that stood");
     }
 
     #[test]

@@ -15,10 +15,10 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use vouchsafe_model::action::Action;
-use vouchsafe_model::decision::Reason;
-use vouchsafe_model::id::{ConnectorId, DecisionId, FlowId, SessionId};
-use vouchsafe_model::subject::SubjectFacts;
-use vouchsafe_policy::Engine;
+use vouchsafe_model::decision::{Decision, Reason};
+use vouchsafe_model::id::{ConnectorId, DecisionId, DeviceId, FlowId};
+use vouchsafe_model::mode::Lenience;
+use vouchsafe_policy::{Admission, Engine, Tolerance};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::ProvenDevice;
 use vouchsafe_runtime::link::ControlLink;
@@ -27,7 +27,7 @@ use vouchsafe_wire::audit::{Draft, Kind, Member, Members};
 
 pub(crate) use cut::{Cut, Ended, Way};
 pub(crate) use follow::{follow_news, follow_silence, follow_snapshots};
-pub(crate) use register::Flows;
+pub(crate) use register::{Flows, Holder};
 
 use crate::authenticate;
 use crate::decide::{Current, Decided, Observed, Question, Who};
@@ -41,11 +41,21 @@ use crate::vitals::{Counts, FlowKind};
 /// What it takes to decide a flow again.
 pub(crate) struct Basis {
     pub(crate) question: Question,
-    pub(crate) credential: CredentialKey,
-    /// Host label or token audience that the credential was accepted for.
-    pub(crate) audience: Cow<'static, str>,
+    pub(crate) claim: Claim,
     /// Device proven on the connection.
     pub(crate) device: Option<ProvenDevice>,
+}
+
+/// What was shown of who asks.
+pub(crate) enum Claim {
+    /// What stands for a subject.
+    Credential {
+        key: CredentialKey,
+        /// Host label or token audience that it was accepted for.
+        audience: Cow<'static, str>,
+    },
+    /// Nothing, which only an observed resource takes.
+    Nothing,
 }
 
 /// What is shared by a flow and the watch over it.
@@ -53,8 +63,19 @@ pub(crate) struct Basis {
 struct Live {
     cut: Cut,
     traffic: Traffic,
+    /// The mode by which it went on though it was denied, when that was ever so.
+    passed: OnceLock<Lenience>,
     /// When the change was committed for which it was cut.
     since: OnceLock<Instant>,
+}
+
+impl Live {
+    /// Notes that it goes on by a mode, if it does. The first one stays.
+    fn passes(&self, by: Option<Lenience>) {
+        if let Some(by) = by {
+            let _ = self.passed.set(by);
+        }
+    }
 }
 
 /// What the watch needs to look at a flow again. Cheap to clone; all clones share the same.
@@ -87,11 +108,17 @@ impl Watch {
         self.policy_changed.notify_one();
     }
 
-    /// Decides a flow on the facts and policy of this moment.
-    pub(crate) async fn decide_again(&self, basis: &Basis) -> Result<(), Reason> {
+    /// Decides a flow on the facts and policy of this moment; gives the mode by which it passes, if it is denied.
+    pub(crate) async fn decide_again(&self, basis: &Basis) -> Result<Option<Lenience>, Reason> {
         let engine = self.current.engine();
-        match self.facts.subject(basis.credential, &engine, Asking::Watch).await {
-            Ok(Ok(ready)) => self.judge(&ready, basis),
+        let Claim::Credential { key, audience } = &basis.claim else {
+            if let Some(device) = &basis.device {
+                authenticate::device_alone(device, &self.facts, Asking::Watch).await?;
+            }
+            return self.judge_nobody(&engine, basis);
+        };
+        match self.facts.subject(*key, &engine, Asking::Watch).await {
+            Ok(Ok(ready)) => self.judge(&ready, *key, audience, basis),
             Ok(Err(_)) => Err(Reason::SessionEnded),
             // Facts that are remembered serve on for the lease; those that changed meanwhile can't be had.
             Err(_) => Err(Reason::FactsUnavailable),
@@ -99,15 +126,38 @@ impl Watch {
     }
 
     /// The same without asking anybody: `None` when the facts aren't remembered.
-    fn decide_now(&self, basis: &Basis) -> Option<Result<(), Reason>> {
-        let ready = self.facts.remembered(basis.credential, &self.current.engine())?;
-        Some(self.judge(&ready, basis))
+    fn decide_now(&self, basis: &Basis) -> Option<Result<Option<Lenience>, Reason>> {
+        let engine = self.current.engine();
+        let Claim::Credential { key, audience } = &basis.claim else {
+            let device = basis.device.as_ref();
+            let known =
+                device.is_none_or(|device| self.facts.device_remembered(device.id) && device.is_valid(clock::now()));
+            return known.then(|| self.judge_nobody(&engine, basis));
+        };
+        let ready = self.facts.remembered(*key, &engine)?;
+        Some(self.judge(&ready, *key, audience, basis))
     }
 
-    fn judge(&self, ready: &Ready, basis: &Basis) -> Result<(), Reason> {
-        authenticate::check(ready, basis.credential, &basis.audience, basis.device.as_ref())?;
-        let permit = basis.question.decide(ready).map_err(|decision| decision.reason)?;
-        lease::holds(&*self.link, &permit).map(drop)
+    fn judge(
+        &self,
+        ready: &Ready,
+        key: CredentialKey,
+        audience: &str,
+        basis: &Basis,
+    ) -> Result<Option<Lenience>, Reason> {
+        authenticate::check(ready, key, audience, basis.device.as_ref())?;
+        self.stands(basis.question.admit(ready))
+    }
+
+    /// A flow of nobody.
+    fn judge_nobody(&self, engine: &Engine, basis: &Basis) -> Result<Option<Lenience>, Reason> {
+        self.stands(basis.question.admit_nobody(engine))
+    }
+
+    fn stands(&self, admission: Result<Admission, Decision>) -> Result<Option<Lenience>, Reason> {
+        let admission = admission.map_err(|decision| decision.reason)?;
+        lease::holds(&*self.link, &admission)?;
+        Ok(admission.tolerance().map(Tolerance::by))
     }
 }
 
@@ -116,11 +166,13 @@ pub(crate) struct Flow {
     flows: Arc<Flows>,
     recorder: Recorder,
     id: FlowId,
-    session: SessionId,
+    holder: Holder,
     live: Arc<Live>,
     started: Instant,
     upload: AtomicU8,
-    who: Arc<Who>,
+    who: Option<Arc<Who>>,
+    /// Device proven on the connection of nobody.
+    device: Option<DeviceId>,
     /// Id of the decision that opened it.
     decision: DecisionId,
     protocol: &'static str,
@@ -143,18 +195,22 @@ struct End {
 }
 
 impl Flow {
-    /// Registers a flow that was just permitted. `None`: its session has too many.
+    /// Registers a flow that was just admitted. `None`: its session, or whoever it hangs on, has too many.
     pub(crate) fn open(
         shared: &Shared,
         id: FlowId,
-        facts: &SubjectFacts,
+        admission: &Admission,
         basis: Arc<Basis>,
-        who: Arc<Who>,
+        who: Option<Arc<Who>>,
         decided: &Decided,
         observed: &Observed,
     ) -> Option<Arc<Self>> {
         let (live, flows) = (Arc::<Live>::default(), &shared.watch.flows);
-        if !flows.add(facts, id, basis, Arc::clone(&live)) {
+        live.passes(admission.tolerance().map(Tolerance::by));
+        let (facts, device) =
+            (admission.subject().map(|facts| &**facts), basis.device.as_ref().map(|device| device.id));
+        let holder = Holder::of(facts, device, basis.question.ip());
+        if !flows.add(holder, facts, id, basis, Arc::clone(&live)) {
             return None;
         }
         let kind = FlowKind::of(observed.action, observed.protocol);
@@ -163,11 +219,12 @@ impl Flow {
             flows: Arc::clone(flows),
             recorder: shared.recorder.clone(),
             id,
-            session: facts.session,
+            holder,
             live,
             started: Instant::now(),
             upload: AtomicU8::new(Upload::Whole as u8),
             who,
+            device,
             decision: decided.id,
             protocol: observed.protocol,
             kind,
@@ -178,9 +235,9 @@ impl Flow {
         }))
     }
 
-    /// Who opened it.
-    pub(crate) fn who(&self) -> &Who {
-        &self.who
+    /// Who opened it, where that is proven.
+    pub(crate) fn who(&self) -> Option<&Who> {
+        self.who.as_deref()
     }
 
     /// Bytes so far.
@@ -204,6 +261,11 @@ impl Flow {
     /// Notes that it was refused after all, before anything went upstream.
     pub(crate) fn set_cut(&self, reason: Reason) {
         self.cut().end(Ended::Revoked(reason));
+    }
+
+    /// Notes that it goes on by a mode, if it does.
+    pub(crate) fn set_passed(&self, by: Option<Lenience>) {
+        self.live.passes(by);
     }
 
     /// What became of the request's body.
@@ -240,7 +302,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.flows.remove(self.id, self.session);
+        self.flows.remove(self.id, self.holder);
         self.counts.closed(self.kind, self.cut().ended());
         if let Some(since) = self.live.since.get() {
             self.counts.revoked_within(since.elapsed());
@@ -259,12 +321,16 @@ impl Drop for Flow {
             m.number(Member::BytesOut, self.traffic().outward.load(Ordering::Relaxed));
             m.maybe_text(Member::Connector, connector.map(|connector| connector.text()).as_deref());
             m.maybe_text(Member::Detail, detail.as_deref());
-            m.maybe_text(Member::Device, self.who.device.as_deref());
+            match &self.who {
+                Some(who) => m.maybe_text(Member::Device, who.device.as_deref()),
+                None => m.maybe_text(Member::Device, self.device.map(|device| device.text()).as_deref()),
+            }
             m.number(Member::DurationUs, duration_us);
             m.text(Member::Flow, &self.id.text());
-            m.text(Member::Grade, self.who.grade);
+            m.maybe_text(Member::Grade, self.who.as_ref().map(|who| who.grade));
             m.text(Member::Id, &self.decision.text());
             m.kind(Kind::FlowEnd);
+            m.maybe_text(Member::Passed, self.live.passed.get().map(|by| by.as_str()));
             m.text(Member::Protocol, self.protocol);
             m.maybe_text(Member::Reason, reason.map(Reason::code));
             m.maybe_text(Member::Resource, self.resource.as_deref());
@@ -272,10 +338,11 @@ impl Drop for Flow {
         let after = |m: &mut Members<'_>| {
             m.maybe_number(Member::Status, status.map(u64::from));
             m.number(Member::TimeUs, clock::unix_micros(clock::now()));
-            m.text(Member::User, &self.who.user);
+            m.maybe_text(Member::User, self.who.as_ref().map(|who| who.user.as_str()));
             m.format();
         };
-        match Draft::write(self.recorder.source(), before, Some(&self.who.session), after) {
+        let session = self.who.as_ref().map(|who| who.session.as_str());
+        match Draft::write(self.recorder.source(), before, session, after) {
             Ok(draft) => self.recorder.note(draft),
             Err(error) => tracing::error!(%error, flow = %self.id, "the record of a flow's end can't be made"),
         }

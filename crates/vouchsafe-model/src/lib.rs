@@ -11,12 +11,16 @@
 //! - [`decision`]: allow or deny, with reasons a person can act on
 //! - [`grant`]: one person's time-boxed right to one resource
 //! - [`address`]: the one form of a client's address
+//! - [`mode`]: what becomes of a denial, and the bounded time in which one may pass
+//! - [`moment`]: instants as text
 
 pub mod action;
 pub mod address;
 pub mod decision;
 pub mod grant;
 pub mod id;
+pub mod mode;
+pub mod moment;
 pub mod name;
 pub mod resource;
 pub mod subject;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::action::Action;
+use crate::mode::Mode;
 use crate::name::{ResourceGroupName, ResourceName, SiteName, Tag};
 
 /// Something a subject can ask for.
@@ -28,6 +29,8 @@ pub struct Resource {
     pub offline_grace: Duration,
     /// Where its upstream is reached from: a site's connectors dial it, and else the gateway does.
     pub via: Option<SiteName>,
+    /// What becomes of a denial.
+    pub mode: Mode,
 }
 
 /// Kind of a resource; each is a Cedar entity type.

@@ -375,6 +375,7 @@ fn resource(name: &ResourceName) -> Result<Resource> {
         offline_grace: std::time::Duration::ZERO,
         via: None,
         description: String::new(),
+        mode: vouchsafe_model::mode::Mode::Enforce,
     })
 }
 

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use cedar_policy::EntityUid;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::grant::Grant;
+use vouchsafe_model::mode::Mode;
 use vouchsafe_model::name::{PolicyName, ResourceName};
 use vouchsafe_model::resource::{Resource, ResourceKind, ResourceSpec, Sensitivity};
 
@@ -558,5 +559,6 @@ fn console() -> Resource {
         offline_grace: std::time::Duration::ZERO,
         via: None,
         description: "vouchsafe's own console and API".to_owned(),
+        mode: Mode::Enforce,
     }
 }

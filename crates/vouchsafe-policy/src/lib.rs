@@ -14,6 +14,7 @@
 //! - `subject`, `slice`: a subject made ready once per epoch, with its slices of policies
 //! - `evaluator`: Cedar's evaluator, and what conditions read of a request
 //! - `decide`, `permit`: the decision, and the proof of it
+//! - `admission`: whether a request may go on: by a permit, or because its resource's mode lets a denial pass
 //! - `step_up`: whether a fresh sign-in would make a permit of a denial
 //! - `memo`: decisions remembered by what they were made on
 //! - `plain`: policies as Cedar alone would have to read them
@@ -22,6 +23,7 @@
 //! - `difference`: what changes for whom between two policies
 //! - `suite`: tests of a policy, as its authors write them
 
+mod admission;
 mod annotation;
 mod check;
 mod decide;
@@ -47,6 +49,7 @@ mod step_up;
 mod subject;
 mod suite;
 
+pub use admission::{Admission, Tolerance};
 pub use annotation::Effect;
 pub use check::{check, check_spread};
 pub use diagnostic::{Diagnostic, Severity};

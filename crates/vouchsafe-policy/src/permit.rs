@@ -76,14 +76,14 @@ impl Permit {
 /// A [`Detail`] to keep. What is of text lies in one piece, since every request that is permitted
 /// keeps one.
 #[derive(Debug)]
-enum Kept {
+pub(crate) enum Kept {
     Http { text: Box<str>, method_end: usize, host_end: usize },
     Net { port: u16 },
     Console { operation: Box<str> },
 }
 
 impl Kept {
-    fn of(detail: Detail<'_>) -> Self {
+    pub(crate) fn of(detail: Detail<'_>) -> Self {
         match detail {
             Detail::Http { method, host, path } => {
                 let text = [method, host, path].concat().into_boxed_str();
@@ -94,7 +94,7 @@ impl Kept {
         }
     }
 
-    fn get(&self) -> Detail<'_> {
+    pub(crate) fn get(&self) -> Detail<'_> {
         match self {
             Self::Http { text, method_end, host_end } => {
                 // INVARIANT: the ends are those of the texts that it was made of.

@@ -50,6 +50,8 @@ pub const STRANGER_REQUESTS_PER_SECOND: u32 = 200;
 pub const MAX_SOURCES: usize = 100_000;
 /// Flows that one session may have open.
 pub const MAX_FLOWS_PER_SESSION: usize = 1_024;
+/// Flows that nobody may have open from one address, at resources that are observed.
+pub const MAX_FLOWS_PER_ADDRESS: usize = 4_096;
 /// How long a connection may be idle on which nobody is proven.
 pub const STRANGER_IDLE: Duration = Duration::from_secs(60);
 /// How long a connection of a proven device or session may be idle.

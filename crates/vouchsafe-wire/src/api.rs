@@ -25,6 +25,8 @@
 //! | `DELETE /v1/sessions/{id}` | write | → 204 |
 //! | `GET /v1/resources` | read | → `Vec<`[`ResourceDoc`]`>` |
 //! | `GET`/`PUT`/`DELETE /v1/resources/{name}` | read/write | [`ResourceDoc`] ↔ [`ResourceDoc`] / 204 |
+//! | `PUT /v1/resources/{name}/mode` | write | [`ModeDoc`] → [`ResourceDoc`] |
+//! | `GET /v1/resources/{name}/progress?…` | read | [`ProgressQuery`] → [`Progress`] |
 //! | `GET /v1/grants` | read | → `Vec<`[`GrantDoc`]`>` |
 //! | `POST /v1/grants` | write | [`NewGrant`] → [`GrantDoc`] |
 //! | `DELETE /v1/grants/{id}` | write | → 204 |
@@ -56,7 +58,7 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::resource::ResourceDoc;
+pub use crate::resource::{ResourceDoc, TrialDoc};
 
 /// An error (RFC 9457), as every endpoint gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -742,6 +744,104 @@ pub struct PlannedChange {
     pub details: Vec<String>,
 }
 
+/// The mode of one resource, set anew.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModeDoc {
+    /// `enforce`, `warn` or `observe`.
+    pub mode: String,
+    /// With `warn` and `observe`: the bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe: Option<TrialDoc>,
+}
+
+/// What [`Progress`] is asked for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgressQuery {
+    /// Days to look at, 1 to 90, default 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u32>,
+}
+
+/// How far a resource is on its way to being enforced.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Name of the resource.
+    pub resource: String,
+    /// The mode in force: `enforce` where another one is over.
+    pub mode: String,
+    /// Whether there is another mode, and it is over.
+    pub over: bool,
+    /// When it ends or ended, unix seconds.
+    pub ends: Option<u64>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// When it began, while it runs.
+    pub begun: Option<u64>,
+    /// From when on records were looked at, unix seconds.
+    pub since: u64,
+    /// Days that were asked for.
+    pub days: u32,
+    /// Whether all records since were looked at.
+    pub whole: bool,
+    /// Requests that went on: permitted ones, and denied ones that passed.
+    pub accesses: u64,
+    /// Denied ones that passed.
+    pub would_deny: u64,
+    /// Denials that stood.
+    pub denied: u64,
+    /// Why, with how often, the most frequent first.
+    pub reasons: Vec<ProgressReason>,
+    /// Who, those first who would be denied most often.
+    pub people: Vec<ProgressPerson>,
+    /// How many more there are.
+    pub more_people: u64,
+    /// Accesses of people beyond those who are told apart.
+    pub uncounted: u64,
+    /// The mode that comes next.
+    pub next: Option<String>,
+    /// Whether nothing speaks against it.
+    pub safe: bool,
+    /// What speaks for it, and against it.
+    pub checks: Vec<ProgressCheck>,
+}
+
+/// Why requests would be denied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressReason {
+    /// Code of the reason.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// Somebody who reached a resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressPerson {
+    /// User name; the address where nobody was proven.
+    pub who: String,
+    /// Whether it is a user.
+    pub known: bool,
+    /// Requests that went on.
+    pub accesses: u64,
+    /// Those that would be denied.
+    pub would_deny: u64,
+    /// When the last one was, unix seconds.
+    pub last: u64,
+    /// Why some would be denied.
+    pub reasons: Vec<String>,
+}
+
+/// Something that speaks for going on, or against it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressCheck {
+    /// Whether it speaks for it.
+    pub holds: bool,
+    /// In words.
+    pub words: String,
+}
+
 /// Applies a plan that was shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -765,9 +865,12 @@ pub struct AuditQuery {
     /// Resource name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// `allow` or `deny` (`ok`, `failed` for other events).
+    /// `allow` or `deny` (`ok`, `failed` for other events). What a mode let pass is a denial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
+    /// `observe` or `warn`: what was denied and went on by that mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<String>,
     /// Kind of record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,

@@ -149,6 +149,10 @@ pub struct Record {
     /// `allow` or `deny`; for other events `ok` or `failed`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub outcome: Option<String>,
+    /// The mode (`observe`, `warn`) by which a denied request went on all the same; on the end of its flow too.
+    /// Absent where a denial stood.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub passed: Option<String>,
     /// Canonical path that was decided on. Queries are never recorded: they carry secrets.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<String>,
@@ -246,6 +250,7 @@ impl Record {
             kind,
             method: None,
             outcome: None,
+            passed: None,
             path: None,
             policies: Vec::new(),
             policy_version: None,
@@ -367,6 +372,7 @@ impl Record {
             &mut self.ip,
             &mut self.method,
             &mut self.outcome,
+            &mut self.passed,
             &mut self.path,
             &mut self.protocol,
             &mut self.reason,
@@ -411,7 +417,7 @@ mod tests {
         };
         let list = || prop_oneof![Just(Vec::new()), proptest::collection::vec(any::<String>(), 0..3)];
         let number = any::<Option<u64>>;
-        let texts = proptest::collection::vec(text(), 21);
+        let texts = proptest::collection::vec(text(), 22);
         let lists = proptest::collection::vec(list(), 4);
         let numbers = proptest::collection::vec(number(), 7);
         let rest = (any::<String>(), any::<u64>(), any::<u64>(), any::<Option<u16>>(), any::<Option<u16>>());
@@ -441,6 +447,7 @@ mod tests {
                 kind: Kind::ALL[kind],
                 method: text(),
                 outcome: text(),
+                passed: text(),
                 path: text(),
                 policies: list(),
                 policy_version: number(),
@@ -497,6 +504,26 @@ mod tests {
     fn canonical_bytes_match_the_published_vector() {
         let expected = include_str!("../../../docs/spec/vectors/audit-record-1.json");
         assert_eq!(String::from_utf8(full().to_canonical().unwrap()).unwrap(), expected.trim_end_matches('\n'));
+        let mut passed = Record::new(Kind::Decision, 1_790_000_000_000_000);
+        passed.action = Some("http:read".into());
+        passed.advice = vec!["sign-in".into()];
+        passed.flow = Some("flw_00000000000000000000000005".into());
+        passed.host = Some("wiki.vouchsafe.localhost".into());
+        passed.id = Some("dec_00000000000000000000000001".into());
+        passed.ip = Some("10.3.0.17".into());
+        passed.method = Some("GET".into());
+        passed.outcome = Some("deny".into());
+        passed.passed = Some("observe".into());
+        passed.path = Some("/".into());
+        passed.policy_version = Some(3);
+        passed.protocol = Some("h2".into());
+        passed.reason = Some("sign_in_required".into());
+        passed.resource = Some("wiki".into());
+        passed.seq = 8;
+        passed.source = "gtw_00000000000000000000000002".into();
+        passed.words = Some("Nobody has signed in.".into());
+        let expected = include_str!("../../../docs/spec/vectors/audit-record-3.json");
+        assert_eq!(String::from_utf8(passed.to_canonical().unwrap()).unwrap(), expected.trim_end_matches('\n'));
     }
 
     #[test]
@@ -508,6 +535,7 @@ mod tests {
         record.detail = Some("d".into());
         record.duration_us = Some(3);
         record.flow = Some("flw_x".into());
+        record.passed = Some("warn".into());
         record.policies = vec!["p".into()];
         record.port = Some(5432);
         record.repeated = Some(4);
@@ -517,7 +545,7 @@ mod tests {
         record.tls = Some("1.3 X25519MLKEM768".into());
         let bytes = record.to_canonical().unwrap();
         let sorted: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(sorted.len(), 39, "a new member must be set in this test");
+        assert_eq!(sorted.len(), 40, "a new member must be set in this test");
         assert_eq!(serde_json::to_vec(&sorted).unwrap(), bytes);
     }
 

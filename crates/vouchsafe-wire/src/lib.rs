@@ -22,6 +22,7 @@
 //! - [`token`]: claims of the tokens we sign
 //! - [`varint`]: integers of variable length (RFC 9000 §16)
 //! - [`websocket`]: where frames of a WebSocket begin and end (RFC 6455)
+//! - [`would_deny`]: what an answer says of a denial that a mode let pass
 
 pub mod api;
 pub mod audit;
@@ -45,3 +46,4 @@ pub mod ticket;
 pub mod token;
 pub mod varint;
 pub mod websocket;
+pub mod would_deny;

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use vouchsafe_model::name::{ResourceGroupName, ResourceName, SiteName, Tag};
+use vouchsafe_model::mode::{Boundary, BoundaryError, Mode, Trial};
+use vouchsafe_model::moment;
+use vouchsafe_model::name::{ResourceGroupName, ResourceName, SiteName, Tag, UserName};
 use vouchsafe_model::resource::{
     AuditTiming, Endpoint, EndpointError, HostHeader, HttpSpec, IdentityHeaders, Leeway, PathCase, PathRules, Resource,
     ResourceSpec, Sensitivity, TcpSpec, UdpSpec, UpstreamProtocol, UpstreamScheme, UpstreamTls,
@@ -87,6 +89,26 @@ pub struct ResourceDoc {
     /// `http` only: `sensitive` (default) or `fold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_case: Option<String>,
+    /// What becomes of a denial: `enforce` (default), `warn` or `observe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// `warn` and `observe` only: from where, until when and why denials pass. The last member, since it is a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe: Option<TrialDoc>,
+}
+
+/// Text form of the bounds of a mode that lets denials pass. None of them may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialDoc {
+    /// The present boundary: 1 to 32 networks, each in its one form; see [`Boundary`].
+    pub from: Vec<String>,
+    /// The user who answers for it.
+    pub owner: String,
+    /// Why, in one line of at most 200 characters.
+    pub reason: String,
+    /// RFC 3339; from then on denials stand. Kept in whole seconds of UTC.
+    pub until: String,
 }
 
 /// Failure to accept a resource.
@@ -119,6 +141,22 @@ pub enum ResourceDocError {
         given: String,
         /// What is possible.
         expected: &'static str,
+    },
+    /// The boundary of a mode is not acceptable.
+    #[error("resource `{resource}`: `observe.from`: {source}")]
+    Boundary {
+        /// The resource's name as given.
+        resource: String,
+        /// Which rule was broken.
+        source: BoundaryError,
+    },
+    /// A mode without its bounds, or bounds without a mode.
+    #[error("resource `{resource}`: {words}")]
+    Mode {
+        /// The resource's name as given.
+        resource: String,
+        /// What is wrong.
+        words: &'static str,
     },
     /// A member stands on a kind that has no use for it.
     #[error("resource `{resource}`: `{member}` has no meaning for a resource of kind `{kind}`")]
@@ -190,7 +228,42 @@ impl ResourceDoc {
             other => return Err(value("kind", other, "http, tcp or udp")),
         };
         let description = self.description.clone();
-        Ok(Resource { name, spec, groups, tags, sensitivity, description, offline_grace, via })
+        let mode = self.mode(&value)?;
+        Ok(Resource { name, spec, groups, tags, sensitivity, description, offline_grace, via, mode })
+    }
+
+    /// The mode, which is to enforce unless everything about another one is said.
+    fn mode(
+        &self,
+        value: &dyn Fn(&'static str, &str, &'static str) -> ResourceDocError,
+    ) -> Result<Mode, ResourceDocError> {
+        let resource = || self.name.chars().take(80).collect::<String>();
+        let mode = match (self.mode.as_deref(), &self.observe) {
+            (None | Some("enforce"), None) => return Ok(Mode::Enforce),
+            (Some("warn"), Some(_)) => Mode::Warn,
+            (Some("observe"), Some(_)) => Mode::Observe,
+            (Some("warn" | "observe"), None) => {
+                let words = "this mode needs the table `observe` with `from`, `owner`, `reason` and `until`";
+                return Err(ResourceDocError::Mode { resource: resource(), words });
+            }
+            (None | Some("enforce"), Some(_)) => {
+                let words = "the table `observe` has a meaning only with `mode = \"warn\"` or `mode = \"observe\"`";
+                return Err(ResourceDocError::Mode { resource: resource(), words });
+            }
+            (Some(other), _) => return Err(value("mode", other, "enforce, warn or observe")),
+        };
+        let Some(trial) = &self.observe else { return Ok(Mode::Enforce) };
+        let TrialDoc { from, owner, reason, until } = trial;
+        let from =
+            Boundary::parse(from).map_err(|source| ResourceDocError::Boundary { resource: resource(), source })?;
+        let owner = UserName::parse(owner).map_err(|source| ResourceDocError::Name { resource: resource(), source })?;
+        if reason.trim().is_empty() || reason.chars().count() > 200 || reason.chars().any(char::is_control) {
+            return Err(value("observe.reason", reason, "one line of 1 to 200 characters"));
+        }
+        let until = moment::parse_rfc3339(until)
+            .and_then(whole_second)
+            .ok_or_else(|| value("observe.until", until, "a time such as 2026-12-31T18:00:00Z (RFC 3339)"))?;
+        Ok(mode(Trial { from, owner, reason: reason.clone(), until }))
     }
 
     fn http_spec(
@@ -326,7 +399,7 @@ impl ResourceDoc {
     /// The text form of a resource; `None` for our own console, which has none.
     #[must_use]
     pub fn from_resource(resource: &Resource) -> Option<Self> {
-        let Resource { name, spec, groups, tags, sensitivity, description, offline_grace, via } = resource;
+        let Resource { name, spec, groups, tags, sensitivity, description, offline_grace, via, mode } = resource;
         let mut doc = Self {
             name: name.to_string(),
             kind: spec.kind().as_str().to_owned(),
@@ -337,6 +410,8 @@ impl ResourceDoc {
             description: description.clone(),
             offline_grace: (!offline_grace.is_zero()).then_some(offline_grace.as_secs()),
             via: via.as_ref().map(ToString::to_string),
+            mode: (*mode != Mode::Enforce).then(|| mode.as_str().to_owned()),
+            observe: mode.trial().map(|(_, trial)| TrialDoc::from(trial)),
             ..Self::default()
         };
         match spec {
@@ -391,6 +466,32 @@ impl ResourceDoc {
     }
 }
 
+impl From<&Trial> for TrialDoc {
+    fn from(trial: &Trial) -> Self {
+        let Trial { from, owner, reason, until } = trial;
+        Self {
+            from: from.networks().collect(),
+            owner: owner.to_string(),
+            reason: reason.clone(),
+            // INVARIANT: it was read from text, so it can be written.
+            until: second_text(*until).unwrap_or_default(),
+        }
+    }
+}
+
+/// A time without the fraction of its second: rather an end too early than one too late.
+fn whole_second(at: SystemTime) -> Option<SystemTime> {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(since.as_secs()))
+}
+
+/// A time in whole seconds of UTC, as in RFC 3339: `2026-12-31T18:00:00Z`. `None` before 1970 and after 9999.
+#[must_use]
+pub fn second_text(at: SystemTime) -> Option<String> {
+    let text = moment::to_text(at)?;
+    Some(format!("{}Z", text.get(..19)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -410,9 +511,60 @@ mod tests {
             r#"{"name":"far-db","kind":"tcp","upstream":"db.internal:5432","via":"frankfurt"}"#,
             r#"{"name":"dns","kind":"udp","upstream":"10.0.0.5:5353","port":53,"idle_timeout":30}"#,
             r#"{"name":"dns","kind":"udp","upstream":"10.0.0.5:53"}"#,
+            r#"{"name":"a","kind":"http","upstream":"http://h","mode":"observe","observe":{"from":["192.168.0.0/16","10.0.0.0/8"],"owner":"alice","reason":"moving in","until":"2026-12-31T19:00:00.9+01:00"}}"#,
+            r#"{"name":"a","kind":"tcp","upstream":"h:1","mode":"warn","observe":{"from":["fd00::/8"],"owner":"alice","reason":"x","until":"2026-12-31T18:00:00Z"}}"#,
+            r#"{"name":"a","kind":"tcp","upstream":"h:1","mode":"enforce"}"#,
         ] {
             let resource = doc(json).unwrap();
             assert_eq!(ResourceDoc::from_resource(&resource).unwrap().to_resource().unwrap(), resource);
+        }
+    }
+
+    #[test]
+    fn i14_no_typo_and_nothing_left_out_makes_a_denial_pass() {
+        let whole = r#"{"from":["10.0.0.0/8"],"owner":"alice","reason":"x","until":"2026-12-31T18:00:00Z"}"#;
+        let with = |mode: &str, observe: &str| {
+            doc(&format!(r#"{{"name":"a","kind":"http","upstream":"http://h"{mode}{observe}}}"#))
+        };
+        let resource = with(r#","mode":"observe""#, &format!(r#","observe":{whole}"#)).unwrap();
+        let text = serde_json::to_string(&ResourceDoc::from_resource(&resource).unwrap()).unwrap();
+        assert!(text.ends_with(&format!(r#""mode":"observe","observe":{whole}}}"#)), "{text}");
+        for (mode, part) in [
+            ("", "only with `mode"),
+            (r#","mode":"enforce""#, "only with `mode"),
+            (r#","mode":"Observe""#, "enforce, warn or observe"),
+            (r#","mode":"observed""#, "enforce, warn or observe"),
+            (r#","mode":"observe ""#, "enforce, warn or observe"),
+            (r#","mode":"audit""#, "enforce, warn or observe"),
+            (r#","mode":"""#, "enforce, warn or observe"),
+            (r#","mode":true"#, "expected a string"),
+            (r#","modes":"observe""#, "unknown field"),
+        ] {
+            let error = with(mode, &format!(r#","observe":{whole}"#)).unwrap_err();
+            assert!(error.contains(part), "{mode}: {error}");
+        }
+        for mode in ["warn", "observe"] {
+            let mode = format!(r#","mode":"{mode}""#);
+            assert!(with(&mode, "").unwrap_err().contains("needs the table `observe`"));
+            for (from, to, part) in [
+                (r#""from":["10.0.0.0/8"],"#, "", "missing field `from`"),
+                (r#""owner":"alice","#, "", "missing field `owner`"),
+                (r#""reason":"x","#, "", "missing field `reason`"),
+                (r#","until":"2026-12-31T18:00:00Z""#, "", "missing field `until`"),
+                ("10.0.0.0/8", "0.0.0.0/0", "too wide"),
+                ("10.0.0.0/8", "10.0.0.1/8", "do you mean `10.0.0.0/8`"),
+                (r#"["10.0.0.0/8"]"#, "[]", "1 to 32"),
+                ("alice", "Alice", "not a valid user name"),
+                (r#""x""#, r#"" ""#, "observe.reason"),
+                (r#""x""#, r#""a\nb""#, "observe.reason"),
+                ("T18:00:00Z", "", "observe.until"),
+                ("Z\"", "\"", "observe.until"),
+                ("until", "untill", "unknown field `untill`"),
+                (r#"{"from""#, r#"{"form":[],"from""#, "unknown field `form`"),
+            ] {
+                let error = with(&mode, &format!(r#","observe":{}"#, whole.replace(from, to))).unwrap_err();
+                assert!(error.contains(part), "{from} → {to}: {error}");
+            }
         }
     }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use vouchsafe_agent::connect::Report;
 use vouchsafe_agent::device::Device;
-use vouchsafe_agent::tunnel::OpenError;
+use vouchsafe_agent::tunnel::{OpenError, Warned};
 use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_wire::would_deny::WouldDeny;
 
 use crate::error::VerbError;
 use crate::output::{Output, Style, clean};
@@ -73,6 +74,21 @@ impl Call {
     pub(crate) fn report(&self) -> Report {
         let out = self.out.clone();
         Arc::new(move |error: &OpenError| out.failure(&describe(error)))
+    }
+
+    /// Tells the person that what she reaches she will lose.
+    pub(crate) fn warned(&self) -> Warned {
+        let out = self.out.clone();
+        Arc::new(move |host: &str, warning: &WouldDeny| {
+            let WouldDeny { reason, owner, .. } = warning;
+            let mark = out.paint_error(Style::Warn, "!");
+            let until = warning.until_words();
+            out.note(&format!(
+                "{mark} {host}: access ends on {until}, or earlier. By today's policy: {}",
+                reason.words()
+            ));
+            out.note(&format!("  ask {owner} if your work needs it; quote {}", warning.decision));
+        })
     }
 
     /// Resolves on SIGINT or SIGTERM.

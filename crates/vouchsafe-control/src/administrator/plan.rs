@@ -9,7 +9,7 @@ use vouchsafe_wire::api::{Group, GroupDoc, Manifest, Plan, PlannedChange, Policy
 use vouchsafe_wire::resource::ResourceDoc;
 use vouchsafe_wire::ticket::hex;
 
-use super::{AdministratorError, policy, resources};
+use super::{AdministratorError, modes, policy, resources};
 use crate::context::Settings;
 use crate::directory::groups::Membership;
 use crate::directory::{ADMINISTRATORS, users};
@@ -156,6 +156,7 @@ impl Making {
             if before == Some(&doc) {
                 continue;
             }
+            modes::owner_exists(connection, before, &doc).await?;
             let verb = if before.is_some() { "change" } else { "add" };
             self.change(verb, format!("resource/{}", doc.name), resources::differences(before, &doc));
             self.steps.push(Step::PutResource(Box::new(doc)));

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use sqlx::SqliteConnection;
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::{Resource, ResourceSpec, UpstreamHost, embedded_v4};
+use vouchsafe_runtime::clock;
 use vouchsafe_wire::resource::ResourceDoc;
 
-use super::AdministratorError;
+use super::{AdministratorError, modes};
 use crate::context::{Context, Settings};
 use crate::directory::Actor;
 use crate::store::{Write, grants, resources};
@@ -31,6 +32,7 @@ pub(crate) async fn find(
 /// Checks a resource and gives its one text form, with defaults left out and lists sorted.
 pub(crate) fn checked(settings: &Settings, doc: &ResourceDoc) -> Result<ResourceDoc, AdministratorError> {
     let resource = doc.to_resource()?;
+    modes::within_bounds(&resource, clock::now())?;
     if let ResourceSpec::Tcp(tcp) = &resource.spec
         && tcp.port == settings.port
     {
@@ -100,6 +102,7 @@ pub(crate) async fn put_in(write: &mut Write, doc: &ResourceDoc, by: &Actor) -> 
     if before.as_ref() == Some(doc) {
         return Ok(());
     }
+    modes::owner_exists(write.connection(), before.as_ref(), doc).await?;
     resources::put(write.connection(), doc).await?;
     write.snapshot_changed();
     let detail = differences(before.as_ref(), doc).join("; ");

@@ -103,6 +103,7 @@ impl From<AdministratorError> for ApiError {
             | AdministratorError::NameMismatch { .. }
             | AdministratorError::OwnPort { .. }
             | AdministratorError::Value { .. }
+            | AdministratorError::TrialTime { .. }
             | AdministratorError::Twice { .. } => invalid,
             AdministratorError::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
             AdministratorError::PolicyInvalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "policy_invalid"),
@@ -113,6 +114,10 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::PlanMoved => (StatusCode::CONFLICT, "plan_moved"),
             AdministratorError::Directory(_) => {
                 let AdministratorError::Directory(error) = error else { return Self::internal(&error) };
+                return Self::from(error);
+            }
+            AdministratorError::Audit(_) => {
+                let AdministratorError::Audit(error) = error else { return Self::internal(&error) };
                 return Self::from(error);
             }
             AdministratorError::BrokenOff => return Self::internal(&error),

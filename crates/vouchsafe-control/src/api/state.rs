@@ -4,11 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{Apply, GrantDoc, Manifest, NewGrant, Plan, ResourceDoc, Status};
+use vouchsafe_wire::api::{
+    Apply, GrantDoc, Manifest, ModeDoc, NewGrant, Plan, Progress, ProgressQuery, ResourceDoc, Status,
+};
 
 use super::answer::Answer;
-use super::extract::{Body, By, Path};
-use crate::administrator::{apply as applying, grants, resources};
+use super::extract::{Body, By, Path, Query};
+use crate::administrator::{apply as applying, grants, modes, progress, resources};
 use crate::context::Context;
 use crate::directory::gateways;
 use crate::store;
@@ -55,6 +57,24 @@ pub(super) async fn put_resource(
     Body(doc): Body<ResourceDoc>,
 ) -> Answer<Json<ResourceDoc>> {
     Ok(Json(resources::put(&context, &name, &doc, &actor).await?))
+}
+
+pub(super) async fn set_mode(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+    Body(mode): Body<ModeDoc>,
+) -> Answer<Json<ResourceDoc>> {
+    Ok(Json(modes::set(&context, &name, &mode, &actor).await?))
+}
+
+pub(super) async fn progress(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+    Query(query): Query<ProgressQuery>,
+) -> Answer<Json<Progress>> {
+    Ok(Json(progress::of(&context, &name, query.days, &actor).await?))
 }
 
 pub(super) async fn remove_resource(

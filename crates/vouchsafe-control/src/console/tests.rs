@@ -78,6 +78,8 @@ async fn pages_show_what_there_is_and_escape_it() {
     let mut write = context.store.write().await.unwrap();
     let resource: ResourceDoc = serde_json::from_value(serde_json::json!({
         "name": "wiki", "kind": "http", "upstream": "http://127.0.0.1:8080", "description": HOSTILE,
+        "mode": "observe",
+        "observe": {"from": ["10.0.0.0/8"], "owner": "alice", "reason": HOSTILE, "until": "2999-12-31T18:00:00Z"},
     }))
     .unwrap();
     resources::put(write.connection(), &resource).await.unwrap();
@@ -97,6 +99,7 @@ async fn pages_show_what_there_is_and_escape_it() {
     record.user = Some("alice".to_owned());
     record.resource = Some("wiki".to_owned());
     record.outcome = Some("deny".to_owned());
+    record.passed = Some("observe".to_owned());
     record.reason = Some("no_permit".to_owned());
     record.path = Some(HOSTILE.to_owned());
     record.tls = Some("1.3 X25519MLKEM768".to_owned());
@@ -111,6 +114,9 @@ async fn pages_show_what_there_is_and_escape_it() {
     }
     let (_, body, _) = get(&router, "/", Some(caller(Some(admin())))).await;
     assert!(body.contains("no_permit") && body.contains("chip deny") && body.contains("TLS 1.3 X25519MLKEM768"));
+    assert!(body.contains("passed: mode observe"), "it isn't taken for a denial that stood");
+    let (_, body, _) = get(&router, "/resources", Some(caller(Some(admin())))).await;
+    assert!(body.contains("chip weak\">observe") && body.contains("10.0.0.0/8; alice answers"), "{body}");
     let (_, body, _) = get(&router, "/audit?user=alice&outcome=deny", Some(caller(Some(admin())))).await;
     assert!(body.contains("no_permit"));
     let (_, body, _) = get(&router, "/audit?user=bob", Some(caller(Some(admin())))).await;

@@ -2,6 +2,8 @@
 
 use axum::response::{Html, IntoResponse, Response};
 use maud::{Markup, html};
+use vouchsafe_model::moment::parse_rfc3339;
+use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{AuditQuery, Device, PolicyVersion, ResourceDoc, User};
 use vouchsafe_wire::audit::Record;
 
@@ -108,7 +110,7 @@ pub(super) fn devices(who: &str, devices: &[Device]) -> Response {
     page("Devices", who, table(&["Name", "Owner", "Grade", "Tags", "Certificate until", "Last seen"], rows))
 }
 
-pub(super) fn resources(who: &str, settings: &Settings, resources: &[ResourceDoc]) -> Response {
+pub(super) fn resources(who: &str, settings: &Settings, resources: &[ResourceDoc], now: u64) -> Response {
     let rows = html! {
         @for resource in resources {
             tr {
@@ -121,10 +123,27 @@ pub(super) fn resources(who: &str, settings: &Settings, resources: &[ResourceDoc
                 td { code { (resource.upstream) } }
                 td { (chips(&resource.groups, "none")) }
                 td { (resource.sensitivity.as_deref().unwrap_or("internal")) }
+                td { (mode_badge(resource, now)) }
             }
         }
     };
-    page("Resources", who, table(&["Name", "Kind", "Host", "Upstream", "Groups", "Sensitivity"], rows))
+    page("Resources", who, table(&["Name", "Kind", "Host", "Upstream", "Groups", "Sensitivity", "Mode"], rows))
+}
+
+/// What becomes of a denial there, and until when one passes.
+fn mode_badge(resource: &ResourceDoc, now: u64) -> Markup {
+    let mode = resource.mode.as_deref().unwrap_or("enforce");
+    let until = resource.observe.as_ref().and_then(|trial| parse_rfc3339(&trial.until)).map(clock::unix_seconds);
+    match (until, &resource.observe) {
+        (Some(until), Some(_)) if until <= now => {
+            html! { span .chip .deny { (mode) " is over" } p .faint { "It enforces since " (at(until)) } }
+        }
+        (Some(until), Some(trial)) => html! {
+            span .chip .weak { (mode) }
+            p .faint { "denials pass until " (at(until)) ", from " (trial.from.join(", ")) "; " (trial.owner) " answers for it" }
+        },
+        (_, _) => html! { span .chip .good { "enforce" } },
+    }
 }
 
 pub(super) fn policy(who: &str, policy: &PolicyVersion) -> Response {
@@ -196,6 +215,7 @@ fn record_row(record: &Record) -> Markup {
             td {
                 @if let Some(outcome) = &record.outcome {
                     span class={ "chip " (outcome_class(outcome)) } { (outcome) }
+                    @if let Some(mode) = &record.passed { p .faint { "passed: mode " (mode) } }
                 }
             }
             td {

@@ -8,6 +8,7 @@ use vouchsafe_wire::audit::Kind;
 
 use super::OpenError;
 use super::upkeep::expire_grant;
+use crate::administrator::modes;
 use crate::context::{Context, Settings};
 use crate::directory::{ADMINISTRATORS, Actor, end_session, groups, locks, users};
 use crate::store::{self, Store, StoreError, grants, policy, purge, sessions, settings};
@@ -45,13 +46,15 @@ pub(super) async fn notice_the_clock(store: &Store) -> Result<(), StoreError> {
     let latest = settings::read(write.connection(), settings::CLOCK).await?;
     let latest = latest.and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
     settings::put(write.connection(), settings::CLOCK, &now.to_string()).await?;
+    // What was over by the latest time that was seen is over, however little the clock went back.
+    while modes::end_over(&mut write, latest, BATCH).await? > 0 {}
     if now.saturating_add(CLOCK_LEEWAY_SECONDS) >= latest {
         return write.commit().await;
     }
     let back = latest.saturating_sub(now);
     tracing::warn!(
         seconds = back,
-        "the clock was set back; all sessions, timed grants, codes, tickets and invitations end"
+        "the clock was set back; all sessions, timed grants, modes, codes, tickets and invitations end"
     );
     while purge::expired(write.connection(), u64::MAX, BATCH).await? > 0 {}
     loop {
@@ -72,12 +75,13 @@ pub(super) async fn notice_the_clock(store: &Store) -> Result<(), StoreError> {
             expire_grant(&mut write, &grant).await?;
         }
     }
+    while modes::end_over(&mut write, u64::MAX, BATCH).await? > 0 {}
     let returned = locks::return_unended(&mut write, now).await?;
     let mut record = Actor::Controller.record(Kind::Lifecycle, clock::now());
     record.action = Some("controller.clock".to_owned());
     record.outcome = Some("ok".to_owned());
     record.detail = Some(format!(
-        "the clock was set back by {back} s; all sessions, timed grants, codes, tickets and invitations \
+        "the clock was set back by {back} s; all sessions, timed grants, modes, codes, tickets and invitations \
                       ended, {returned} locks came back"
     ));
     write.audit(record);

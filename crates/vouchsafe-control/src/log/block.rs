@@ -29,12 +29,14 @@ pub(super) enum Field {
     Resource,
     Session,
     User,
+    // Behind the others, since the place goes into the hashes of blocks that are closed.
+    Passed,
 }
 
 impl Field {
     /// Every field, with its value in a record.
-    pub(super) fn values<'b>(record: &Scanned<'b>) -> [(Field, Option<&'b [u8]>); 9] {
-        let Scanned { device, flow, id, kind, outcome, reason, resource, session, user, .. } = *record;
+    pub(super) fn values<'b>(record: &Scanned<'b>) -> [(Field, Option<&'b [u8]>); 10] {
+        let Scanned { device, flow, id, kind, outcome, passed, reason, resource, session, user, .. } = *record;
         [
             (Field::Device, device),
             (Field::Flow, flow),
@@ -45,6 +47,7 @@ impl Field {
             (Field::Resource, resource),
             (Field::Session, session),
             (Field::User, user),
+            (Field::Passed, passed),
         ]
     }
 

@@ -19,6 +19,7 @@ pub(crate) struct Filter {
     pub(crate) device: Option<String>,
     pub(crate) resource: Option<String>,
     pub(crate) outcome: Option<String>,
+    pub(crate) passed: Option<String>,
     pub(crate) kind: Option<String>,
     pub(crate) reason: Option<String>,
     /// Id of a decision, flow or session.
@@ -62,7 +63,7 @@ struct Needle {
 
 impl Needle {
     fn new(filter: &Filter) -> Self {
-        let Filter { user, device, resource, outcome, kind, reason, id, since_us, until_us } = filter;
+        let Filter { user, device, resource, outcome, passed, kind, reason, id, since_us, until_us } = filter;
         let id_field = match id.as_deref().and_then(|id| id.split('_').next()) {
             Some("flw") => Field::Flow,
             Some("ses") => Field::Session,
@@ -73,6 +74,7 @@ impl Needle {
             (id_field, id),
             (Field::Device, device),
             (Field::User, user),
+            (Field::Passed, passed),
             (Field::Resource, resource),
             (Field::Reason, reason),
             (Field::Kind, kind),

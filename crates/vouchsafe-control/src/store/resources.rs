@@ -1,12 +1,17 @@
 //! Rows of resources.
 
+use std::collections::HashMap;
+use std::time::SystemTime;
+
 use sqlx::SqliteConnection;
+use vouchsafe_model::mode::{Mode, Trial};
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::Resource;
+use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::LockKind;
 use vouchsafe_wire::resource::ResourceDoc;
 
-use super::{StoreError, from_db, locks};
+use super::{StoreError, from_db, locks, to_db};
 
 fn doc(text: &str) -> Result<ResourceDoc, StoreError> {
     serde_json::from_str(text).map_err(|_| StoreError::Corrupt { what: "resource" })
@@ -30,12 +35,74 @@ pub(crate) async fn list(connection: &mut SqliteConnection) -> Result<Vec<Resour
     rows.iter().map(|text| doc(text)).collect()
 }
 
-/// All resources as the policy engine takes them: a locked one is none, to everybody.
+/// All resources as the policy engine takes them: a locked one is none, to everybody, and one enforces whose trial
+/// isn't known to run.
 pub(crate) async fn all(connection: &mut SqliteConnection) -> Result<Vec<Resource>, StoreError> {
     let mut docs = list(connection).await?;
     let locks = locks::list(connection).await?;
     docs.retain(|doc| !locks.iter().any(|lock| lock.kind == LockKind::Resource && lock.name == doc.name));
-    docs.iter().map(|doc| doc.to_resource().map_err(|_| StoreError::Corrupt { what: "resource" })).collect()
+    let running = running(connection).await?;
+    let read = |doc: &ResourceDoc| -> Result<Resource, StoreError> {
+        let mut resource = doc.to_resource().map_err(|_| StoreError::Corrupt { what: "resource" })?;
+        let runs = |trial: &Trial| running.get(&doc.name) == Some(&seconds(trial));
+        if resource.mode.trial().is_some_and(|(_, trial)| !runs(trial)) {
+            resource.mode = Mode::Enforce;
+        }
+        Ok(resource)
+    };
+    docs.iter().map(read).collect()
+}
+
+fn seconds(trial: &Trial) -> i64 {
+    to_db(trial.until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs())
+}
+
+/// Resources whose trial hasn't ended, with its end.
+async fn running(connection: &mut SqliteConnection) -> Result<HashMap<String, i64>, StoreError> {
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as("SELECT resource, until FROM trials WHERE ended = 0").fetch_all(connection).await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Ends the trials that are over by then, at most `limit`; gives the names of their resources.
+pub(crate) async fn end_trials(
+    connection: &mut SqliteConnection,
+    now: u64,
+    limit: u32,
+) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "UPDATE trials SET ended = 1 WHERE resource IN
+             (SELECT resource FROM trials WHERE ended = 0 AND until <= $1 ORDER BY resource LIMIT $2)
+         RETURNING resource",
+    )
+    .bind(to_db(now))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Since when a resource's trial runs, in unix seconds; `None` when it has none, or it has ended.
+pub(crate) async fn running_since(
+    connection: &mut SqliteConnection,
+    name: &ResourceName,
+) -> Result<Option<u64>, StoreError> {
+    let begun: Option<i64> = sqlx::query_scalar("SELECT begun FROM trials WHERE resource = $1 AND ended = 0")
+        .bind(name.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(begun.map(from_db))
+}
+
+/// The end of a resource's trial, in unix seconds, where it has ended for good.
+pub(crate) async fn ended_at(
+    connection: &mut SqliteConnection,
+    name: &ResourceName,
+) -> Result<Option<u64>, StoreError> {
+    let until: Option<i64> = sqlx::query_scalar("SELECT until FROM trials WHERE resource = $1 AND ended = 1")
+        .bind(name.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(until.map(from_db))
 }
 
 /// Writes a resource in the place of the one of the same name.
@@ -46,13 +113,31 @@ pub(crate) async fn put(connection: &mut SqliteConnection, doc: &ResourceDoc) ->
     )
     .bind(&doc.name)
     .bind(text)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    let resource = doc.to_resource().map_err(|_| StoreError::Corrupt { what: "resource" })?;
+    match resource.mode.trial() {
+        None => sqlx::query("DELETE FROM trials WHERE resource = $1").bind(&doc.name).execute(connection).await?,
+        // One that has ended goes on only with another end, which somebody has to set.
+        Some((_, trial)) => {
+            sqlx::query(
+                "INSERT INTO trials (resource, until, begun) VALUES ($1, $2, $3) ON CONFLICT (resource) DO UPDATE SET
+                     begun = CASE WHEN ended = 0 OR until = excluded.until THEN begun ELSE excluded.begun END,
+                     ended = CASE WHEN until = excluded.until THEN ended ELSE 0 END, until = excluded.until",
+            )
+            .bind(&doc.name)
+            .bind(seconds(trial))
+            .bind(to_db(clock::unix_seconds(clock::now())))
+            .execute(connection)
+            .await?
+        }
+    };
     Ok(())
 }
 
 /// Removes a resource.
 pub(crate) async fn remove(connection: &mut SqliteConnection, name: &ResourceName) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM trials WHERE resource = $1").bind(name.as_str()).execute(&mut *connection).await?;
     sqlx::query("DELETE FROM resources WHERE name = $1").bind(name.as_str()).execute(connection).await?;
     Ok(())
 }

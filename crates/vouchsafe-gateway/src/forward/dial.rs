@@ -1,4 +1,4 @@
-//! Connects to an upstream: the only place that opens connections, and only for a permit (I2); through
+//! Connects to an upstream: the only place that opens connections, and only for an admission (I2); through
 //! connectors `reach` goes.
 //!
 //! Names are looked up here, at every connection, and the address that is used is the one that was
@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vouchsafe_model::name::SiteName;
 use vouchsafe_model::resource::{Endpoint, ResourceSpec, UpstreamHost, embedded_v4, never_by_name, never_upstream};
-use vouchsafe_policy::Permit;
+use vouchsafe_policy::Admission;
 use vouchsafe_runtime::limits::CONNECT_TIMEOUT;
 use vouchsafe_runtime::resolve::Resolver;
 
@@ -75,8 +75,12 @@ pub(crate) enum DialError {
 
 /// Opens TCP to the upstream of the permitted resource. `own_ports` are
 /// those that this gateway is reached under.
-pub(crate) async fn connect(permit: &Permit, resolver: &Resolver, own_ports: &[u16]) -> Result<TcpStream, DialError> {
-    let (endpoint, patience) = match &permit.resource().spec {
+pub(crate) async fn connect(
+    admission: &Admission,
+    resolver: &Resolver,
+    own_ports: &[u16],
+) -> Result<TcpStream, DialError> {
+    let (endpoint, patience) = match &admission.resource().spec {
         ResourceSpec::Http(http) => (&http.upstream, http.connect_timeout),
         ResourceSpec::Tcp(tcp) => (&tcp.upstream, CONNECT_TIMEOUT),
         ResourceSpec::Udp(_) | ResourceSpec::Console => return Err(DialError::NoUpstream),
@@ -111,11 +115,11 @@ async fn connect_any(endpoint: &Endpoint, resolver: &Resolver, own_ports: &[u16]
 /// A UDP socket that sends to, and takes from, the upstream of the permitted resource alone. Nothing
 /// is sent. Broadcast addresses are refused by the kernel, since the socket never asks for them.
 pub(crate) async fn connect_udp(
-    permit: &Permit,
+    admission: &Admission,
     resolver: &Resolver,
     own_ports: &[u16],
 ) -> Result<UdpSocket, DialError> {
-    let ResourceSpec::Udp(udp) = &permit.resource().spec else { return Err(DialError::NoUpstream) };
+    let ResourceSpec::Udp(udp) = &admission.resource().spec else { return Err(DialError::NoUpstream) };
     let endpoint = &udp.upstream;
     let timed_out = |_| DialError::TimedOut { endpoint: endpoint.to_string(), after: CONNECT_TIMEOUT };
     let addresses = tokio::time::timeout(CONNECT_TIMEOUT, addresses(endpoint, resolver)).await.map_err(timed_out)??;

@@ -271,12 +271,18 @@ impl Has {
 /// What the upstream is told about the request besides its own fields.
 pub(crate) struct Facing<'r> {
     pub(crate) spec: &'r HttpSpec,
-    pub(crate) facts: &'r SubjectFacts,
-    pub(crate) assertion: HeaderValue,
+    /// Who asks, where that is proven.
+    pub(crate) known: Option<Known<'r>>,
     /// Host and port that the client asked for.
     pub(crate) public_host: &'r HeaderValue,
     /// Address of the client.
     pub(crate) ip: &'r HeaderValue,
+}
+
+/// Who asks, and the proof of it for the upstream.
+pub(crate) struct Known<'r> {
+    pub(crate) facts: &'r SubjectFacts,
+    pub(crate) assertion: HeaderValue,
 }
 
 /// The fields of the request that goes upstream. Framing (`Content-Length`, `Transfer-Encoding`) is
@@ -324,16 +330,18 @@ pub(crate) fn to_upstream(from: &HeaderMap, facing: &Facing<'_>) -> HeaderMap {
     if facing.spec.host_header == HostHeader::Upstream {
         set(HOST, &facing.spec.upstream.to_string());
     }
-    if facing.spec.identity_headers == IdentityHeaders::Plain {
-        let groups: Vec<&str> = facing.facts.user.groups.iter().map(|group| group.as_str()).collect();
-        set(HeaderName::from_static("x-vouchsafe-user"), facing.facts.user.name.as_str());
+    if let (IdentityHeaders::Plain, Some(Known { facts, .. })) = (facing.spec.identity_headers, &facing.known) {
+        let groups: Vec<&str> = facts.user.groups.iter().map(|group| group.as_str()).collect();
+        set(HeaderName::from_static("x-vouchsafe-user"), facts.user.name.as_str());
         set(HeaderName::from_static("x-vouchsafe-groups"), &groups.join(","));
-        if let Some(device) = &facing.facts.device {
+        if let Some(device) = &facts.device {
             set(HeaderName::from_static("x-vouchsafe-device"), &device.id.to_string());
         }
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-    headers.insert(ASSERTION, facing.assertion.clone());
+    if let Some(Known { assertion, .. }) = &facing.known {
+        headers.insert(ASSERTION, assertion.clone());
+    }
     headers
 }
 
@@ -477,8 +485,7 @@ mod tests {
             &from,
             &Facing {
                 spec: &spec,
-                facts: &facts,
-                assertion: HeaderValue::from_static("signed"),
+                known: Some(Known { facts: &facts, assertion: HeaderValue::from_static("signed") }),
                 public_host: &HeaderValue::from_static("app.corp.example:8443"),
                 ip: &HeaderValue::from_static("192.0.2.1"),
             },
@@ -504,6 +511,21 @@ mod tests {
             assert_eq!(headers.get_all("x-vouchsafe-user").iter().collect::<Vec<_>>(), ["alice"]);
             assert_eq!(headers.get_all(ASSERTION_HEADER).iter().collect::<Vec<_>>(), ["signed"]);
         }
+    }
+
+    #[test]
+    fn of_nobody_nothing_is_said_upstream() {
+        let mut from = HeaderMap::new();
+        for name in ["x-vouchsafe-user", "x-vouchsafe-assertion", "x-vouchsafe-groups", "x_vouchsafe_user"] {
+            from.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("own"));
+        }
+        let upstream = Endpoint::parse("10.0.0.1:80").unwrap();
+        let spec =
+            HttpSpec { identity_headers: IdentityHeaders::Plain, ..HttpSpec::new(UpstreamScheme::Http, upstream) };
+        let (host, ip) = (HeaderValue::from_static("app.corp.example"), HeaderValue::from_static("192.0.2.1"));
+        let headers = to_upstream(&from, &Facing { spec: &spec, known: None, public_host: &host, ip: &ip });
+        assert!(!headers.keys().any(|name| name.as_str().contains("vouchsafe")), "{headers:?}");
+        assert_eq!(headers.get("x-forwarded-for"), Some(&ip));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Forwards a permitted HTTP request: exactly the canonical request, bodies streaming both ways.
+//! Forwards an admitted HTTP request: exactly the canonical request, bodies streaming both ways.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use vouchsafe_model::resource::{HttpSpec, ResourceSpec, UpstreamScheme};
-use vouchsafe_policy::Permit;
+use vouchsafe_policy::Admission;
 use vouchsafe_runtime::body::{Body, boxed, empty};
 use vouchsafe_runtime::tls::TlsError;
 use vouchsafe_wire::canonical::CanonicalTarget;
@@ -21,12 +21,12 @@ use crate::assertion::AssertionError;
 use crate::connectors::RelayError;
 use crate::forward::body::{self, Gate, Inward, Outward, Signal, Upload};
 use crate::forward::dial::DialError;
-use crate::forward::headers::{self, Facing};
+use crate::forward::headers::{self, Facing, Known};
 use crate::forward::upstream::{Demand, Lease, Reuse};
 use crate::forward::websocket;
 use crate::gateway::Shared;
 use crate::listen::Place;
-use crate::route::{Named, Permitted};
+use crate::route::{Admitted, Named};
 use crate::watch::{Ended, Flow, Way};
 
 /// Failure to get an answer from the upstream.
@@ -71,7 +71,7 @@ pub(crate) enum ForwardError {
     /// It can't be asked for a WebSocket.
     #[error("the upstream takes no WebSockets over HTTP/2")]
     NoWebSockets,
-    /// The permit is for something that has no HTTP upstream.
+    /// The admission is for something that has no HTTP upstream.
     #[error("this resource is no web app")]
     NotHttp,
 }
@@ -177,18 +177,18 @@ impl Forward<'_> {
     }
 }
 
-/// Sends the permitted request and returns the answer, its body still streaming.
+/// Sends the admitted request and returns the answer, its body still streaming.
 pub(crate) async fn forward(
     shared: &Arc<Shared>,
-    permitted: &Permitted,
+    admitted: &Admitted,
     what: Forward<'_>,
     incoming: Request<Body>,
 ) -> Result<Response<Body>, ForwardError> {
-    let (permit, flow) = (permitted.permit(), permitted.flow());
-    let (ResourceSpec::Http(spec), Some(target)) = (&permit.resource().spec, permitted.target()) else {
+    let (admission, flow) = (admitted.admission(), admitted.flow());
+    let (ResourceSpec::Http(spec), Some(target)) = (&admission.resource().spec, admitted.target()) else {
         return Err(ForwardError::NotHttp);
     };
-    let asked = Asked { permit, flow, spec, target, what };
+    let asked = Asked { admission, flow, spec, target, what };
     flow.cut().expect_within(spec.response_timeout);
     let exchange = async {
         match asked.what.wanted {
@@ -217,9 +217,9 @@ pub(crate) async fn forward(
     Ok(response)
 }
 
-/// A permitted request in all its parts.
+/// An admitted request in all its parts.
 pub(super) struct Asked<'r> {
-    pub(super) permit: &'r Permit,
+    pub(super) admission: &'r Admission,
     pub(super) flow: &'r Arc<Flow>,
     pub(super) spec: &'r HttpSpec,
     pub(super) target: &'r CanonicalTarget,
@@ -231,15 +231,15 @@ async fn answer(
     asked: &Asked<'_>,
     incoming: Request<Body>,
 ) -> Result<Response<Body>, ForwardError> {
-    let Asked { permit, flow, spec, target, .. } = asked;
+    let Asked { admission, flow, spec, target, .. } = asked;
     let (parts, body) = incoming.into_parts();
     let demand = match authenticates_connection(&parts.headers, &AUTHORIZATION) {
         true => Demand::Alone,
         false => Demand::Any,
     };
     let facing = facing(shared, asked)?;
-    let upstream = shared.upstreams.of(permit.resource());
-    let mut lease = upstream.lease(shared, permit, spec, demand, Reuse::Welcome).await?;
+    let upstream = shared.upstreams.of(admission.resource());
+    let mut lease = upstream.lease(shared, admission, spec, demand, Reuse::Welcome).await?;
     flow.set_connector(lease.connector());
     let has_body = !body.is_end_stream();
     if has_body {
@@ -283,7 +283,7 @@ async fn answer(
                 // An upstream that takes few requests on a connection would turn most of a crowd away
                 // again and again; in the end each gets a connection of her own.
                 let reuse = if attempts > 2 { Reuse::Nobodys } else { Reuse::Never };
-                lease = upstream.lease(shared, permit, spec, demand, reuse).await?;
+                lease = upstream.lease(shared, admission, spec, demand, reuse).await?;
                 flow.set_connector(lease.connector());
                 if has_body {
                     lease.set_apart(&shared.tasks);
@@ -315,9 +315,13 @@ fn expect_continue(request: &mut Request<Body>, signal: &Arc<Signal>) {
 
 /// What the upstream is told besides the request's own fields.
 pub(super) fn facing<'r>(shared: &Shared, asked: &Asked<'r>) -> Result<Facing<'r>, ForwardError> {
-    let Asked { permit, spec, what, .. } = asked;
-    let assertion = shared.assertions.value(permit)?;
-    Ok(Facing { spec, facts: permit.subject(), assertion, public_host: &what.named.public_host, ip: what.ip })
+    let Asked { admission, spec, what, .. } = asked;
+    // Nobody is asserted of whom nothing is proven.
+    let known = match admission.subject() {
+        Some(facts) => Some(Known { facts, assertion: shared.assertions.value(facts, &admission.resource().name)? }),
+        None => None,
+    };
+    Ok(Facing { spec, known, public_host: &what.named.public_host, ip: what.ip })
 }
 
 /// The canonical request as the connection's version of HTTP has it.

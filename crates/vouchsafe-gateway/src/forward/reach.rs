@@ -1,5 +1,5 @@
 //! The way to an upstream: dialled from here, or by a connector of the site that the resource is reached via.
-//! Either way only for a permit, and broken off so that nobody takes a cut for an end.
+//! Either way only for an admission, and broken off so that nobody takes a cut for an end.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use vouchsafe_model::id::ConnectorId;
-use vouchsafe_policy::Permit;
+use vouchsafe_policy::Admission;
 
 use crate::connectors::Relayed;
 use crate::forward::dial::{self, DialError};
@@ -26,10 +26,10 @@ pub(crate) enum Reached {
 }
 
 /// Opens the way to the upstream of the permitted resource.
-pub(crate) async fn connect(shared: &Arc<Shared>, permit: &Permit) -> Result<Reached, DialError> {
-    match &permit.resource().via {
-        None => dial::connect(permit, &shared.resolver, &shared.own_ports).await.map(Reached::Direct),
-        Some(site) => shared.connectors.open(permit, site).await.map(Reached::Via),
+pub(crate) async fn connect(shared: &Arc<Shared>, admission: &Admission) -> Result<Reached, DialError> {
+    match &admission.resource().via {
+        None => dial::connect(admission, &shared.resolver, &shared.own_ports).await.map(Reached::Direct),
+        Some(site) => shared.connectors.open(admission, site).await.map(Reached::Via),
     }
 }
 

@@ -33,7 +33,7 @@ use tokio::task::coop::unconstrained;
 use vouchsafe_model::id::ConnectorId;
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::{HttpSpec, Resource, UpstreamProtocol, UpstreamScheme, UpstreamTls};
-use vouchsafe_policy::Permit;
+use vouchsafe_policy::Admission;
 use vouchsafe_runtime::body::{Body, empty};
 use vouchsafe_runtime::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use vouchsafe_runtime::task::TaskGroup;
@@ -292,7 +292,7 @@ impl Upstream {
     pub(crate) async fn lease(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
-        permit: &Permit,
+        admission: &Admission,
         spec: &HttpSpec,
         demand: Demand,
         reuse: Reuse,
@@ -305,22 +305,22 @@ impl Upstream {
         if h1_only {
             return match self.waiting(reuse).await {
                 Some(alone) => Ok(Lease::Alone(alone)),
-                None => self.open(shared, permit, spec, Offer::Http1, Sharing::WithOthers).await,
+                None => self.open(shared, admission, spec, Offer::Http1, Sharing::WithOthers).await,
             };
         }
         if reuse == Reuse::Nobodys {
-            return self.open(shared, permit, spec, Offer::Any, Sharing::Alone).await;
+            return self.open(shared, admission, spec, Offer::Any, Sharing::Alone).await;
         }
         if let Some(lease) = self.any(reuse).await {
             return Ok(lease);
         }
         if self.chose_h1.load(Ordering::Relaxed) {
-            return self.open(shared, permit, spec, Offer::Any, Sharing::WithOthers).await;
+            return self.open(shared, admission, spec, Offer::Any, Sharing::WithOthers).await;
         }
         let _opening = self.opening.lock().await;
         match self.any(reuse).await {
             Some(lease) => Ok(lease),
-            None => self.open(shared, permit, spec, Offer::Any, Sharing::WithOthers).await,
+            None => self.open(shared, admission, spec, Offer::Any, Sharing::WithOthers).await,
         }
     }
 
@@ -358,7 +358,7 @@ impl Upstream {
     async fn open(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
-        permit: &Permit,
+        admission: &Admission,
         spec: &HttpSpec,
         offer: Offer,
         sharing: Sharing,
@@ -369,7 +369,7 @@ impl Upstream {
         let endpoint = || spec.upstream.to_string();
         // Boxed, since most exchanges find a connection and never come here.
         let opening = Box::pin(async {
-            let stream = reach::connect(shared, permit).await?;
+            let stream = reach::connect(shared, admission).await?;
             let connector = stream.connector();
             match spec.scheme {
                 UpstreamScheme::Http if spec.upstream_protocol == UpstreamProtocol::H2 => {

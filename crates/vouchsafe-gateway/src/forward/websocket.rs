@@ -38,11 +38,11 @@ pub(super) async fn open(
     asked: &Asked<'_>,
     mut incoming: Request<Body>,
 ) -> Result<Response<Body>, ForwardError> {
-    let Asked { permit, flow, spec, target, what } = asked;
+    let Asked { admission, flow, spec, target, what } = asked;
     let client = TakeUp::of(&mut incoming);
     let facing = facing(shared, asked)?;
-    let upstream = shared.upstreams.of(permit.resource());
-    let mut lease = upstream.lease(shared, permit, spec, Demand::Alone, Reuse::Welcome).await?;
+    let upstream = shared.upstreams.of(admission.resource());
+    let mut lease = upstream.lease(shared, admission, spec, Demand::Alone, Reuse::Welcome).await?;
     flow.set_connector(lease.connector());
     lease.set_apart(&shared.tasks);
     let mut headers = headers::to_upstream(incoming.headers(), &facing);

@@ -9,22 +9,25 @@ use http_body::Body as _;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::resource::{AuditTiming, PathRules, Resource, ResourceSpec};
-use vouchsafe_policy::Permit;
+use vouchsafe_policy::{Admission, Engine};
 use vouchsafe_runtime::body::Body;
+use vouchsafe_runtime::clock;
+use vouchsafe_runtime::internal::ProvenDevice;
 use vouchsafe_runtime::spans;
 use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
 use crate::answer::{self, Form};
-use crate::authenticate::{Presented, Proof};
+use crate::authenticate::{self, Presented, Proof};
 use crate::decide::{Decided, Question};
+use crate::facts::Asking;
 use crate::forward::http::{Forward, Wanted, forward};
 use crate::gateway::Shared;
 use crate::names::Site;
 use crate::record::Until;
-use crate::route::case::{Asker, Case};
+use crate::route::case::{Asker, Case, Whose};
 use crate::route::read::{Asked, Connection, Purpose};
-use crate::route::{demand_sign_in, own_path};
+use crate::route::{demand_sign_in, own_path, warned};
 use crate::sign_in::{self, step_up};
 
 pub(super) async fn serve(
@@ -72,8 +75,13 @@ pub(super) async fn serve(
         shared.authenticator.subject(proof, &shared.facts, &engine).await
     };
     let asker = match authenticated {
-        Ok((credential, ready)) => Asker { credential, ready, audience, device: device.cloned(), seen },
-        Err(reason) => return Box::pin(demand_sign_in(&case, reason, site.label(), &target)).await,
+        Ok((credential, ready)) => {
+            Asker { whose: Whose::Subject { credential, ready, audience }, device: device.cloned(), seen }
+        }
+        Err(reason) => match nobody(shared, connection, &site, device, reason, &engine).await {
+            Ok(whose) => Asker { whose, device: device.cloned(), seen },
+            Err(reason) => return Box::pin(demand_sign_in(&case, reason, site.label(), &target)).await,
+        },
     };
     // How its paths are read would tell whoever may not know of it that a resource exists, so to her
     // every path is as good as any: she is told that there is nothing.
@@ -90,7 +98,7 @@ pub(super) async fn serve(
         Ok(target) => target,
         Err(why) => {
             let root = CanonicalTarget::parse("GET", "/", PathRules::STRICT);
-            let root = root.map(|root| question(Arc::new(root)).decide(&asker.ready));
+            let root = root.map(|root| asker.admit(&question(Arc::new(root))));
             let known = !matches!(root, Ok(Err(denial)) if denial.reason == Reason::NoPermit);
             let reason = if known { Reason::Ambiguous } else { Reason::NoPermit };
             let why = Some(why.as_str()).filter(|_| known);
@@ -98,23 +106,55 @@ pub(super) async fn serve(
         }
     };
     case.observed.target = Some(Arc::clone(&target));
-    let permitted = match case.permit(question(target), asker, record_until).await {
-        Ok(permitted) => permitted,
+    let admitted = match case.admit(question(target), asker, record_until).await {
+        Ok(admitted) => admitted,
         Err(response) => return Box::pin(step_up::offer(shared, site.label(), request, response)).await,
     };
+    let warning = warned::of(&admitted);
+    if let Some(warning) = &warning
+        && let Some(page) = warned::page(&admitted, warning, case.form, wanted, &request)
+    {
+        admitted.flow().set_status(page.status().as_u16());
+        admitted.flow().set_detail("she was told first that access ends; nothing went upstream");
+        return page;
+    }
     let place = Arc::clone(&connection.place);
     let what = Forward { named: &named, ip: connection.shown.ip_value(), wanted, place };
     let forwarded = {
         let _stage = spans::stage("forward");
-        forward(shared, &permitted, what, request).await
+        forward(shared, &admitted, what, request).await
     };
     match forwarded {
-        Ok(response) => {
-            permitted.flow().set_status(response.status().as_u16());
+        Ok(mut response) => {
+            admitted.flow().set_status(response.status().as_u16());
+            warned::tell(response.headers_mut(), warning.as_ref());
             response
         }
-        Err(error) => Box::pin(case.failed(&permitted, &error)).await,
+        Err(error) => Box::pin(case.failed(&admitted, &error)).await,
     }
+}
+
+/// Nobody where the resource takes nobody: it is observed, and nothing at all was said of who asks. Whoever showed
+/// something that isn't good, or comes from a device that isn't enrolled any more, is refused there too.
+async fn nobody(
+    shared: &Shared,
+    connection: &Connection,
+    site: &Site,
+    device: Option<&ProvenDevice>,
+    reason: Reason,
+    engine: &Arc<Engine>,
+) -> Result<Whose, Reason> {
+    let observed = match site {
+        Site::App(name) => engine.admits_nobody(name, connection.ip, clock::now()),
+        Site::Nothing(_) | Site::Own(_) => false,
+    };
+    if reason != Reason::SignInRequired || !observed {
+        return Err(reason);
+    }
+    if let Some(device) = device {
+        authenticate::device_alone(device, &shared.facts, Asking::Request).await?;
+    }
+    Ok(Whose::Nobody { engine: Arc::clone(engine) })
 }
 
 fn path_rules(resource: &Resource) -> PathRules {
@@ -144,8 +184,8 @@ fn leads_to_own_path(target: &CanonicalTarget) -> bool {
 }
 
 /// When the record of an HTTP decision must be on disk, as the resource says.
-fn record_until(permit: &Permit) -> Until {
-    match &permit.resource().spec {
+fn record_until(admission: &Admission) -> Until {
+    match &admission.resource().spec {
         ResourceSpec::Http(http) if http.audit == AuditTiming::Before => Until::Durable,
         ResourceSpec::Http(_) | ResourceSpec::Tcp(_) | ResourceSpec::Udp(_) | ResourceSpec::Console => Until::Written,
     }

@@ -1,4 +1,4 @@
-//! One request before the policy engine: denied and recorded, or permitted, recorded and watched.
+//! One request before the policy engine: denied and recorded, or admitted, recorded and watched.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use vouchsafe_model::decision::{Decision, Reason};
 use vouchsafe_model::id::{DecisionId, FlowId};
 use vouchsafe_model::subject::SubjectFacts;
-use vouchsafe_policy::Permit;
+use vouchsafe_policy::{Admission, Engine, Tolerance};
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::ProvenDevice;
@@ -16,7 +16,7 @@ use vouchsafe_runtime::spans;
 use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::answer::{self, Form};
-use crate::decide::{self, Decided, Observed, Question, Who};
+use crate::decide::{self, Decided, Observed, Opened, Question, Who};
 use crate::facts::{CredentialKey, Ready};
 use crate::forward::http::ForwardError;
 use crate::gateway::Shared;
@@ -26,7 +26,7 @@ use crate::record::Until;
 use crate::route::read::Connection;
 use crate::sign_in::step_up::Demanded;
 use crate::strangers::Stranger;
-use crate::watch::{Basis, Flow};
+use crate::watch::{Basis, Claim, Flow};
 
 /// A request whose way in and form of answer are known.
 pub(super) struct Case<'r> {
@@ -38,31 +38,76 @@ pub(super) struct Case<'r> {
 
 /// Who asks, and by what right she says so.
 pub(super) struct Asker {
-    pub(super) credential: CredentialKey,
-    pub(super) ready: Ready,
-    /// Host label or token audience that the credential was accepted for.
-    pub(super) audience: Cow<'static, str>,
+    pub(super) whose: Whose,
     /// Device proven on her connection.
     pub(super) device: Option<ProvenDevice>,
     /// Changes that had been seen before the facts were looked up.
     pub(super) seen: u64,
 }
 
-/// A permitted flow: registered, its decision recorded, and still permitted after that.
+/// What is known of who asks.
+pub(super) enum Whose {
+    /// A subject.
+    Subject {
+        credential: CredentialKey,
+        ready: Ready,
+        /// Host label or token audience that the credential was accepted for.
+        audience: Cow<'static, str>,
+    },
+    /// Nothing was said of it.
+    Nobody { engine: Arc<Engine> },
+}
+
+impl Asker {
+    /// What is ready of the subject, where there is one.
+    pub(super) fn ready(&self) -> Option<&Ready> {
+        match &self.whose {
+            Whose::Subject { ready, .. } => Some(ready),
+            Whose::Nobody { .. } => None,
+        }
+    }
+
+    /// Decides on what is asked.
+    pub(super) fn admit(&self, question: &Question) -> Result<Admission, Decision> {
+        match &self.whose {
+            Whose::Subject { ready, .. } => question.admit(ready),
+            Whose::Nobody { engine } => question.admit_nobody(engine),
+        }
+    }
+
+    /// The policies that decide.
+    fn engine(&self) -> &Arc<Engine> {
+        match &self.whose {
+            Whose::Subject { ready, .. } => ready.prepared.engine(),
+            Whose::Nobody { engine } => engine,
+        }
+    }
+
+    fn claim(&self) -> Claim {
+        match &self.whose {
+            Whose::Subject { credential, audience, .. } => {
+                Claim::Credential { key: *credential, audience: audience.clone() }
+            }
+            Whose::Nobody { .. } => Claim::Nothing,
+        }
+    }
+}
+
+/// An admitted flow: registered, its decision recorded, and still admitted after that.
 ///
-/// Only [`Case::permit`] makes one, and it keeps the canonical request that was decided on: what is
+/// Only [`Case::admit`] makes one, and it keeps the canonical request that was decided on: what is
 /// forwarded is taken from here, so it can't be another one (I2).
-pub(crate) struct Permitted {
-    permit: Permit,
+pub(crate) struct Admitted {
+    admission: Admission,
     flow: Arc<Flow>,
     decided: Decided,
     target: Option<Arc<CanonicalTarget>>,
 }
 
-impl Permitted {
-    /// What may be done, to what, by whom.
-    pub(crate) fn permit(&self) -> &Permit {
-        &self.permit
+impl Admitted {
+    /// What may be done, to what, by whom, and by what.
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// The flow, as the watch knows it.
@@ -98,18 +143,19 @@ impl Case<'_> {
 
     /// Records a denial, then tells the client.
     pub(super) async fn deny(&self, decided: &Decided, asker: Option<&Asker>, detail: Option<&str>) -> Response<Body> {
-        if let Some(asker) = asker {
-            self.connection.place.prove(owner(&asker.ready.known.facts));
+        let ready = asker.and_then(Asker::ready);
+        if let Some(ready) = ready {
+            self.connection.place.prove(owner(&ready.known.facts));
         }
-        self.deny_subject(decided, asker.map(|asker| &*asker.ready.who), detail).await
+        self.deny_subject(decided, ready.map(|ready| &*ready.who), detail).await
     }
 
     /// Denies what a policy denies; with the answer goes what a fresh sign-in would change.
     async fn deny_permit(&self, question: &Question, denial: Decision, asker: &Asker) -> Response<Body> {
         let step_up = denial.step_up;
         let mut response = self.deny(&Decided::new(denial), Some(asker), None).await;
-        if let Some(step_up) = step_up {
-            let facts = &asker.ready.known.facts;
+        if let (Some(step_up), Some(ready)) = (step_up, asker.ready()) {
+            let facts = &ready.known.facts;
             response.extensions_mut().insert(Demanded {
                 step_up,
                 user: facts.user.name.clone(),
@@ -172,22 +218,22 @@ impl Case<'_> {
     /// The flow is registered before its record is waited for, and decided again if facts or policy
     /// changed meanwhile: a change that comes at the same instant either finds the flow in the
     /// registry or is found here (A197).
-    pub(super) async fn permit(
+    pub(super) async fn admit(
         &self,
         question: Question,
         asker: Asker,
-        until: impl FnOnce(&Permit) -> Until,
-    ) -> Result<Permitted, Response<Body>> {
+        until: impl FnOnce(&Admission) -> Until,
+    ) -> Result<Admitted, Response<Body>> {
         let deciding = spans::stage("decide");
         let begun = Instant::now();
-        let decision = question.decide(&asker.ready);
+        let decision = asker.admit(&question);
         self.shared.counts.deciding(begun.elapsed());
         drop(deciding);
-        let permit = match decision {
-            Ok(permit) => permit,
+        let admission = match decision {
+            Ok(admission) => admission,
             Err(denial) => return Err(Box::pin(self.deny_permit(&question, denial, &asker)).await),
         };
-        match lease::holds(&*self.shared.link, &permit) {
+        match lease::holds(&*self.shared.link, &admission) {
             Ok(Standing::Leased) => {}
             Ok(Standing::OnGrace) => self.shared.counts.on_grace(),
             Err(reason) => {
@@ -196,41 +242,49 @@ impl Case<'_> {
             }
         }
         let (decision_id, id) = ids();
-        let decided = Decided { id: decision_id, decision: permit.decision().clone() };
-        let until = until(&permit);
-        let (recorder, who) = (&self.shared.recorder, Arc::clone(&asker.ready.who));
-        let permitted = Some((id, permit.resource().via.as_ref()));
-        let draft = decide::record(recorder.source(), &decided, &self.observed, Some(&who), permitted);
-        let device = asker.device.clone();
+        let decided = Decided { id: decision_id, decision: admission.decision().clone() };
+        let until = until(&admission);
+        let (recorder, who) = (&self.shared.recorder, asker.ready().map(|ready| Arc::clone(&ready.who)));
+        let by = admission.tolerance().map(Tolerance::by);
+        let opened = Opened { flow: id, via: admission.resource().via.as_ref(), by };
+        let draft = decide::record(recorder.source(), &decided, &self.observed, who.as_deref(), Some(&opened));
         let target = question.target().map(Arc::clone);
-        let audience = asker.audience.clone();
-        let basis = Arc::new(Basis { question, credential: asker.credential, audience, device });
-        self.connection.place.prove(owner(permit.subject()));
-        let facts = permit.subject();
-        let Some(flow) = Flow::open(self.shared, id, facts, Arc::clone(&basis), who, &decided, &self.observed) else {
+        let basis = Arc::new(Basis { question, claim: asker.claim(), device: asker.device.clone() });
+        if let Some(facts) = admission.subject() {
+            self.connection.place.prove(owner(facts));
+        }
+        let opened = Flow::open(self.shared, id, &admission, Arc::clone(&basis), who, &decided, &self.observed);
+        let Some(flow) = opened else {
             let denied = Decided::denied(Reason::TooManyFlows, &self.shared.current.engine());
             return Err(Box::pin(self.deny(&denied, Some(&asker), None)).await);
         };
-        Self::note(&decided, Some((id, permit.resource().name.as_str())));
+        Self::note(&decided, Some((id, admission.resource().name.as_str())));
         let recording = spans::stage("record");
         let recorded = match draft {
             Ok(draft) => recorder.keep(draft, until).await,
             Err(error) => Err(error),
         };
         drop(recording);
-        self.shared.counts.decided(decided.decision.reason);
+        match by {
+            None => self.shared.counts.decided(decided.decision.reason),
+            Some(_) => self.shared.counts.passed(decided.decision.reason, &admission.resource().name),
+        }
         if recorded.is_err() {
             flow.set_detail("the decision could not be recorded, so nothing was done");
             return Err(self.unrecorded());
         }
         let engine = self.shared.current.engine();
-        let unchanged =
-            asker.seen == self.shared.facts.changes_seen() && Arc::ptr_eq(asker.ready.prepared.engine(), &engine);
-        if !unchanged && let Err(reason) = Box::pin(self.shared.watch.decide_again(&basis)).await {
-            flow.set_cut(reason);
-            return Err(Box::pin(self.overtaken(&flow, reason)).await);
+        let unchanged = asker.seen == self.shared.facts.changes_seen() && Arc::ptr_eq(asker.engine(), &engine);
+        if !unchanged {
+            match Box::pin(self.shared.watch.decide_again(&basis)).await {
+                Ok(by) => flow.set_passed(by),
+                Err(reason) => {
+                    flow.set_cut(reason);
+                    return Err(Box::pin(self.overtaken(&flow, reason)).await);
+                }
+            }
         }
-        Ok(Permitted { permit, flow, decided, target })
+        Ok(Admitted { admission, flow, decided, target })
     }
 
     /// A change overtook a permit before its request was answered: that is a second decision, with a
@@ -238,39 +292,39 @@ impl Case<'_> {
     /// made, and the end of its flow says why it came to nothing.
     async fn overtaken(&self, flow: &Flow, reason: Reason) -> Response<Body> {
         let decided = Decided::denied(reason, &self.shared.current.engine());
-        self.deny_subject(&decided, Some(flow.who()), None).await
+        self.deny_subject(&decided, flow.who(), None).await
     }
 
-    /// The upstream did not answer a permitted request, or access ended before it did.
-    pub(super) async fn failed(&self, permitted: &Permitted, error: &ForwardError) -> Response<Body> {
+    /// The upstream did not answer an admitted request, or access ended before it did.
+    pub(super) async fn failed(&self, admitted: &Admitted, error: &ForwardError) -> Response<Body> {
         let detail = chain(error);
-        permitted.flow.set_detail(&detail);
+        admitted.flow.set_detail(&detail);
         if let Some(fault) = self.connection.framing.body_fault() {
             // The client's own body broke off the exchange, not the upstream.
             let decided = Decided::denied(Reason::Ambiguous, &self.shared.current.engine());
             let words = format!("{fault}.");
-            let response = self.deny_subject(&decided, Some(permitted.flow.who()), Some(&words)).await;
-            permitted.flow.set_status(response.status().as_u16());
+            let response = self.deny_subject(&decided, admitted.flow.who(), Some(&words)).await;
+            admitted.flow.set_status(response.status().as_u16());
             return response;
         }
-        if let Some(reason) = permitted.flow.cut_reason() {
-            let response = self.overtaken(&permitted.flow, reason).await;
-            permitted.flow.set_status(response.status().as_u16());
+        if let Some(reason) = admitted.flow.cut_reason() {
+            let response = self.overtaken(&admitted.flow, reason).await;
+            admitted.flow.set_status(response.status().as_u16());
             return response;
         }
         let reason = match error {
             ForwardError::ClientBody(_) => Reason::Ambiguous,
             _ => {
-                let resource = &permitted.permit.resource().name;
+                let resource = &admitted.admission.resource().name;
                 tracing::info!(%resource, error = %detail, "no answer from the upstream");
                 self.shared.counts.upstream_failed(error.fault());
                 Reason::UpstreamUnavailable
             }
         };
         let mut decided = Decided::denied(reason, &self.shared.current.engine());
-        decided.id = permitted.decided.id;
+        decided.id = admitted.decided.id;
         let response = answer::denial(&decided, self.form, None);
-        permitted.flow.set_status(response.status().as_u16());
+        admitted.flow.set_status(response.status().as_u16());
         response
     }
 }

@@ -17,14 +17,16 @@ use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 use crate::answer;
 use crate::authenticate::{Presented, Proof};
 use crate::decide::{Decided, Question};
+use crate::facts::Asking;
 use crate::forward::http::ForwardError;
 use crate::forward::{reach, tunnel};
 use crate::gateway::Shared;
 use crate::listen::Refused;
 use crate::names::Names;
 use crate::record::Until;
-use crate::route::case::{Asker, Case};
+use crate::route::case::{Asker, Case, Whose};
 use crate::route::read::{Asked, Connection};
+use crate::route::warned;
 use crate::take_up::TakeUp;
 
 pub(super) async fn serve(
@@ -71,7 +73,8 @@ pub(super) async fn serve(
     };
     let asker = match authenticated {
         Ok((credential, ready)) => {
-            Asker { credential, ready, audience: AUDIENCE_GATEWAY.into(), device: Some(device), seen }
+            let whose = Whose::Subject { credential, ready, audience: AUDIENCE_GATEWAY.into() };
+            Asker { whose, device: Some(device), seen }
         }
         Err(reason) => return case.refuse(reason, None).await,
     };
@@ -79,25 +82,27 @@ pub(super) async fn serve(
         return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
     };
     let question = Question::net(resource, connection.ip, port);
-    let permitted = match case.permit(question, asker, |_| Until::Durable).await {
-        Ok(permitted) => permitted,
+    let admitted = match case.admit(question, asker, |_| Until::Durable).await {
+        Ok(admitted) => admitted,
         Err(response) => return response,
     };
     let dialling = spans::stage("forward");
     let dialled = tokio::select! {
-        dialled = reach::connect(shared, permitted.permit()) => dialled.map_err(ForwardError::from),
-        _ = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
+        dialled = reach::connect(shared, admitted.admission()) => dialled.map_err(ForwardError::from),
+        _ = admitted.flow().cut().cancelled() => Err(ForwardError::Cut),
     };
     drop(dialling);
     match dialled {
         Ok(upstream) => {
-            permitted.flow().set_status(200);
-            permitted.flow().set_connector(upstream.connector());
+            admitted.flow().set_status(200);
+            admitted.flow().set_connector(upstream.connector());
             let place = Arc::clone(&connection.place);
-            tunnel::join(shared, Arc::clone(permitted.flow()), TakeUp::of(&mut request), upstream, place);
-            Response::new(empty())
+            tunnel::join(shared, Arc::clone(admitted.flow()), TakeUp::of(&mut request), upstream, place);
+            let mut response = Response::new(empty());
+            warned::tell(response.headers_mut(), warned::of(&admitted).as_ref());
+            response
         }
-        Err(error) => case.failed(&permitted, &error).await,
+        Err(error) => case.failed(&admitted, &error).await,
     }
 }
 
@@ -116,7 +121,7 @@ pub(super) fn label_and_port(names: &Names, authority: &Authority) -> Option<(St
 /// decided like any other, so all that is asked here is whether the device is still enrolled.
 /// Whether the name exists plays no part.
 async fn to_own_name(case: &Case<'_>, device: ProvenDevice, mut request: Request<Body>) -> Response<Body> {
-    match case.shared.facts.device(device.id).await {
+    match case.shared.facts.device(device.id, Asking::Request).await {
         Ok(Some(_)) => {}
         Ok(None) => return case.refuse(Reason::DeviceUnknown, None).await,
         Err(_) => return case.refuse(Reason::FactsUnavailable, None).await,

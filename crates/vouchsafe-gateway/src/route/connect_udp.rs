@@ -18,9 +18,10 @@ use crate::forward::http::ForwardError;
 use crate::forward::{dial, udp};
 use crate::gateway::Shared;
 use crate::record::Until;
-use crate::route::case::{Asker, Case};
+use crate::route::case::{Asker, Case, Whose};
 use crate::route::connect::label_and_port;
 use crate::route::read::{Asked, Connection};
+use crate::route::warned;
 use crate::take_up::TakeUp;
 
 /// Says that the stream is one of capsules (RFC 9297 §3.4).
@@ -55,7 +56,8 @@ pub(super) async fn serve(
         Proof { presented, audience: AUDIENCE_GATEWAY, device: Some(&device), last: &connection.familiar.token };
     let asker = match shared.authenticator.subject(proof, &shared.facts, &engine).await {
         Ok((credential, ready)) => {
-            Asker { credential, ready, audience: AUDIENCE_GATEWAY.into(), device: Some(device), seen }
+            let whose = Whose::Subject { credential, ready, audience: AUDIENCE_GATEWAY.into() };
+            Asker { whose, device: Some(device), seen }
         }
         Err(reason) => return case.refuse(reason, None).await,
     };
@@ -69,17 +71,17 @@ pub(super) async fn serve(
         return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
     };
     let question = Question::net(resource, connection.ip, spec.port);
-    let permitted = match case.permit(question, asker, |_| Until::Durable).await {
-        Ok(permitted) => permitted,
+    let admitted = match case.admit(question, asker, |_| Until::Durable).await {
+        Ok(admitted) => admitted,
         Err(response) => return response,
     };
     let opened = tokio::select! {
-        opened = dial::connect_udp(permitted.permit(), &shared.resolver, &shared.own_ports) => opened.map_err(ForwardError::from),
-        _ = permitted.flow().cut().cancelled() => Err(ForwardError::Cut),
+        opened = dial::connect_udp(admitted.admission(), &shared.resolver, &shared.own_ports) => opened.map_err(ForwardError::from),
+        _ = admitted.flow().cut().cancelled() => Err(ForwardError::Cut),
     };
     let upstream = match opened {
         Ok(upstream) => upstream,
-        Err(error) => return case.failed(&permitted, &error).await,
+        Err(error) => return case.failed(&admitted, &error).await,
     };
     let mut response = Response::new(empty());
     response.headers_mut().insert(CAPSULE_PROTOCOL, HeaderValue::from_static("?1"));
@@ -88,9 +90,10 @@ pub(super) async fn serve(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static("connect-udp"));
     }
-    permitted.flow().set_status(response.status().as_u16());
+    admitted.flow().set_status(response.status().as_u16());
+    warned::tell(response.headers_mut(), warned::of(&admitted).as_ref());
     let place = Arc::clone(&connection.place);
-    udp::join(shared, Arc::clone(permitted.flow()), TakeUp::of(&mut request), upstream, spec.idle_timeout, place);
+    udp::join(shared, Arc::clone(admitted.flow()), TakeUp::of(&mut request), upstream, spec.idle_timeout, place);
     response
 }
 

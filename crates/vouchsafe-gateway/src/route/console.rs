@@ -15,7 +15,7 @@ use crate::forward::body::Upload;
 use crate::forward::http::ForwardError;
 use crate::gateway::Shared;
 use crate::record::Until;
-use crate::route::case::{Asker, Case};
+use crate::route::case::{Asker, Case, Whose};
 use crate::route::read::{Asked, Connection};
 use crate::route::{Way, demand_sign_in, internal, own_path};
 use crate::sign_in::{self, step_up};
@@ -50,7 +50,8 @@ pub(super) async fn serve(
     let proof = Proof { presented, audience, device, last: &connection.familiar.token };
     let asker = match shared.authenticator.subject(proof, &shared.facts, &engine).await {
         Ok((credential, ready)) => {
-            Asker { credential, ready, audience: audience.to_owned().into(), device: device.cloned(), seen }
+            let whose = Whose::Subject { credential, ready, audience: audience.to_owned().into() };
+            Asker { whose, device: device.cloned(), seen }
         }
         Err(reason) => return demand_sign_in(&case, reason, label, &target).await,
     };
@@ -60,14 +61,18 @@ pub(super) async fn serve(
         Action::ConsoleRead => Until::Written,
         _ => Until::Durable,
     };
-    let permitted = match case.permit(question, asker, |_| until).await {
-        Ok(permitted) => permitted,
+    let admitted = match case.admit(question, asker, |_| until).await {
+        Ok(admitted) => admitted,
         Err(response) => return step_up::offer(shared, label, request, response).await,
     };
-    let response = internal(shared, connection, host, Way::Permitted(&permitted), request).await;
-    let flow = permitted.flow();
+    // No mode has a say here: what isn't permitted by a policy doesn't reach the controller.
+    let Some(permit) = admitted.admission().permit() else {
+        return case.failed(&admitted, &ForwardError::Cut).await;
+    };
+    let response = internal(shared, connection, host, Way::Permitted(permit, &admitted), request).await;
+    let flow = admitted.flow();
     if flow.cut_reason().is_some() && flow.upload() != Upload::Whole {
-        return case.failed(&permitted, &ForwardError::Cut).await;
+        return case.failed(&admitted, &ForwardError::Cut).await;
     }
     response
 }

@@ -17,15 +17,15 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 use vouchsafe_model::decision::Reason;
-use vouchsafe_model::id::SessionId;
 use vouchsafe_policy::Engine;
+use vouchsafe_runtime::clock;
 use vouchsafe_runtime::limits::{CHANGE_PATIENCE, SWEEP_PATIENCE};
 use vouchsafe_runtime::link::{Change, Delta, Freshness, News};
 use vouchsafe_runtime::task::TaskGroup;
 
 use super::Watch;
 use super::cut::Ended;
-use super::register::Watched;
+use super::register::{Holder, Watched};
 use crate::decide;
 use crate::lease;
 
@@ -98,15 +98,25 @@ pub(crate) async fn follow_snapshots(watch: Watch, tasks: TaskGroup) {
 }
 
 /// Ends flows that are silent for too long, and those whose lease and grace are over without word of the
-/// controller. One look at all of them costs less than a timer for each, and waits for nobody.
+/// controller; has all of them looked at when the trial of a resource is over. One look at all of them costs less
+/// than a timer for each, and waits for nobody.
 pub(crate) async fn follow_silence(watch: Watch, tasks: TaskGroup) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut lease = tokio::time::interval(LEASE_LOOK);
     lease.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looked = clock::now();
     loop {
         tokio::select! {
-            _ = every.tick() => watch.flows.end_silent(std::time::Instant::now()),
+            _ = every.tick() => {
+                watch.flows.end_silent(std::time::Instant::now());
+                let now = clock::now();
+                if watch.current.engine().trial_ends().any(|end| looked < end && end <= now) {
+                    tracing::info!("the trial of a resource is over: denials stand there from now on");
+                    watch.policy_changed.notify_one();
+                }
+                looked = now;
+            }
             _ = lease.tick() => if lease::is_over(&*watch.link) {
                 end_unleased(&watch, watch.link.freshness(), &watch.current.engine());
             },
@@ -117,7 +127,7 @@ pub(crate) async fn follow_silence(watch: Watch, tasks: TaskGroup) {
 
 /// Ends the flows to resources whose grace is over.
 fn end_unleased(watch: &Watch, freshness: Freshness, engine: &Engine) {
-    for flow in watch.flows.sessions().into_iter().flat_map(|session| watch.flows.of(session)) {
+    for flow in watch.flows.holders().into_iter().flat_map(|holder| watch.flows.of(holder)) {
         let resource = engine.resource(flow.basis.question.resource());
         // One that is gone has none; it is the watch's to say why.
         let grace = resource.map_or(Duration::ZERO, |resource| resource.offline_grace);
@@ -147,8 +157,8 @@ pub(super) struct Looking {
     /// to it.
     alive: Option<(Duration, u64)>,
     /// Sessions whose facts are being asked for.
-    asked: HashMap<SessionId, Asked>,
-    answers: FuturesUnordered<futures_util::future::BoxFuture<'static, (SessionId, Instant)>>,
+    asked: HashMap<Holder, Asked>,
+    answers: FuturesUnordered<futures_util::future::BoxFuture<'static, (Holder, Instant)>>,
     /// When the oldest of the changes was committed that are being looked at; what is cut meanwhile is counted
     /// from there, so rather too long than too short.
     since: Option<std::time::Instant>,
@@ -173,22 +183,22 @@ impl Asked {
 /// Sessions in the order in which they came, with the moment by which each must be proven right.
 #[derive(Default)]
 struct Queue {
-    order: VecDeque<SessionId>,
-    by: HashMap<SessionId, Instant>,
+    order: VecDeque<Holder>,
+    by: HashMap<Holder, Instant>,
 }
 
 impl Queue {
-    fn push(&mut self, session: SessionId, by: Instant) {
+    fn push(&mut self, holder: Holder, by: Instant) {
         // One that waits already keeps its earlier end.
-        if let Entry::Vacant(place) = self.by.entry(session) {
+        if let Entry::Vacant(place) = self.by.entry(holder) {
             place.insert(by);
-            self.order.push_back(session);
+            self.order.push_back(holder);
         }
     }
 
-    fn pop(&mut self) -> Option<(SessionId, Instant)> {
-        let session = self.order.pop_front()?;
-        self.by.remove(&session).map(|by| (session, by))
+    fn pop(&mut self) -> Option<(Holder, Instant)> {
+        let holder = self.order.pop_front()?;
+        self.by.remove(&holder).map(|by| (holder, by))
     }
 }
 
@@ -247,8 +257,8 @@ impl Looking {
             Change::Everything => self.look_at_all(),
             Change::User(_) | Change::Device(_) | Change::Session(_) => {
                 let by = Instant::now() + CHANGE_PATIENCE;
-                for session in self.watch.flows.concerned(change) {
-                    self.changed.push(session, by);
+                for holder in self.watch.flows.concerned(change) {
+                    self.changed.push(holder, by);
                 }
             }
         }
@@ -256,8 +266,8 @@ impl Looking {
 
     pub(super) fn look_at_all(&mut self) {
         let by = Instant::now() + SWEEP_PATIENCE;
-        for session in self.watch.flows.sessions() {
-            self.others.push(session, by);
+        for holder in self.watch.flows.holders() {
+            self.others.push(holder, by);
         }
     }
 
@@ -266,18 +276,21 @@ impl Looking {
     pub(super) fn look(&mut self, enough: usize) -> usize {
         let mut seen = 0;
         while seen < enough
-            && let Some((session, by)) = self.changed.pop().or_else(|| self.others.pop())
+            && let Some((holder, by)) = self.changed.pop().or_else(|| self.others.pop())
         {
             // A question that gives up sooner than this look must be done is waited for; not one that takes its time.
-            if let Some(asked) = self.asked.get_mut(&session).filter(|asked| asked.answers_by(by)) {
+            if let Some(asked) = self.asked.get_mut(&holder).filter(|asked| asked.answers_by(by)) {
                 asked.again = Some(asked.again.map_or(by, |earlier| earlier.min(by)));
                 continue;
             }
-            let mut flows = self.watch.flows.of(session);
+            let mut flows = self.watch.flows.of(holder);
             seen += flows.len().max(1);
             // What is remembered decides at once.
             flows.retain(|flow| match self.watch.decide_now(&flow.basis) {
-                Some(Ok(())) => false,
+                Some(Ok(by)) => {
+                    flow.live.passes(by);
+                    false
+                }
                 Some(Err(reason)) => {
                     cut(flow, reason, self.since);
                     false
@@ -285,16 +298,16 @@ impl Looking {
                 None => true,
             });
             if !flows.is_empty() {
-                self.asked.entry(session).or_default().questions.push(by);
-                self.answers.push(Box::pin(ask(self.watch.clone(), session, flows, by, self.since)));
+                self.asked.entry(holder).or_default().questions.push(by);
+                self.answers.push(Box::pin(ask(self.watch.clone(), holder, flows, by, self.since)));
             }
         }
         seen
     }
 
     /// The question about a session that would have given up then is answered, or has given up.
-    fn answer(&mut self, session: SessionId, by: Instant) {
-        let Entry::Occupied(mut place) = self.asked.entry(session) else { return };
+    fn answer(&mut self, holder: Holder, by: Instant) {
+        let Entry::Occupied(mut place) = self.asked.entry(holder) else { return };
         let asked = place.get_mut();
         asked.questions.retain(|question| *question != by);
         let again = asked.again.take();
@@ -302,7 +315,7 @@ impl Looking {
             place.remove();
         }
         if let Some(by) = again {
-            self.changed.push(session, by);
+            self.changed.push(holder, by);
         }
     }
 
@@ -310,7 +323,7 @@ impl Looking {
     async fn answered(&mut self) {
         let more = !self.changed.order.is_empty() || !self.others.order.is_empty();
         tokio::select! {
-            Some((session, by)) = self.answers.next() => self.answer(session, by),
+            Some((holder, by)) = self.answers.next() => self.answer(holder, by),
             // Others have the thread first.
             () = tokio::task::yield_now(), if more => {}
             else => std::future::pending().await,
@@ -321,21 +334,22 @@ impl Looking {
 /// Decides the flows of one session again whose facts must be asked for.
 async fn ask(
     watch: Watch,
-    session: SessionId,
+    holder: Holder,
     flows: Vec<Watched>,
     by: Instant,
     since: Option<std::time::Instant>,
-) -> (SessionId, Instant) {
+) -> (Holder, Instant) {
     for flow in flows {
         if flow.live.cut.ended().is_some() {
             continue;
         }
         let decided = tokio::time::timeout_at(by, watch.decide_again(&flow.basis)).await;
-        if let Err(reason) = decided.unwrap_or(Err(Reason::FactsUnavailable)) {
-            cut(&flow, reason, since);
+        match decided.unwrap_or(Err(Reason::FactsUnavailable)) {
+            Ok(by) => flow.live.passes(by),
+            Err(reason) => cut(&flow, reason, since),
         }
     }
-    (session, by)
+    (holder, by)
 }
 
 fn cut(flow: &Watched, reason: Reason, since: Option<std::time::Instant>) {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant as Moment;
-use vouchsafe_model::id::{DeviceId, GatewayId, UserId};
+use vouchsafe_model::id::{DeviceId, GatewayId, SessionId, UserId};
+use vouchsafe_model::mode::Mode;
 use vouchsafe_model::name::{DeviceName, ResourceName, UserName};
 use vouchsafe_model::resource::{Endpoint, Resource, ResourceSpec, Sensitivity, TcpSpec};
-use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, UserFacts};
+use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
 use vouchsafe_policy::{Engine, PolicyFile, PolicySource};
 use vouchsafe_runtime::limits::CHANGE_PATIENCE;
 use vouchsafe_runtime::link::{
@@ -120,6 +121,7 @@ fn engine(policy: &str) -> Arc<Engine> {
         offline_grace: Duration::ZERO,
         via: None,
         description: String::new(),
+        mode: Mode::Enforce,
     };
     let files = vec![PolicyFile { name: "test.cedar".into(), text: policy.into() }];
     Engine::compile(PolicySource { version: 1, files, grants: Vec::new(), resources: vec![resource] }).unwrap()
@@ -160,8 +162,7 @@ impl Bench {
         self.desk.subjects.lock().insert(facts.session, Arc::clone(&facts));
         let basis = Basis {
             question: Question::net(ledger(), IpAddr::V4(Ipv4Addr::LOCALHOST), 5432),
-            credential: CredentialKey::Session(facts.session),
-            audience: Cow::Borrowed("gateway"),
+            claim: Claim::Credential { key: CredentialKey::Session(facts.session), audience: Cow::Borrowed("gateway") },
             device: Some(ProvenDevice {
                 id: DeviceId::from_random(number(n)),
                 certificate_sha256: [0; 32],
@@ -171,7 +172,13 @@ impl Bench {
         self.watch.decide_again(&basis).await.expect("permitted");
         let live = Arc::<Live>::default();
         let id = FlowId::from_random(clock::random());
-        assert!(self.watch.flows.add(&facts, id, Arc::new(basis), Arc::clone(&live)));
+        assert!(self.watch.flows.add(
+            Holder::Session(facts.session),
+            Some(&facts),
+            id,
+            Arc::new(basis),
+            Arc::clone(&live)
+        ));
         live
     }
 
@@ -320,14 +327,14 @@ async fn i6_a_sign_of_life_counts_once_what_came_before_it_is_in_force() {
 async fn sessions_without_flows_are_forgotten() {
     let bench = Bench::new();
     let flow = bench.open(1, 1).await;
-    let watched = bench.watch.flows.of(session(1));
+    let watched = bench.watch.flows.of(Holder::Session(session(1)));
     bench.start();
-    bench.watch.flows.remove(watched[0].id, session(1));
-    bench.watch.flows.remove(watched[0].id, session(1));
+    bench.watch.flows.remove(watched[0].id, Holder::Session(session(1)));
+    bench.watch.flows.remove(watched[0].id, Holder::Session(session(1)));
     assert!(bench.watch.flows.is_empty(), "removed once, whoever asks twice");
-    assert_eq!(bench.watch.flows.sessions(), [session(1)], "it may come back");
+    assert_eq!(bench.watch.flows.holders(), [Holder::Session(session(1))], "it may come back");
     tokio::time::sleep(Duration::from_secs(11)).await;
-    assert_eq!(bench.watch.flows.sessions(), []);
+    assert_eq!(bench.watch.flows.holders(), []);
     assert_eq!(bench.watch.flows.concerned(&Change::User(user(1))), []);
     assert_eq!(flow.cut.ended(), None);
 }

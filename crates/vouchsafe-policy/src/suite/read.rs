@@ -12,6 +12,7 @@ use toml::de::DeTable;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Outcome, Reason};
 use vouchsafe_model::id::DeviceId;
+use vouchsafe_model::mode::Mode;
 use vouchsafe_model::name::{
     DeviceName, GroupName, NameError, PolicyName, ResourceGroupName, ResourceName, Tag, UserName,
 };
@@ -211,6 +212,8 @@ fn resource(reader: &mut Reader<'_>, name: &Placed<String>, table: &DeTable<'_>)
         description: String::new(),
         offline_grace: Duration::ZERO,
         via: None,
+        // A mode changes no answer of the policies.
+        mode: Mode::Enforce,
     })
 }
 

@@ -13,6 +13,7 @@ mod decide;
 mod difference;
 mod explain;
 mod memo;
+mod modes;
 mod properties;
 mod rights;
 mod step_up;

@@ -42,7 +42,7 @@ impl Spec {
         format!("{effect}({}, {}, {})", self.principal, self.action, self.resource)
     }
 
-    fn text(&self, number: usize) -> String {
+    pub(crate) fn text(&self, number: usize) -> String {
         let device = if self.any_device && self.permit { "@device(\"none\") " } else { "" };
         let expires = match self.expires {
             // The tests' day begins at midnight; an hour has 3,600 seconds.
@@ -136,11 +136,11 @@ pub(crate) fn specs() -> impl Strategy<Value = Vec<Spec>> {
     prop::collection::vec(one, 0..12)
 }
 
-fn resources() -> Vec<Resource> {
+pub(crate) fn resources() -> Vec<Resource> {
     vec![http("r0", &["s0"]), http("r1", &["s0", "s1"]), tcp("r2", &["s1"]), tcp("r3", &[])]
 }
 
-fn subjects() -> Vec<SubjectFacts> {
+pub(crate) fn subjects() -> Vec<SubjectFacts> {
     let mut lent = facts("u1", &["g1", "g2"]);
     lent.device.as_mut().expect("device").owner = None;
     vec![facts("u0", &["g0", "g1"]), lent, without_device(facts("u2", &["g2"])), without_device(facts("u0", &["g0"]))]

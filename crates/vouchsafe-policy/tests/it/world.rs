@@ -33,6 +33,7 @@ fn resource(text: &str, groups: &[&str], spec: ResourceSpec) -> Resource {
         offline_grace: std::time::Duration::ZERO,
         via: None,
         description: String::new(),
+        mode: vouchsafe_model::mode::Mode::Enforce,
     }
 }
 

@@ -73,6 +73,7 @@ members! {
     Kind = "kind", Kind;
     Method = "method", Long;
     Outcome = "outcome", Text;
+    Passed = "passed", Text;
     Path = "path", Long;
     Policies = "policies", Bounded;
     PolicyVersion = "policy_version", Number;

@@ -18,6 +18,8 @@ pub struct Scanned<'b> {
     pub kind: &'b [u8],
     /// `outcome`
     pub outcome: Option<&'b [u8]>,
+    /// `passed`
+    pub passed: Option<&'b [u8]>,
     /// `reason`
     pub reason: Option<&'b [u8]>,
     /// `resource`
@@ -90,6 +92,7 @@ fn members(bytes: &[u8]) -> Option<Scanned<'_>> {
             Member::Id => found.id = Some(value),
             Member::Kind => found.kind = value,
             Member::Outcome => found.outcome = Some(value),
+            Member::Passed => found.passed = Some(value),
             Member::Reason => found.reason = Some(value),
             Member::Resource => found.resource = Some(value),
             Member::Session => found.session = Some(value),
@@ -221,6 +224,7 @@ mod tests {
                 (fast.flow, &slow.flow),
                 (fast.id, &slow.id),
                 (fast.outcome, &slow.outcome),
+                (fast.passed, &slow.passed),
                 (fast.reason, &slow.reason),
                 (fast.resource, &slow.resource),
                 (fast.session, &slow.session),

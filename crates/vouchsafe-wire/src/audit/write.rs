@@ -222,6 +222,7 @@ impl Record {
             kind,
             method,
             outcome,
+            passed,
             path,
             policies,
             policy_version,
@@ -263,6 +264,7 @@ impl Record {
         m.kind(*kind);
         m.maybe_text(Member::Method, method.as_deref());
         m.maybe_text(Member::Outcome, outcome.as_deref());
+        m.maybe_text(Member::Passed, passed.as_deref());
         m.maybe_text(Member::Path, path.as_deref());
         m.list(Member::Policies, policies.iter().map(String::as_str));
         m.maybe_number(Member::PolicyVersion, *policy_version);

@@ -172,12 +172,20 @@ pub fn resource_text(resource: &Resource) -> Result<Option<String>, Unreadable> 
     serde_json::to_string(&doc).map(Some).map_err(|_| Unreadable { what: "resource" })
 }
 
-/// A resource out of a snapshot.
+/// A resource out of a snapshot. One whose mode can't be read enforces: what a controller of another
+/// version means by it, nobody here knows.
 ///
 /// # Errors
 /// [`Unreadable`].
 pub fn resource(text: &str) -> Result<Resource, Unreadable> {
     let unreadable = Unreadable { what: "resource" };
-    let doc: ResourceDoc = serde_json::from_str(text).map_err(|_| unreadable)?;
-    doc.to_resource().map_err(|_| unreadable)
+    let read = |doc: ResourceDoc| doc.to_resource().ok();
+    if let Some(resource) = serde_json::from_str(text).ok().and_then(read) {
+        return Ok(resource);
+    }
+    let mut members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(|_| unreadable)?;
+    members.remove("mode");
+    members.remove("observe");
+    let doc = serde_json::from_value(members.into()).map_err(|_| unreadable)?;
+    read(doc).ok_or(unreadable)
 }

@@ -93,6 +93,25 @@ fn what_says_something_impossible_is_refused_whole() {
     assert!(DeviceFacts::try_from(&message::Device::default()).is_err());
     assert!(Grant::try_from(&message::Grant::default()).is_err());
     assert!(convert::resource("{}").is_err());
+    let trial = r#""observe":{"from":["10.0.0.0/8"],"owner":"alice","reason":"x","until":"2026-12-31T18:00:00Z"}"#;
+    let mode = |members: &str| {
+        let text = format!(r#"{{"name":"a","kind":"tcp","upstream":"10.0.0.1:1"{members}}}"#);
+        convert::resource(&text).map(|resource| resource.mode.as_str())
+    };
+    assert_eq!(mode(&format!(r#","mode":"observe",{trial}"#)), Ok("observe"));
+    // i14: a mode that is missing, unknown, half said or in another form enforces, and takes nothing else with it.
+    for members in [
+        "".to_owned(),
+        format!(",{trial}"),
+        format!(r#","mode":"rehearse",{trial}"#),
+        r#","mode":"observe""#.to_owned(),
+        r#","mode":["observe"]"#.to_owned(),
+        format!(r#","mode":"observe",{}"#, trial.replace("10.0.0.0/8", "0.0.0.0/0")),
+        format!(r#","mode":"observe",{}"#, trial.replace("until", "ends")),
+        format!(r#","mode":"warn",{}"#, trial.replace(r#""owner""#, r#""further":1,"owner""#)),
+    ] {
+        assert_eq!(mode(&members), Ok("enforce"), "{members}");
+    }
     assert!(convert::resource(r#"{"name":"a","kind":"tcp","upstream":"10.0.0.1:1","later":1}"#).is_err());
 }
 

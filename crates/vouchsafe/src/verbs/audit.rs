@@ -65,6 +65,9 @@ pub(crate) struct Filter {
     /// With this outcome.
     #[arg(long, value_parser = PossibleValuesParser::new(["allow", "deny", "ok", "failed"]))]
     outcome: Option<String>,
+    /// What was denied and went on by this mode of its resource.
+    #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(["observe", "warn"]))]
+    passed: Option<String>,
     /// Of this kind.
     #[arg(long, value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)))]
     kind: Option<String>,
@@ -78,8 +81,8 @@ pub(crate) struct Filter {
 
 impl Filter {
     fn query(self) -> AuditQuery {
-        let Self { user, device, resource, outcome, kind, reason, id } = self;
-        AuditQuery { user, device, resource, outcome, kind, reason, id, ..AuditQuery::default() }
+        let Self { user, device, resource, outcome, passed, kind, reason, id } = self;
+        AuditQuery { user, device, resource, outcome, passed, kind, reason, id, ..AuditQuery::default() }
     }
 }
 
@@ -172,13 +175,14 @@ fn print(call: &Call, record: &Record) -> Result<(), VerbError> {
 }
 
 fn encode(query: &AuditQuery) -> String {
-    let AuditQuery { user, device, resource, outcome, kind, reason, id, since, until, limit, after } = query;
+    let AuditQuery { user, device, resource, outcome, passed, kind, reason, id, since, until, limit, after } = query;
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     let texts = [
         ("user", user.clone()),
         ("device", device.clone()),
         ("resource", resource.clone()),
         ("outcome", outcome.clone()),
+        ("passed", passed.clone()),
         ("kind", kind.clone()),
         ("reason", reason.clone()),
         ("id", id.clone()),

@@ -68,7 +68,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let target = args.resource.resolve(&device)?;
     let (host, port) = (target.host.clone(), target.port);
     let tunnels = Tunnels::new(device.clone(), call.tasks.clone());
-    let tunnels = Arc::new(tunnels.with_step_up(stepping_up(call, &device)));
+    let tunnels = Arc::new(tunnels.with_step_up(stepping_up(call, &device)).with_warned(Some(call.warned())));
     let (report, tasks) = (call.report(), call.tasks.clone());
     let address = if args.udp {
         let local = connect_udp::LocalPort::bind(args.listen.0).await.map_err(refused)?;

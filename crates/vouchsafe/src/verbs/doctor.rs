@@ -1,6 +1,7 @@
 //! `doctor`: looks at this machine, and says what holds.
 
 pub(crate) mod gateway;
+mod modes;
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
@@ -20,6 +21,9 @@ pub(crate) enum Verb {
     /// Says whether the process of this state directory serves, and if not, why.
     #[command(after_help = "Example:\n  vouchsafe doctor gateway --dir /var/lib/vouchsafe")]
     Gateway,
+    /// Says which resources let denials pass, for how long still, and which modes are over.
+    #[command(after_help = "Example:\n  vouchsafe doctor modes")]
+    Modes,
     /// Enters the sandbox that `up` runs in, and tries what must fail there.
     #[command(after_help = "Example:\n  vouchsafe doctor sandbox")]
     Sandbox(SandboxArgs),
@@ -68,6 +72,7 @@ impl Verb {
 pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
     let entered = match verb {
         Verb::Gateway => return gateway::run(call).await,
+        Verb::Modes => return modes::run(call).await,
         Verb::Sandbox(SandboxArgs { entered }) => entered,
     };
     let Some(sandbox) = entered else { return Err(VerbError::failed("the sandbox was not entered")) };

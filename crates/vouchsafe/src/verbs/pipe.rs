@@ -25,7 +25,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let target = args.resource.resolve(&device)?;
     device.keep_fresh(&call.tasks);
     let step_up = stepping_up(call, &device);
-    let tunnels = Tunnels::new(device, call.tasks.clone()).with_step_up(step_up);
+    let tunnels = Tunnels::new(device, call.tasks.clone()).with_step_up(step_up).with_warned(Some(call.warned()));
     let tunnel = tunnels.open(&target.host, target.port).await?;
     let cut = |error: std::io::Error| VerbError::failed("the connection was cut").cause(error.to_string());
     tokio::select! {

@@ -36,7 +36,8 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let domain = device.domain().clone();
     device.keep_fresh(&call.tasks);
     let step_up = stepping_up(call, &device);
-    let tunnels = Arc::new(Tunnels::new(device, call.tasks.clone()).with_step_up(step_up));
+    let tunnels =
+        Arc::new(Tunnels::new(device, call.tasks.clone()).with_step_up(step_up).with_warned(Some(call.warned())));
     call.tasks.spawn("local proxy", serve(listener, tunnels, call.report(), call.tasks.clone()));
     let out = &call.out;
     if out.is_json() {

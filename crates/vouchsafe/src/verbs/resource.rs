@@ -1,5 +1,8 @@
 //! `resource`: what can be reached.
 
+pub(crate) mod mode;
+mod progress;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
@@ -31,6 +34,16 @@ pub(crate) enum Verb {
         /// Name.
         name: ResourceName,
     },
+    /// Says what becomes of a denial: it stands (`enforce`), passes with a warning (`warn`), or is only written down
+    /// (`observe`). The last two hold within a boundary and until an end, and then enforce by themselves.
+    #[command(
+        after_help = "Examples:\n  vouchsafe resource mode wiki observe --from 10.0.0.0/8 --owner alice --reason \"moving in\" --for 14d\n  vouchsafe resource mode wiki warn\n  vouchsafe resource mode wiki enforce"
+    )]
+    Mode(mode::Args),
+    /// Says how far a resource is on its way to being enforced: accesses, who would be denied, and whether it is safe
+    /// to go on.
+    #[command(after_help = "Example:\n  vouchsafe resource progress wiki --days 14")]
+    Progress(progress::Args),
     /// Removes a resource: what is open to it is cut within the second.
     #[command(after_help = "Example:\n  vouchsafe resource remove wiki --yes")]
     Remove {
@@ -270,6 +283,8 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             let resource: ResourceDoc = AdminClient::open(call).await?.get(&path(RESOURCES, name.as_str(), "")).await?;
             show(call, &resource, |resource| facts(call, resource))
         }
+        Verb::Mode(args) => mode::run(args, call).await,
+        Verb::Progress(args) => progress::run(args, call).await,
         Verb::Remove { name, yes } => {
             agreed(call, yes, &format!("Remove resource `{name}`, and the grants to it?"))?;
             AdminClient::open(call).await?.delete(&path(RESOURCES, name.as_str(), "")).await?;
@@ -356,7 +371,8 @@ fn sensitivity(resource: &ResourceDoc) -> Cell {
 }
 
 fn table(resources: &[ResourceDoc]) -> Table {
-    let mut table = Table::new(&["name", "kind", "upstream", "via", "sensitivity", "groups", "tags", "description…"]);
+    let mut table =
+        Table::new(&["name", "kind", "upstream", "via", "sensitivity", "mode", "groups", "tags", "description…"]);
     for resource in resources {
         table.row([
             Cell::new(Style::Bold, &resource.name),
@@ -364,6 +380,7 @@ fn table(resources: &[ResourceDoc]) -> Table {
             (&resource.upstream).into(),
             resource.via.as_deref().unwrap_or("–").into(),
             sensitivity(resource),
+            mode::cell(resource),
             list(&resource.groups).into(),
             list(&resource.tags).into(),
             (&resource.description).into(),
@@ -397,6 +414,8 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
         double_slashes,
         path_parameters,
         path_case,
+        mode: _,
+        observe: _,
     } = resource;
     let safe = |text: &str| clean(text).into_owned();
     let mut facts = vec![
@@ -406,6 +425,7 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
         ("groups", safe(&list(groups))),
         ("tags", safe(&list(tags))),
     ];
+    facts.extend(mode::words(resource));
     let mut also = |name, value: Option<String>| facts.extend(value.map(|value| (name, safe(&value))));
     also("via", via.clone());
     also("port", port.map(|port| port.to_string()));

@@ -37,16 +37,18 @@ fn certificate() -> (String, String) {
     (made.cert.pem(), made.signing_key.serialize_pem())
 }
 
+/// A server with one database.
+pub async fn cluster(database: &'static str) -> Cluster {
+    let installation = Installation::find().expect("searched").expect("PostgreSQL is installed by ./test");
+    let (chain, key) = certificate();
+    let tls = Some(ServerTls { chain_pem: &chain, key_pem: &key });
+    Cluster::start(&installation, Plan { database, tables: TABLES, tls }).await.expect("a cluster")
+}
+
 impl Databases {
     async fn start() -> Self {
         let world = World::start().await;
-        let installation = Installation::find().expect("searched").expect("PostgreSQL is installed by ./test");
-        let (chain, key) = certificate();
-        let start = async |database: &'static str| {
-            let tls = Some(ServerTls { chain_pem: &chain, key_pem: &key });
-            Cluster::start(&installation, Plan { database, tables: TABLES, tls }).await.expect("a cluster")
-        };
-        let (marketing, finance) = (start("marketing").await, start("finance").await);
+        let (marketing, finance) = (cluster("marketing").await, cluster("finance").await);
         let tcp = |name: &str, to: &Cluster| json!({"name": name, "kind": "tcp", "upstream": to.address().to_string(), "port": 5432});
         world
             .apply(

@@ -27,6 +27,7 @@ mod http3;
 mod installation;
 mod killed;
 mod logs;
+mod modes;
 mod network;
 mod peers;
 mod proof;

@@ -13,9 +13,11 @@ use tokio::process::Child;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vouchsafe_agent::session::Session;
+use vouchsafe_runtime::clock;
 use vouchsafe_runtime::tls::{self, Credentials, ServerTrust};
 use vouchsafe_wire::api::{AuditQuery, GatewayInvited};
 use vouchsafe_wire::gateway::JoinCode;
+use vouchsafe_wire::resource::second_text;
 use vouchsafe_wire::ticket::hex;
 use vouchsafe_wire::token::AUDIENCE_API;
 
@@ -353,6 +355,47 @@ async fn i6_one_session_works_on_all_gateways_and_a_revocation_reaches_them_all_
     let mut expected = vec![one.id.clone(), two.id.clone()];
     expected.sort();
     assert_eq!(sources, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_a_gateway_that_is_cut_off_ends_a_mode_at_its_time() {
+    let world = controller().await;
+    let _one = Gate::join(&world, "one", ONE).await;
+    let company = Company::start_on(world).await;
+    let until = clock::now() + LEASE + Duration::from_secs(6);
+    let text = second_text(until).expect("a time");
+    let observe = json!({"from": ["127.0.0.0/24"], "owner": "alice", "reason": "moving in", "until": text});
+    let finance = format!("http://{}", company.finance.address);
+    let finance = json!({"name": "finance", "kind": "http", "upstream": finance, "offline_grace": 3600,
+                         "mode": "observe", "observe": observe});
+    let _: Value = company.world.admin.replace("/v1/resources/finance", &finance).await.expect("put");
+    let Company { world, marketing: _marketing, finance: _finance, alice: _alice, laptop: _laptop } = company;
+    let (url, root) = (world.url("finance", "/").to_string(), world.root_file.display().to_string());
+    let ask =
+        async || run("curl", &["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", &root, &url]).await.out;
+    for _ in 0..100 {
+        if ask().await == "200" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ask().await, "200", "observed");
+    let begun = Instant::now();
+    let _dir = world.kill().await;
+    let mut last = String::new();
+    while clock::now() < until + Duration::from_secs(5) {
+        let asked_at = clock::now();
+        last = ask().await;
+        if last != "200" {
+            // The end is given to the second, and is cut to it.
+            assert!(asked_at + Duration::from_secs(1) >= until, "{last} too early");
+            break;
+        }
+        assert!(asked_at < until, "still open");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(last, "401");
+    assert!(begun.elapsed() > LEASE, "it served on by its grace until then");
 }
 
 #[tokio::test(flavor = "multi_thread")]

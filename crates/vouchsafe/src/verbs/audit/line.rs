@@ -9,6 +9,8 @@ use crate::text;
 pub(super) fn of(out: &Output, record: &Record) -> String {
     let time = out.paint(Style::Dim, &text::moment(record.time_us / 1_000_000));
     let (mark, style) = match record.outcome.as_deref() {
+        // A denial, though it went on: told apart in words and not by colour alone.
+        Some("deny") if record.passed.is_some() => ("! passed", Style::Warn),
         Some("allow") => ("✓ allow", Style::Good),
         Some("ok") => ("✓ ok", Style::Good),
         Some("deny") => ("✗ deny", Style::Bad),
@@ -61,6 +63,9 @@ fn decision(out: &Output, record: &Record) -> String {
     let mut why = clean(text_of(record.reason.as_ref())).into_owned();
     if !record.policies.is_empty() {
         why = format!("{why} [{}]", clean(&record.policies.join(" "))).trim_start().to_owned();
+    }
+    if let Some(mode) = &record.passed {
+        why = format!("would be denied: {why} (mode {})", clean(mode));
     }
     parts.push(out.paint(Style::Dim, &why));
     join(parts)
@@ -131,6 +136,19 @@ mod tests {
             line(&record),
             "2026-09-21 14:13:20Z  ✗ deny    alice@7k3m9q            finance  GET /ledger  no_permit"
         );
+    }
+
+    #[test]
+    fn what_passed_by_a_mode_is_no_allow_and_no_plain_denial() {
+        let mut record = record(Kind::Decision);
+        record.outcome = Some("deny".into());
+        record.passed = Some("observe".into());
+        record.resource = Some("wiki".into());
+        record.method = Some("GET".into());
+        record.path = Some("/".into());
+        record.reason = Some("no_permit".into());
+        let expected = "! passed  alice@7k3m9q            wiki  GET /  would be denied: no_permit (mode observe)";
+        assert!(line(&record).ends_with(expected), "{}", line(&record));
     }
 
     #[test]
