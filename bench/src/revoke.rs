@@ -65,7 +65,8 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    const DEFAULT: Self = Self { flows: 10_000, people: 100, leaving: 10, every: 100, rounds: 3 };
+    /// Ten people, since more than so many are not signed in at once from one address.
+    const DEFAULT: Self = Self { flows: 10_000, people: 10, leaving: 1, every: 100, rounds: 3 };
 }
 
 /// What is changed.
