@@ -5,11 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 use serde::Serialize;
-use vouchsafe_model::name::ResourceName;
-use vouchsafe_wire::resource::ResourceDoc;
+use vouchsafe_model::moment;
+use vouchsafe_model::name::{ResourceName, UserName};
+use vouchsafe_wire::resource::{ResourceDoc, TrialDoc};
 
 use crate::postgres::Database;
 use crate::postgres::hba::From;
@@ -18,6 +20,15 @@ use crate::web::Site;
 
 /// Most drafts.
 const MAX_DRAFTS: usize = 1_000;
+
+/// Who answers for resources that only observe, and until when they do.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    /// A user that exists.
+    pub owner: UserName,
+    /// At most 90 days ahead; from then on the resource enforces.
+    pub until: SystemTime,
+}
 
 /// A resource that could be.
 #[derive(Debug, Clone, Serialize)]
@@ -44,9 +55,10 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// The resource, where nothing is missing that it can't be without.
+    /// The resource, where nothing is missing that it can't be without. It observes where somebody answers for that
+    /// and the networks are known from which people come today; else it enforces.
     #[must_use]
-    pub fn resource(&self) -> Option<ResourceDoc> {
+    pub fn resource(&self, watch: Option<&Watch>) -> Option<ResourceDoc> {
         let doc = ResourceDoc {
             name: self.name.clone(),
             kind: self.kind.to_owned(),
@@ -55,12 +67,28 @@ impl Draft {
             host_header: self.host_header_upstream.then(|| "upstream".to_owned()),
             ..ResourceDoc::default()
         };
-        doc.to_resource().is_ok().then_some(doc)
+        let observing = watch.and_then(|watch| self.trial(watch)).map(|trial| ResourceDoc {
+            mode: Some("observe".to_owned()),
+            observe: Some(trial),
+            ..doc.clone()
+        });
+        // Networks that are too wide to be anybody's boundary don't become one.
+        [observing, Some(doc)].into_iter().flatten().find(|doc| doc.to_resource().is_ok())
+    }
+
+    fn trial(&self, watch: &Watch) -> Option<TrialDoc> {
+        let Watch { owner, until } = watch;
+        (!self.from.is_empty()).then_some(TrialDoc {
+            from: self.from.iter().map(ToString::to_string).collect(),
+            owner: owner.to_string(),
+            reason: "found by `vouchsafe assess`; what people do there today is watched first".to_owned(),
+            until: moment::to_text(*until)?,
+        })
     }
 
     /// As a TOML file. What is asked of a person stands above; an incomplete resource is all comment.
     #[must_use]
-    pub fn toml(&self) -> String {
+    pub fn toml(&self, watch: Option<&Watch>) -> String {
         let mut text = format!("# Draft by `vouchsafe assess`: {}\n", line(&self.description));
         for question in &self.questions {
             text.push_str(&format!("# CHECK: {}\n", line(question)));
@@ -71,15 +99,27 @@ impl Draft {
             let list: Vec<String> = self.from.iter().map(ToString::to_string).collect();
             text.push_str(&format!("# WHO comes today ({}): {}\n", line(&self.from_why), list.join(", ")));
         }
-        let Some(doc) = self.resource() else {
+        let Some(doc) = self.resource(watch) else {
             text.push_str("#\n# [[resources]]\n");
             text.push_str(&format!("# name = \"{}\"\n# kind = \"{}\"\n# upstream = \"…\"\n", self.name, self.kind));
             return text;
         };
-        let mut body = String::from("\n[[resources]]\n");
-        body.push_str(&toml::to_string(&doc).unwrap_or_default());
-        text + &body
+        text.push_str(match (&doc.mode, watch) {
+            (Some(_), _) => "# MODE: it observes. Nobody from these networks is kept out before `until`.\n",
+            (None, Some(_)) => "# MODE: it enforces, since no boundary is known or it is too wide to observe within.\n",
+            (None, None) => {
+                "# MODE: it enforces. `vouchsafe assess --drafts DIR --owner USER` drafts it to observe first.\n"
+            }
+        });
+        text.push('\n');
+        // A list of one, so that the table of the mode gets its whole name.
+        text + &toml::to_string(&Drafts { resources: [doc] }).unwrap_or_default()
     }
+}
+
+#[derive(Serialize)]
+struct Drafts {
+    resources: [ResourceDoc; 1],
 }
 
 /// Text that stays in one line of a comment.
@@ -310,10 +350,32 @@ mod tests {
     fn an_incomplete_draft_is_all_comment() {
         let mut draft = empty("wiki", "http", "wiki\n[[resources]]");
         draft.questions.push("which?\nname = \"x\"".to_owned());
-        assert!(draft.toml().lines().all(|line| line.starts_with('#')), "{}", draft.toml());
+        assert!(draft.toml(None).lines().all(|line| line.starts_with('#')), "{}", draft.toml(None));
         draft.upstream = Some("http://127.0.0.1:3000".to_owned());
         draft.description = "wiki".to_owned();
-        assert!(draft.toml().contains("\nupstream = \"http://127.0.0.1:3000\"\n"));
+        assert!(draft.toml(None).contains("\nupstream = \"http://127.0.0.1:3000\"\n"));
+    }
+
+    #[test]
+    fn a_draft_observes_only_within_a_boundary_that_is_known() {
+        let watch = Watch {
+            owner: UserName::parse("ann").unwrap(),
+            until: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000),
+        };
+        let mut draft = empty("wiki", "http", "wiki");
+        draft.upstream = Some("http://127.0.0.1:3000".to_owned());
+        let mode = |draft: &Draft, watch| draft.resource(watch).and_then(|doc| doc.mode);
+        assert_eq!(mode(&draft, Some(&watch)), None, "nobody knows who comes");
+        draft.from = vec!["10.0.0.0/8".parse().unwrap()];
+        assert_eq!(mode(&draft, None), None, "nobody answers for it");
+        assert_eq!(mode(&draft, Some(&watch)).as_deref(), Some("observe"));
+        let text = draft.toml(Some(&watch));
+        for part in ["[[resources]]", "mode = \"observe\"", "[resources.observe]", "owner = \"ann\"", "10.0.0.0/8"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        draft.from = vec!["8.0.0.0/6".parse().unwrap()];
+        assert_eq!(mode(&draft, Some(&watch)), None, "no boundary is half the world");
+        assert!(draft.toml(Some(&watch)).contains("it enforces, since"));
     }
 
     proptest! {

@@ -257,8 +257,8 @@ fn drafts(report: &Report) -> Markup {
                 p .faint { "Written as files by " code { "vouchsafe assess --drafts DIR" } ". What the host's files don't say is asked, not guessed." }
                 @for draft in &report.drafts {
                     details open {
-                        summary { code { (draft.name) } " · " (draft.kind) @if draft.resource().is_none() { " · needs an answer" } }
-                        pre { (visible_lines(&draft.toml())) }
+                        summary { code { (draft.name) } " · " (draft.kind) @if draft.resource(None).is_none() { " · needs an answer" } }
+                        pre { (visible_lines(&draft.toml(None))) }
                     }
                 }
             }

@@ -42,6 +42,7 @@ use crate::notes::Notes;
 use crate::report::Report;
 use crate::source::Source;
 
+pub use crate::drafts::Watch;
 pub use crate::html::page;
 pub use crate::kinds::catalogue;
 

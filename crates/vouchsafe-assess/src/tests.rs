@@ -253,9 +253,9 @@ fn drafts_are_of_facts_and_ask_for_the_rest() {
     // nginx holds port 80 of every address, while its site wants one of them.
     assert_eq!(draft("wiki").upstream.as_deref(), Some("http://127.0.0.1:80"));
     for draft in &report.drafts {
-        let text = draft.toml();
+        let text = draft.toml(None);
         let parsed: toml::Table = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let doc = draft.resource();
+        let doc = draft.resource(None);
         assert_eq!(parsed.contains_key("resources"), doc.is_some(), "{text}");
         assert!(doc.is_none_or(|doc| doc.to_resource().is_ok()));
     }

@@ -5,15 +5,20 @@ mod summary;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use vouchsafe_assess::report::{Baseline, MAX_BASELINE, Report};
 use vouchsafe_assess::source::Source;
-use vouchsafe_assess::{Options, page};
+use vouchsafe_assess::{Options, Watch, page};
+use vouchsafe_model::mode::LONGEST_TRIAL;
+use vouchsafe_model::name::UserName;
+use vouchsafe_runtime::clock;
 
 use super::{now, show};
 use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
+use crate::text;
 
 /// Largest file of `--ss` and `--roles`, bytes.
 const MAX_GIVEN: u64 = 16 << 20;
@@ -23,7 +28,7 @@ const MAX_GIVEN: u64 = 16 << 20;
 /// It reads only: it changes nothing, starts no program and connects to nothing. It works as any user, and says
 /// what that user may not see.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sudo vouchsafe assess --html report.html --drafts drafts/\n  \
+#[command(after_help = "Example:\n  sudo vouchsafe assess --html report.html --drafts drafts/ --owner ann\n  \
                   vouchsafe assess --root collected/ --json > today.json\n  \
                   vouchsafe assess --baseline last-month.json")]
 pub(crate) struct Args {
@@ -36,6 +41,12 @@ pub(crate) struct Args {
     /// Writes a resource for each service found into this new directory, for `apply`.
     #[arg(long, value_name = "DIR")]
     drafts: Option<PathBuf>,
+    /// Drafts observe, where it is known from which networks people come; this user answers for that.
+    #[arg(long, value_name = "USER", requires = "drafts")]
+    owner: Option<UserName>,
+    /// How long drafts observe before they enforce, at most 90 days.
+    #[arg(long = "for", value_name = "TIME", default_value = "30d", value_parser = text::duration, requires = "owner")]
+    observe_for: Duration,
     /// An earlier report (`--json`): says what is new and what is solved.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -71,6 +82,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         _ => None,
     };
     let options = Options { now: now(), ss: text(given(&args.ss)?), roles: text(given(&args.roles)?) };
+    let watch = watch(&args)?;
     if let Some(dir) = &args.drafts {
         must_be_new(dir)?;
     }
@@ -85,7 +97,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         write(file, page(&report).as_bytes())?;
     }
     if let Some(dir) = &args.drafts {
-        write_drafts(dir, &report)?;
+        write_drafts(dir, &report, watch.as_ref())?;
     }
     show(call, &report, |report| {
         summary::print(&call.out, report, args.all)?;
@@ -134,9 +146,18 @@ fn must_be_new(dir: &Path) -> Result<(), VerbError> {
     }
 }
 
-fn write_drafts(dir: &Path, report: &Report) -> Result<(), VerbError> {
+/// Who answers for drafts that observe.
+fn watch(args: &Args) -> Result<Option<Watch>, VerbError> {
+    let Some(owner) = &args.owner else { return Ok(None) };
+    if args.observe_for > LONGEST_TRIAL {
+        return Err(VerbError::usage("drafts can't observe for more than 90 days").hint("give `--for 90d` or less"));
+    }
+    Ok(Some(Watch { owner: owner.clone(), until: clock::now() + args.observe_for }))
+}
+
+fn write_drafts(dir: &Path, report: &Report, watch: Option<&Watch>) -> Result<(), VerbError> {
     for draft in &report.drafts {
-        write(&dir.join(format!("{}.toml", draft.name)), draft.toml().as_bytes())?;
+        write(&dir.join(format!("{}.toml", draft.name)), draft.toml(watch).as_bytes())?;
     }
     let words = "# Drafts of resources\n\nMade by `vouchsafe assess` from what the host's files say. Read each file: lines with CHECK ask you\n\
         something, and a resource that is all comment lacks a fact that only you know.\n\n\

@@ -141,10 +141,14 @@ async fn drafts_are_applied_and_the_page_is_read_in_a_browser() {
     let (root, ss, page, drafts) = (path("host"), path("ss.txt"), path("report.html"), path("drafts"));
     host(Path::new(&root));
     fs::write(&ss, SS).expect("written");
-    let ran = assess(&["--root", &root, "--ss", &ss, "--html", &page, "--drafts", &drafts]).await;
+    let ran = assess(&["--root", &root, "--ss", &ss, "--html", &page, "--drafts", &drafts, "--owner", "ann"]).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(fs::metadata(&page).expect("the page").mode() & 0o777, 0o600);
 
+    let (code, out, err) = world.cli(&world.state_dir(), &["apply", "-f", &drafts, "--yes"]).await;
+    assert!(code != 0 && err.contains("ann"), "somebody who exists answers for what observes: {out}{err}");
+    let (code, _, err) = world.cli(&world.state_dir(), &["user", "add", "ann"]).await;
+    assert_eq!(code, 0, "{err}");
     let (code, out, err) = world.cli(&world.state_dir(), &["apply", "-f", &drafts, "--yes"]).await;
     assert_eq!(code, 0, "{out}{err}");
     let (_, out, _) = world.cli(&world.state_dir(), &["resource", "list", "--json"]).await;
@@ -153,6 +157,11 @@ async fn drafts_are_applied_and_the_page_is_read_in_a_browser() {
         let list = resources.as_array().expect("a list");
         list.iter().find(|resource| resource["name"] == name).map(|found| found["upstream"].clone())
     };
+    let observing = |name: &str| {
+        let list = resources.as_array().expect("a list");
+        list.iter().any(|resource| resource["name"] == name && resource["mode"] == "observe")
+    };
+    assert!(observing("postgres"), "its networks are known: {resources}");
     assert_eq!(upstream("ssh"), Some("127.0.0.1:22".into()), "{resources}");
     assert_eq!(upstream("postgres"), Some("127.0.0.1:5432".into()));
     assert_eq!(upstream("wiki"), Some("https://wiki.example:443".into()));
