@@ -19,6 +19,10 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_TOTAL_BYTES: usize = 3 << 20;
 /// Most files.
 const MAX_FILES: usize = 2_000;
+/// Folder of tests of the policy.
+const TESTS: &str = "tests";
+/// Folder of what is to be proven of it.
+const INVARIANTS: &str = "invariants";
 /// Deepest folder.
 const MAX_DEPTH: usize = 16;
 
@@ -47,6 +51,17 @@ pub(crate) enum ManifestError {
         path: PathBuf,
         /// What there is too much of.
         what: String,
+    },
+    /// A policy among tests or invariants, where nobody would look for one that is in force.
+    #[error(
+        "`{}` would be a policy in force like any other; move it out of the folder `{folder}`, whose files are TOML",
+        path.display()
+    )]
+    Misplaced {
+        /// The file.
+        path: PathBuf,
+        /// The folder.
+        folder: &'static str,
     },
     /// Nothing to apply.
     #[error("`{}` holds no `.toml` and no `.cedar` file", path.display())]
@@ -149,16 +164,16 @@ fn is_cedar(name: &str) -> bool {
 
 /// Whether a file holds tests of the policy.
 fn is_test(name: &str) -> bool {
-    is_toml_below(name, "tests")
+    name.ends_with(".toml") && is_below(name, TESTS)
 }
 
 /// Whether a file says what is to be proven of the policy.
 fn is_invariant(name: &str) -> bool {
-    is_toml_below(name, "invariants")
+    name.ends_with(".toml") && is_below(name, INVARIANTS)
 }
 
-fn is_toml_below(name: &str, wanted: &str) -> bool {
-    name.ends_with(".toml") && name.rsplit('/').skip(1).any(|folder| folder == wanted)
+fn is_below(name: &str, wanted: &str) -> bool {
+    name.rsplit('/').skip(1).any(|folder| folder == wanted)
 }
 
 #[derive(Default)]
@@ -247,6 +262,10 @@ fn read(dir: &Path) -> Result<Vec<PolicyFileDoc>, ManifestError> {
     let mut total = 0;
     let mut files = Vec::new();
     for (name, path) in paths {
+        if let Some(folder) = [TESTS, INVARIANTS].into_iter().find(|folder| is_cedar(&name) && is_below(&name, folder))
+        {
+            return Err(ManifestError::Misplaced { path, folder });
+        }
         let text = read_file(&path)?;
         total += text.len();
         if total > MAX_TOTAL_BYTES {

@@ -115,3 +115,14 @@ fn nothing_is_an_error_that_says_so() {
     assert!(matches!(policy_files(temp.path()), Err(ManifestError::Empty { .. })));
     assert!(matches!(load(&temp.path().join("absent")), Err(ManifestError::Read { .. })));
 }
+
+#[test]
+fn a_policy_among_invariants_or_tests_does_not_come_into_force_unnoticed() {
+    for name in ["invariants/never.cedar", "company/invariants/deep/never.cedar", "tests/a.cedar"] {
+        let temp = tree(&[(name, "permit(principal, action, resource);"), ("policy/a.cedar", "// a")]);
+        for error in [load(temp.path()).err(), policy(temp.path()).err()] {
+            let words = error.expect("refused").to_string();
+            assert!(words.contains(name) && words.contains("move it out"), "{words}");
+        }
+    }
+}
