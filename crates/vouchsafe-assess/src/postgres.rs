@@ -2,6 +2,7 @@
 
 mod conf;
 pub(crate) mod hba;
+mod include;
 
 use crate::Options;
 use crate::finding::{Area, Evidence, Severity};

@@ -4,13 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::finding::{Area, Evidence};
 use crate::notes::Notes;
+use crate::postgres::include;
 use crate::source::Source;
 use crate::text::numbered;
-
-/// Deepest inclusion, as in PostgreSQL.
-const MAX_DEPTH: usize = 10;
-/// Most files.
-const MAX_FILES: usize = 200;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,20 +27,8 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads a file with what it includes; what is read later counts.
     pub(crate) fn read(&mut self, source: &Source, file: &str, depth: usize, notes: &mut Notes) {
-        self.files += 1;
-        if depth > MAX_DEPTH || self.files > MAX_FILES {
-            notes.gap(
-                Area::Postgres,
-                file,
-                None,
-                "too many files include each other; this one was left out",
-                "look at it by hand",
-            );
-            return;
-        }
-        let Some(text) = notes.text(Area::Postgres, source, file) else { return };
-        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let beside = |name: &str| if name.starts_with('/') { name.to_owned() } else { format!("{folder}/{name}") };
+        let Some(text) = include::text(source, file, depth, &mut self.files, notes) else { return };
+        let beside = |name: &str| include::beside(file, name);
         for (line, text) in numbered(&text) {
             match setting(text) {
                 Ok(None) => {}

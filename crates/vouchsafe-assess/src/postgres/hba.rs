@@ -7,13 +7,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::finding::{Area, Evidence};
 use crate::notes::Notes;
+use crate::postgres::include;
 use crate::source::Source;
 use crate::text::continued;
 
-/// Deepest inclusion, as in PostgreSQL.
-const MAX_DEPTH: usize = 10;
-/// Most files.
-const MAX_FILES: usize = 200;
 /// Most rules.
 const MAX_RULES: usize = 20_000;
 /// Most rules that each rule is compared with.
@@ -143,20 +140,8 @@ pub(crate) fn read(source: &Source, file: &str, notes: &mut Notes) -> Vec<Rule> 
 }
 
 fn read_into(source: &Source, file: &str, depth: usize, files: &mut usize, rules: &mut Vec<Rule>, notes: &mut Notes) {
-    *files += 1;
-    if depth > MAX_DEPTH || *files > MAX_FILES {
-        notes.gap(
-            Area::Postgres,
-            file,
-            None,
-            "too many files include each other; this one was left out",
-            "look at it by hand",
-        );
-        return;
-    }
-    let Some(text) = notes.text(Area::Postgres, source, file) else { return };
-    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let beside = |name: &str| if name.starts_with('/') { name.to_owned() } else { format!("{folder}/{name}") };
+    let Some(text) = include::text(source, file, depth, files, notes) else { return };
+    let beside = |name: &str| include::beside(file, name);
     for (line, text) in continued(&text) {
         match parse(file, line, &text) {
             Ok(Line::Nothing) => {}
