@@ -24,7 +24,7 @@ use vouchsafe_demo::browser::Browser;
 use vouchsafe_demo::browser::dial::Direct;
 use vouchsafe_model::name::DeviceName;
 use vouchsafe_runtime::task::TaskGroup;
-use vouchsafe_wire::api::{AuditPage, AuditQuery, DeviceInvited, GrantDoc, Invited};
+use vouchsafe_wire::api::{AuditPage, AuditQuery, DeviceInvited, GrantDoc, Invited, PlannedChange};
 use vouchsafe_wire::audit::Record;
 use vouchsafe_wire::ticket::Ticket;
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
@@ -140,7 +140,21 @@ impl World {
         let mut groups: Vec<Value> = groups.iter().map(|name| json!({"name": name})).collect();
         groups.push(json!({"name": "administrators"}));
         let manifest = json!({"groups": groups, "resources": resources, "policy": files});
-        self.admin.apply(serde_json::from_value(manifest).expect("manifest")).await.expect("applied");
+        let before = self.policies_in_force();
+        let plan = self.admin.apply(serde_json::from_value(manifest).expect("manifest")).await.expect("applied");
+        // What is applied holds a moment later, when the gateway has made it ready. Gateways that are processes of
+        // their own log elsewhere.
+        let is_seen = |change: &PlannedChange| !change.target.starts_with("group/");
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while before > 0 && plan.changes.iter().any(is_seen) && self.policies_in_force() == before {
+            assert!(tokio::time::Instant::now() < deadline, "what was applied never came into force");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// How often this process's gateway has put a policy into force.
+    fn policies_in_force(&self) -> usize {
+        self.log().matches("policy in force").count()
     }
 
     /// Makes a user, and gives the link that lets her register a passkey.

@@ -62,8 +62,15 @@ impl Connection {
 
     /// The code that the server closes the connection with.
     pub async fn closed(&self) -> u64 {
+        self.ended().await.unwrap_or_else(|| panic!("the code got lost"))
+    }
+
+    /// As [`Self::closed`]; none where the packet with the code got lost, and the server answered a later one
+    /// with a stateless reset, as one does that doesn't know the connection any more (RFC 9000 §10.3).
+    pub async fn ended(&self) -> Option<u64> {
         match tokio::time::timeout(ANSWER, self.quic.closed()).await.expect("closed in time") {
-            ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+            ConnectionError::ApplicationClosed(close) => Some(close.error_code.into_inner()),
+            ConnectionError::Reset => None,
             other => panic!("closed otherwise: {other}"),
         }
     }
