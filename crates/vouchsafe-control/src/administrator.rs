@@ -12,6 +12,7 @@ pub(crate) mod modes;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod progress;
+mod proofs;
 pub(crate) mod resources;
 pub(crate) mod rights;
 
@@ -19,6 +20,7 @@ use vouchsafe_model::action::UnknownAction;
 use vouchsafe_model::id::ParseIdError;
 use vouchsafe_model::name::NameError;
 use vouchsafe_wire::api::{Diagnostic, FailedTest};
+use vouchsafe_wire::proof::FindingDoc;
 use vouchsafe_wire::resource::ResourceDocError;
 
 use crate::audit::AuditError;
@@ -98,6 +100,25 @@ pub(crate) enum AdministratorError {
         /// How many there are.
         asked: usize,
     },
+    /// What is to hold of the policy is not proven (I8).
+    #[error("{} of {asked} things that must be proven of the policy are not", .unproven.len())]
+    Unproven {
+        /// What is not proven, with a case against it where there is one.
+        unproven: Vec<FindingDoc>,
+        /// How many were asked.
+        asked: usize,
+    },
+    /// Nothing could be proven of a policy of which something must be.
+    #[error("what must be proven of the policy can't be: {why}")]
+    NoProof {
+        /// Why not.
+        why: String,
+        /// The first of its policies that computes.
+        computing: Option<String>,
+    },
+    /// What is in force changed while something was being proven.
+    #[error("the policy in force changed while this one was being proven")]
+    ProofMoved,
     /// The policy would shut out every administrator (I8).
     #[error("under this policy nobody who can sign in could change anything in the console any more")]
     LockOut,
@@ -162,6 +183,20 @@ impl AdministratorError {
                 "see why with `vouchsafe policy test`, and mend the policy or the tests; nothing was published"
                     .to_owned(),
             ),
+            AdministratorError::Unproven { .. } => Some(
+                "try it with `vouchsafe policy prove`, and mend the policy or the invariants; nothing was published"
+                    .to_owned(),
+            ),
+            AdministratorError::NoProof { computing, .. } => Some(match computing {
+                Some(policy) => format!(
+                    "`{policy}` computes, and a policy that overflows denies everything it is about: install cvc5 \
+                     (Debian: `apt install cvc5`) where the controller runs, or write it without; nothing was published"
+                ),
+                None => "install cvc5 (Debian: `apt install cvc5`) where the controller runs, mend the invariants, or \
+                         publish without any; nothing was published"
+                    .to_owned(),
+            }),
+            AdministratorError::ProofMoved => Some("publish again; nothing was published".to_owned()),
             AdministratorError::LockOut => Some(
                 "keep a permit of `console:write` on Console::\"console\" that some enabled user with a passkey \
                  satisfies; nothing was published"

@@ -13,6 +13,7 @@ use vouchsafe_wire::api::CertificateState;
 use crate::administrator::live::Live;
 use crate::ca::Ca;
 use crate::channel::Reached;
+use crate::prover::Prover;
 use crate::store::Store;
 
 /// Settings of the controller that do not change while it runs.
@@ -54,6 +55,8 @@ pub(crate) struct Context {
     pub(crate) live: Arc<Live>,
     /// How gateways reach this controller; not set when it doesn't listen for any.
     pub(crate) channel: Arc<OnceLock<Reached>>,
+    /// Who proves what is to hold of a policy; not set where nobody does.
+    pub(crate) prover: Arc<OnceLock<Arc<dyn Prover>>>,
     /// The gateway in this process, and who knows which connectors are attached to it.
     pub(crate) own_gateway: Arc<OnceLock<(GatewayId, Arc<dyn Attendance>)>>,
 }
@@ -74,6 +77,7 @@ impl Context {
             certificates: Arc::default(),
             live: Arc::default(),
             channel: Arc::default(),
+            prover: Arc::default(),
             own_gateway: Arc::default(),
         }
     }

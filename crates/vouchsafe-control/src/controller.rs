@@ -27,6 +27,7 @@ use crate::context::{Context, Settings};
 use crate::directory::DirectoryError;
 use crate::identity::IdentityError;
 use crate::link::Link;
+use crate::prover::Prover;
 use crate::store::{Store, StoreError};
 use crate::vitals::ControllerVitals;
 
@@ -130,8 +131,8 @@ impl Controller {
         let certificates = Arc::default();
         let (settings, ca) = (Arc::new(settings), Arc::new(ca));
         let (live, channel) = (Arc::default(), Arc::default());
-        let own_gateway = Arc::default();
-        let context = Context { settings, store, ca, tasks, certificates, live, channel, own_gateway };
+        let (own_gateway, prover) = (Arc::default(), Arc::default());
+        let context = Context { settings, store, ca, tasks, certificates, live, channel, prover, own_gateway };
         start::notice_the_clock(&context.store).await?;
         let first_invite = start::first_start(&context).await?;
         let link = Link::start(context.clone(), snapshots).await?;
@@ -166,6 +167,12 @@ impl Controller {
     #[must_use]
     pub fn vitals(&self) -> Arc<dyn Vitals> {
         Arc::new(ControllerVitals(self.context.clone()))
+    }
+
+    /// Who proves what is to hold of a policy. Without one, a policy of which something must be proven isn't
+    /// published. Only the first one counts.
+    pub fn prove_with(&self, prover: Arc<dyn Prover>) {
+        let _ = self.context.prover.set(prover);
     }
 
     /// Keys and certificates of the gateway in this process.

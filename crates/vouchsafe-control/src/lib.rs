@@ -13,6 +13,7 @@
 //! - `channel`: the same over the network, for gateways that are processes of their own
 //! - `api`: the administrator's API; `admin_socket`: the same for the owner of the machine
 //! - `console`: pages of `console.<domain>`
+//! - `prover`: who proves what is to hold of a policy, of whom there is one outside of the sandbox
 //! - `pages`: what pages share: layout, styles, scripts
 //! - `context`: what all of them share
 //! - `vitals`: what is shown to those who run it
@@ -35,6 +36,7 @@ mod identity;
 mod link;
 mod log;
 mod pages;
+mod prover;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -46,4 +48,5 @@ pub use ca::CaError;
 pub use channel::{ChannelError, ChannelOptions, MAX_CONNECTIONS};
 pub use controller::{Controller, OpenError, OpenOptions, StateDirectoryError};
 pub use identity::IdentityError;
+pub use prover::{Prover, ProverError};
 pub use store::StoreError;

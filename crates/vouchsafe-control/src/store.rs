@@ -338,6 +338,7 @@ fn migrator(count: usize) -> Migrator {
         migration(10, "policy tests", include_str!("../migrations/0010_policy_tests.sql")),
         migration(11, "policy confirmation", include_str!("../migrations/0011_policy_confirmation.sql")),
         migration(12, "modes", include_str!("../migrations/0012_modes.sql")),
+        migration(13, "invariants", include_str!("../migrations/0013_invariants.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

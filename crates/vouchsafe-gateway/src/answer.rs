@@ -170,6 +170,7 @@ fn problem(decided: &Decided, status: StatusCode, detail: Option<&str>) -> Probl
         max_age: decision.step_up.and_then(|step_up| step_up.max_age).map(|age| age.as_secs()),
         diagnostics: Vec::new(),
         failed_tests: Vec::new(),
+        unproven: Vec::new(),
     }
 }
 

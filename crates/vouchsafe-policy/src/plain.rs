@@ -5,6 +5,8 @@
 
 use std::time::SystemTime;
 
+use cedar_policy::Policy;
+use serde_json::Value;
 use vouchsafe_model::name::PolicyName;
 
 use crate::annotation::Effect;
@@ -28,6 +30,9 @@ pub struct PlainPolicy {
     pub text: String,
     /// From when on it doesn't permit any more. Never told of a forbid, which stays.
     pub expires: Option<SystemTime>,
+    /// Whether it computes with numbers or times, which is the one way in which a policy that fits the schema can
+    /// fail: by an overflow.
+    pub computes: bool,
     /// The file that it stands in.
     pub file: String,
     /// Line in the file, from 1.
@@ -62,6 +67,7 @@ pub fn plain(files: &[PolicyFile], spread: Spread<'_>) -> Result<Vec<PlainPolicy
         all.push(PlainPolicy {
             name: policy.name,
             effect: meaning.effect,
+            computes: computes(&text),
             text,
             expires,
             file: file.name.clone(),
@@ -71,10 +77,32 @@ pub fn plain(files: &[PolicyFile], spread: Spread<'_>) -> Result<Vec<PlainPolicy
     Ok(all)
 }
 
+/// Operators and functions of Cedar that fail where their result is too large.
+const COMPUTING: [&str; 7] = ["+", "-", "*", "neg", "offset", "durationSince", "toDate"];
+
+/// Whether a policy computes; also of one that can't be read, so that nobody relies on it.
+fn computes(text: &str) -> bool {
+    // Most don't have a trace of it, and needn't be read again.
+    if !["+", "-", "*", "offset", "durationSince", "toDate"].iter().any(|word| text.contains(word)) {
+        return false;
+    }
+    Policy::parse(None, text).ok().and_then(|policy| policy.to_json().ok()).is_none_or(|policy| computing(&policy))
+}
+
+fn computing(value: &Value) -> bool {
+    let literal = |value: &Value| value.pointer("/arg/Value").is_some_and(Value::is_number);
+    match value {
+        Value::Object(members) => members.iter().any(|(name, value)| {
+            let is_number = name == "neg" && literal(value);
+            COMPUTING.contains(&name.as_str()) && !is_number || computing(value)
+        }),
+        Value::Array(all) => all.iter().any(computing),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use cedar_policy::Policy;
-
     use super::*;
     use crate::spread::in_turn;
 
@@ -97,6 +125,25 @@ mod tests {
         for policy in &all {
             let read = Policy::parse(None, &policy.text).expect("one policy of Cedar's");
             assert_eq!(Effect::from(read.effect()), policy.effect);
+        }
+    }
+
+    #[test]
+    fn what_computes_is_known_from_what_only_looks_like_it() {
+        for (condition, wanted) in [
+            ("context.auth.age < 60", false),
+            ("context.auth.age > -1 && context.request.path like \"/a-b/*\" // 1 + 1", false),
+            ("context.auth.age + 1 > 60", true),
+            ("60 - context.auth.age > 1", true),
+            ("-context.auth.age < 1", true),
+            ("resource.tags.contains(\"x\") || 3 * resource.sensitivity == 3", true),
+            ("context.time.toTime() > duration(\"9h\")", false),
+            ("context.time.offset(duration(\"1h\")) > datetime(\"2027-01-01\")", true),
+            ("context.time.durationSince(datetime(\"2027-01-01\")) > duration(\"1h\")", true),
+            ("context.time.toDate() > datetime(\"2027-01-01\")", true),
+        ] {
+            let text = format!("@id(\"a\") permit(principal, action, resource is Http) when {{ {condition} \n}};");
+            assert_eq!(of(&text)[0].computes, wanted, "{condition}");
         }
     }
 

@@ -11,15 +11,18 @@ const MAX_FILE_BYTES: usize = 1 << 20;
 /// Most invariants of all files.
 const MAX_INVARIANTS: usize = 1_000;
 
-/// What is known of every request, whatever a policy says: words that stand for grades of devices, numbers
-/// that aren't negative, and the one console. Without it a solver would find cases that there can't be.
-const KNOWN: &str = "when {
+/// What is known of every request, whatever a policy says: words that stand for grades of devices, ages and
+/// times within any that a clock shows, and the one console. Without it a solver would find cases that there
+/// can't be.
+pub(crate) const KNOWN: &str = "
     [\"none\", \"software\", \"hardware\", \"hardware-attested\"].contains(context.device.grade) &&
-    context.auth.age >= 0 && resource.sensitivity >= 0 && resource.sensitivity <= 3 &&
+    context.time >= datetime(\"1970-01-01\") && context.time < datetime(\"9999-01-01\") &&
+    context.auth.age >= 0 && context.auth.age <= 253370764800 &&
+    resource.sensitivity >= 0 && resource.sensitivity <= 3 &&
     (if resource is Console
      then resource == Console::\"console\" && resource.sensitivity == 3 && resource.tags.isEmpty()
      else true)
-}";
+";
 
 /// Which way an invariant goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -186,8 +189,9 @@ fn about(name: &PolicyName, doc: &Doc) -> Result<PolicySet, String> {
     }
     // Lines of their own, since each may end in a comment.
     let when = if when.trim().is_empty() { String::new() } else { format!("when {{\n{when}\n}}") };
-    let text =
-        format!("permit(\nprincipal {principal}\n,\naction {action}\n,\nresource {resource}\n)\n{when}\n{KNOWN};");
+    let text = format!(
+        "permit(\nprincipal {principal}\n,\naction {action}\n,\nresource {resource}\n)\n{when}\nwhen {{{KNOWN}}};"
+    );
     let policy = Policy::parse(Some(PolicyId::new(name.as_str())), text)
         .map_err(|error| format!("`{name}` is not Cedar: {error}"))?;
     PolicySet::from_policies([policy]).map_err(|error| format!("`{name}`: {error}"))

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use cedar_policy::PolicySet;
 use cedar_policy_symcc::err::Error;
@@ -124,6 +124,7 @@ pub fn prove(
     // That it starts is known before anything is asked of it.
     let start = || runtime(solver, |runtime| runtime.block_on(async { solver::start(solver, limits).map(drop) }))?;
     on_a_thread(start, solver)?;
+    let end = limits.all.and_then(|all| Instant::now().checked_add(all));
     let next = AtomicUsize::new(0);
     let (tell, told) = mpsc::channel();
     let mut answers: Vec<(usize, Ask, Verdict)> = Vec::with_capacity(asks.len());
@@ -137,7 +138,11 @@ pub fn prove(
                         let mut worker =
                             Worker { material, path: solver, limits, solver: None, compiled: BTreeMap::new() };
                         while let Some((kind, ask)) = asks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                            let verdict = worker.answer(*kind, *ask).await;
+                            let verdict = if end.is_some_and(|end| Instant::now() >= end) {
+                                Verdict::Open { why: "there was no time left to ask".to_owned() }
+                            } else {
+                                worker.answer(*kind, *ask).await
+                            };
                             if tell.send((*kind, *ask, verdict)).is_err() {
                                 break;
                             }
@@ -181,6 +186,7 @@ struct Worker<'m> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Which {
     Widest,
+    Possible,
     Lasting,
     Former,
     Invariant(usize),
@@ -241,10 +247,10 @@ impl Worker<'_> {
                 about_something(!solver.check_always_denies_opt(about).await.map_err(Box::new)?)
             }
             Ask::NoMore => {
-                let now = self.set(kind, Which::Widest)?.clone();
+                let now = self.set(kind, Which::Possible)?.clone();
                 let before = self.set(kind, Which::Former)?;
                 let found = solver.check_implies_with_counterexample_opt(&now, before).await.map_err(Box::new)?;
-                found.map_or(Verdict::Proven, |found| allowed(try_out(&found, &material.widest)))
+                found.map_or(Verdict::Proven, |found| allowed(try_out(&found, &material.possible)))
             }
             Ask::CannotFail(index) => {
                 let (policy, alone) = self.policy(kind, index)?;
@@ -277,6 +283,7 @@ impl Worker<'_> {
             Entry::Vacant(place) => {
                 let set = match which {
                     Which::Widest => &material.widest,
+                    Which::Possible => &material.possible,
                     Which::Lasting => &material.lasting,
                     Which::Former => material.former.as_ref().ok_or_else(unknown)?,
                     Which::Invariant(index) => &material.invariants.get(index).ok_or_else(unknown)?.about,
@@ -361,7 +368,7 @@ fn report(material: &Material, scope: &Scope, mut answers: Vec<(usize, Ask, Verd
             other => other,
         };
         if invariant.claim == Claim::Always && verdict == Verdict::Proven {
-            let weak = (0..material.policies.len()).find(|policy| of(Ask::CannotFail(*policy)) != Verdict::Proven);
+            let weak = material.computing().find(|policy| of(Ask::CannotFail(*policy)) != Verdict::Proven);
             if let Some(policy) = weak {
                 let why = format!("the policy `{}` may fail, which denies whatever else allows", name(policy));
                 verdict = Verdict::Open { why };
@@ -387,6 +394,11 @@ fn report(material: &Material, scope: &Scope, mut answers: Vec<(usize, Ask, Verd
             findings.push(Finding { asked: Asked::CannotFail { policy: policy.clone() }, verdict: fails });
             findings.push(Finding { asked: Asked::Applies { policy }, verdict: applies });
         }
+    } else if scope.computing {
+        findings.extend(material.computing().map(|index| Finding {
+            asked: Asked::CannotFail { policy: name(index) },
+            verdict: of(Ask::CannotFail(index)),
+        }));
     }
     Report { proven: findings.iter().all(|finding| finding.verdict == Verdict::Proven), findings }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use cedar_policy::{Policy, PolicyId, PolicySet, RequestEnv, Schema};
 use vouchsafe_policy::PlainPolicy;
 
-use crate::invariant::{Claim, Invariant, schema};
+use crate::invariant::{Claim, Invariant, KNOWN, schema};
 
 /// What is asked besides the invariants.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub struct Scope {
     pub no_more_than: Option<Vec<PlainPolicy>>,
     /// Whether each policy is looked at: that it can't fail, and that there is something it is about.
     pub each: bool,
+    /// Whether those that compute are looked at: that they can't fail. No others can.
+    pub computing: bool,
 }
 
 /// One kind of request: type of principal, action, type of resource.
@@ -26,10 +28,15 @@ pub(crate) struct Material {
     /// All that allows or forbids now. Permits that have expired are out. It allows at least what
     /// the engine allows, which is more careful only.
     pub(crate) widest: PolicySet,
+    /// [`Self::widest`], about nothing but requests that there can be.
+    pub(crate) possible: PolicySet,
     /// Without permits that will expire: what is allowed for as long as the policies stay.
     pub(crate) lasting: PolicySet,
     pub(crate) former: Option<PolicySet>,
+    /// Each by itself, about nothing but requests that there can be.
     pub(crate) policies: Vec<Policy>,
+    /// Whether each computes.
+    computing: Vec<bool>,
     pub(crate) invariants: Vec<Invariant>,
 }
 
@@ -66,15 +73,28 @@ impl Material {
             Some(former) => Some(set(former.iter().filter(in_force))?),
             None => None,
         };
+        let widest = set(policies.iter().filter(in_force))?;
+        let mut possible = widest.clone();
+        let guard = format!("forbid(principal, action, resource) unless {{{KNOWN}}};");
+        // No policy has this name: names have no spaces.
+        let guard = Policy::parse(Some(PolicyId::new("what is known")), guard).map_err(|error| error.to_string())?;
+        possible.add(guard).map_err(|error| error.to_string())?;
         Ok(Self {
             schema,
             kinds,
-            widest: set(policies.iter().filter(in_force))?,
+            widest,
+            possible,
             lasting: set(policies.iter().filter(|policy| policy.expires.is_none()))?,
             former,
-            policies: policies.iter().map(read).collect::<Result<_, _>>()?,
+            policies: policies.iter().map(|policy| known_first(&read(policy)?)).collect::<Result<_, _>>()?,
+            computing: policies.iter().map(|policy| policy.computes).collect(),
             invariants,
         })
+    }
+
+    /// Policies that compute, and so could fail.
+    pub(crate) fn computing(&self) -> impl Iterator<Item = usize> + '_ {
+        self.computing.iter().enumerate().filter_map(|(index, computes)| computes.then_some(index))
     }
 
     /// Every question, with the number of its kind of request.
@@ -88,8 +108,8 @@ impl Material {
                 asks.push((kind, Ask::NoMore));
             }
             let always = self.invariants.iter().any(|invariant| invariant.claim == Claim::Always);
-            for index in 0..self.policies.len() {
-                if scope.each || always {
+            for (index, computes) in self.computing.iter().enumerate() {
+                if scope.each || ((always || scope.computing) && *computes) {
                     asks.push((kind, Ask::CannotFail(index)));
                 }
                 if scope.each {
@@ -99,6 +119,25 @@ impl Material {
         }
         asks
     }
+}
+
+/// The policy with what is known of every request before its own conditions, which aren't looked at where that
+/// doesn't hold: whether it can fail is asked about requests that there can be.
+fn known_first(policy: &Policy) -> Result<Policy, String> {
+    let broken = |error: &dyn std::fmt::Display| format!("{}: {error}", policy.id());
+    let known = format!("permit(principal, action, resource) when {{{KNOWN}}};");
+    let known = Policy::parse(None, known).map_err(|error| broken(&error))?;
+    let mut known = known.to_json().map_err(|error| broken(&error))?;
+    let mut all = policy.to_json().map_err(|error| broken(&error))?;
+    let (Some(known), Some(own)) = (conditions(&mut known), conditions(&mut all)) else {
+        return Err(broken(&"it has no conditions in Cedar's JSON"));
+    };
+    own.splice(0..0, known.drain(..));
+    Policy::from_json(Some(policy.id().clone()), all).map_err(|error| broken(&error))
+}
+
+fn conditions(policy: &mut serde_json::Value) -> Option<&mut Vec<serde_json::Value>> {
+    policy.get_mut("conditions")?.as_array_mut()
 }
 
 fn set<'p>(policies: impl Iterator<Item = &'p PlainPolicy>) -> Result<PolicySet, String> {

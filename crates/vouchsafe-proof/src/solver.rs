@@ -13,13 +13,15 @@ use tokio::process::Command;
 pub struct Limits {
     /// Time for each question.
     pub time: Duration,
+    /// Time for all of them together; what wasn't asked by then is not proven.
+    pub all: Option<Duration>,
     /// Memory of each process, in KiB.
     pub memory_kib: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { time: Duration::from_secs(60), memory_kib: 4 << 20 }
+        Self { time: Duration::from_secs(60), all: None, memory_kib: 4 << 20 }
     }
 }
 

@@ -122,10 +122,31 @@ fn each_policy_is_told_that_can_fail_or_is_about_nothing() {
 }
 
 #[test]
+fn what_fails_only_where_nobody_ever_is_can_not_fail() {
+    let asked = |condition: &str| {
+        let text = format!("{STAFF} @id(\"sums\") forbid(principal, action, resource is Http) when {{ {condition} }};");
+        let scope = Scope { computing: true, ..Scope::default() };
+        let [finding] =
+            <[_; 1]>::try_from(asked(&text, "", scope).findings).expect("only what computes is asked about");
+        finding.verdict
+    };
+    for possible in [
+        "context.auth.age + 3600 > 90000",
+        "context.time.offset(duration(\"1h\")) > datetime(\"2027-01-01\")",
+        "context.time.durationSince(datetime(\"2027-01-01\")) > duration(\"1h\")",
+        "context.time.toDate() > datetime(\"2027-01-01\")",
+    ] {
+        assert_eq!(asked(possible), Verdict::Proven, "{possible}");
+    }
+    let found = case(asked("context.auth.age * 9223372036854775807 > 3"));
+    assert!(found.fails.is_some_and(|why| why.contains("overflow")));
+}
+
+#[test]
 fn a_change_that_only_takes_away_is_proven_to() {
     let narrower = STAFF.replace(";", " when { context.auth.age < 600 };");
     let than = |now: &str, before: &str| {
-        let scope = Scope { no_more_than: Some(policies(before)), each: false };
+        let scope = Scope { no_more_than: Some(policies(before)), ..Scope::default() };
         asked(now, "", scope).findings.remove(0).verdict
     };
     assert_eq!(than(&narrower, STAFF), Verdict::Proven);

@@ -58,6 +58,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::proof::FindingDoc;
 pub use crate::resource::{ResourceDoc, TrialDoc};
 
 /// An error (RFC 9457), as every endpoint gives it.
@@ -92,6 +93,9 @@ pub struct Problem {
     /// Tests of the policy that fail, when that is what is wrong; the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_tests: Vec<FailedTest>,
+    /// What is not proven of a policy, when that is what is wrong; the first of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unproven: Vec<FindingDoc>,
 }
 
 /// A test of a policy that fails.
@@ -571,6 +575,13 @@ pub struct Publish {
     /// All tests of the new version; absent keeps those of the version in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tests: Option<Vec<PolicyFileDoc>>,
+    /// All invariants of the new version, which are proven before it is in force; absent keeps those of the version
+    /// in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invariants: Option<Vec<PolicyFileDoc>>,
+    /// Also says whether anything is allowed that was not before.
+    #[serde(default)]
+    pub compare: bool,
     /// Why, for the history.
     #[serde(default)]
     pub note: String,
@@ -614,6 +625,12 @@ pub struct PolicyVersion {
     /// Its tests, where asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<PolicyFileDoc>,
+    /// Its invariants, where asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invariants: Vec<PolicyFileDoc>,
+    /// What was proven of it, in the answer to its publish.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<FindingDoc>,
 }
 
 /// Publishes an earlier version again, as a new one.
@@ -711,6 +728,9 @@ pub struct Manifest {
     /// Tests of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tests: Option<Vec<PolicyFileDoc>>,
+    /// What is to be proven of the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invariants: Option<Vec<PolicyFileDoc>>,
 }
 
 /// A group in a manifest.

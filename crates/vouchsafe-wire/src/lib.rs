@@ -14,6 +14,7 @@
 //! - [`hello`]: a ClientHello out of pieces of QUIC's CRYPTO frames
 //! - [`http3`]: frames and heads of HTTP/3 (RFC 9114)
 //! - [`otlp`]: spans in OpenTelemetry's protocol
+//! - [`proof`]: what is asked of the prover, and what it answers
 //! - [`qpack`]: field sections of HTTP/3 (RFC 9204)
 //! - [`resource`]: a resource as TOML and JSON (`docs/spec/manifest.md`)
 //! - [`spiffe`]: SPIFFE ids in certificates
@@ -38,6 +39,7 @@ pub mod health;
 pub mod hello;
 pub mod http3;
 pub mod otlp;
+pub mod proof;
 pub mod qpack;
 pub mod resource;
 pub mod spiffe;

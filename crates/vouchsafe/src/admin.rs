@@ -133,6 +133,7 @@ impl AdminClient {
         if let Ok(problem) = serde_json::from_slice::<Problem>(&bytes) {
             error.details.diagnostics = crate::diagnostics::render(&call.out, &problem.diagnostics, files);
             error.details.diagnostics.extend(crate::diagnostics::failed_tests(&call.out, &problem.failed_tests));
+            error.details.diagnostics.extend(crate::verbs::policy::unproven(&call.out, &problem.unproven));
         }
         Err(error)
     }

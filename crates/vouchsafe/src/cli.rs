@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::verbs::logs::LogFormat;
 use crate::verbs::{
     apply, assess, audit, completions, connect, connector, controller, demo, device, doctor, enroll, gateway, grant,
-    group, lock, login, logout, pipe, plan, policy, proxy, resource, session, status, up, user, version,
+    group, lock, login, logout, pipe, plan, policy, prover, proxy, resource, session, status, up, user, version,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -101,6 +101,9 @@ pub(crate) enum Verb {
     /// Looks at this machine and says what holds.
     #[command(subcommand)]
     Doctor(doctor::Verb),
+    /// Answers a controller's questions about policies.
+    #[command(hide = true)]
+    Prover(prover::Args),
     /// Prints completions for a shell.
     Completions(completions::Args),
     /// Prints the version.
@@ -142,6 +145,7 @@ impl Verb {
             Verb::Gateway(args) => gateway::confine(args, dir),
             Verb::Connector(args) => connector::confine(args, dir),
             Verb::Doctor(verb) => verb.confine(dir),
+            Verb::Prover(args) => prover::confine(args),
             _ => Ok(()),
         }
     }
@@ -178,6 +182,7 @@ impl Verb {
             Verb::Audit(verb) => audit::run(verb, call).await,
             Verb::Assess(args) => assess::run(args, call).await,
             Verb::Doctor(verb) => doctor::run(verb, call).await,
+            Verb::Prover(args) => prover::run(args, call).await,
             Verb::Completions(args) => completions::run(&args, call),
             Verb::Version(args) => version::run(&args, call),
         }

@@ -231,6 +231,7 @@ mod tests {
             max_age: None,
             diagnostics: Vec::new(),
             failed_tests: Vec::new(),
+            unproven: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! - `call`, `output`, `error`, `exit`: what a verb gets, how it prints, how it fails
 //! - `admin`: the administrator's API over the local socket or the enrolled device
 //! - `wiring`: both roles in one process, each on threads of its own (`apart`); `certificate_files`: the operator's certificate, read again
+//! - `prover`: a process of its own that proves what is to hold of policies
 //! - `sandbox`: what a server gives up before it meets its first client
 //! - `manifest`, `diagnostics`, `text`: directories of TOML and Cedar, mistakes drawn, times
 
@@ -17,6 +18,7 @@ mod error;
 mod exit;
 mod manifest;
 mod output;
+mod prover;
 mod sandbox;
 mod text;
 mod verbs;

@@ -99,9 +99,11 @@ pub(crate) struct PolicyDir {
     pub(crate) files: Vec<PolicyFileDoc>,
     /// Files of tests; `None` when there are none.
     pub(crate) tests: Option<Vec<PolicyFileDoc>>,
+    /// Files of what is to be proven; `None` when there are none.
+    pub(crate) invariants: Option<Vec<PolicyFileDoc>>,
 }
 
-/// Reads every `.cedar` file of a directory tree and the tests beside them, sorted by name.
+/// Reads every `.cedar` file of a directory tree, and the tests and invariants beside them, sorted by name.
 ///
 /// # Errors
 /// [`ManifestError`].
@@ -110,11 +112,14 @@ pub(crate) fn policy(dir: &Path) -> Result<PolicyDir, ManifestError> {
     if files.is_empty() {
         return Err(ManifestError::Empty { path: dir.to_owned() });
     }
-    let tests: Vec<PolicyFileDoc> = others.into_iter().filter(|file| is_test(&file.name)).collect();
-    Ok(PolicyDir { files, tests: Some(tests).filter(|tests| !tests.is_empty()) })
+    let some = |is: fn(&str) -> bool| {
+        let all: Vec<PolicyFileDoc> = others.iter().filter(|file| is(&file.name)).cloned().collect();
+        Some(all).filter(|all| !all.is_empty())
+    };
+    Ok(PolicyDir { files, tests: some(is_test), invariants: some(is_invariant) })
 }
 
-/// [`policy`] without the tests.
+/// [`policy`] without what is beside the policies.
 ///
 /// # Errors
 /// [`ManifestError`].
@@ -145,8 +150,9 @@ pub(crate) fn load(dir: &Path) -> Result<Manifest, ManifestError> {
             gathered.manifest.policy.get_or_insert_default().push(file.clone());
         } else if is_test(&file.name) {
             gathered.manifest.tests.get_or_insert_default().push(file.clone());
-        } else if !is_invariant(&file.name) {
-            // What is to be proven is this program's business: `policy prove`.
+        } else if is_invariant(&file.name) {
+            gathered.manifest.invariants.get_or_insert_default().push(file.clone());
+        } else {
             gathered.take_toml(file);
         }
     }

@@ -87,8 +87,29 @@ pub(crate) fn enter(demand: Demand, needs: &Needs) -> Result<Option<Sandbox>, Sa
         return Ok(None);
     }
     // Privileges go first: what comes after needs none, and must not get any.
-    let sandbox =
-        Sandbox { privileges: give_up_privileges(needs), files: files::restrict(needs), calls: calls::restrict() };
+    let sandbox = Sandbox {
+        privileges: give_up_privileges(needs),
+        files: files::restrict(needs),
+        calls: calls::restrict(calls::Role::Server),
+    };
+    judge(demand, sandbox)
+}
+
+/// As [`enter`], for the process that proves: it reads nothing but programs and what they are made of, starts them,
+/// and opens no socket.
+///
+/// # Errors
+/// [`SandboxError`] when all of it was required.
+pub(crate) fn enter_as_prover(demand: Demand, solver: Option<&Path>) -> Result<Option<Sandbox>, SandboxError> {
+    let sandbox = Sandbox {
+        privileges: give_up_privileges(&Needs::default()),
+        files: files::restrict_to_programs(solver),
+        calls: calls::restrict(calls::Role::Prover),
+    };
+    judge(demand, sandbox)
+}
+
+fn judge(demand: Demand, sandbox: Sandbox) -> Result<Option<Sandbox>, SandboxError> {
     let missing = sandbox.missing();
     if missing.is_empty() {
         tracing::info!("the sandbox is complete: files, ports, system calls and privileges");

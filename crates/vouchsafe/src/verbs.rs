@@ -21,6 +21,7 @@ pub(crate) mod logs;
 pub(crate) mod pipe;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod prover;
 pub(crate) mod proxy;
 pub(crate) mod resource;
 pub(crate) mod serve;

@@ -4,9 +4,10 @@ use vouchsafe_wire::api::{Apply, Manifest, Plan};
 
 use super::plan::{Step, draft};
 use super::policy::Wanted;
-use super::{AdministratorError, policy, resources};
+use super::{AdministratorError, policy, proofs, resources};
 use crate::context::Context;
 use crate::directory::{Actor, groups};
+use crate::store;
 
 /// What an apply would do.
 pub(crate) async fn plan(context: &Context, manifest: &Manifest) -> Result<Plan, AdministratorError> {
@@ -17,6 +18,7 @@ pub(crate) async fn plan(context: &Context, manifest: &Manifest) -> Result<Plan,
 /// Brings the state to what the manifest wants: all of it or, when any part is refused, nothing.
 pub(crate) async fn apply(context: &Context, apply: &Apply, by: &Actor) -> Result<Plan, AdministratorError> {
     let Apply { manifest, digest } = apply;
+    let proven = proven(context, apply).await?;
     let mut write = context.store.write().await?;
     let draft = draft(write.connection(), &context.settings, manifest).await?;
     if draft.plan.digest != *digest {
@@ -31,13 +33,36 @@ pub(crate) async fn apply(context: &Context, apply: &Apply, by: &Actor) -> Resul
             Step::PutResource(doc) => resources::put_in(&mut write, &doc, by).await?,
             Step::RemoveResource(name) => resources::remove_in(&mut write, &name, by).await?,
             Step::RemoveGroup(name) => groups::remove_in(&mut write, &name, by).await?,
-            Step::Publish { files, tests } => {
-                let (files, tests) = (&files, tests.as_deref());
-                let wanted = Wanted { files, tests, note: "applied from a manifest", verb: "policy.publish" };
+            Step::Publish { files, tests, invariants } => {
+                let (files, tests, invariants) = (&files, tests.as_deref(), invariants.as_deref());
+                // Two plans of the same digest publish the same.
+                let proven = proven.as_ref().ok_or(AdministratorError::PlanMoved)?;
+                let (note, verb) = ("applied from a manifest", "policy.publish");
+                let wanted = Wanted { files, tests, invariants, note, verb, proven };
                 policy::publish_in(&mut write, &wanted, by).await?;
             }
         }
     }
     write.commit().await?;
     Ok(draft.plan)
+}
+
+/// Proves what must hold of the policy that the plan publishes, if it does, before the writer is taken.
+async fn proven(context: &Context, apply: &Apply) -> Result<Option<proofs::Proven>, AdministratorError> {
+    let mut read = context.store.read().await?;
+    let draft = draft(&mut read, &context.settings, &apply.manifest).await?;
+    if draft.plan.digest != apply.digest {
+        return Err(AdministratorError::PlanMoved);
+    }
+    let publish = draft.steps.into_iter().find_map(|step| match step {
+        Step::Publish { files, tests: _, invariants } => Some((files, invariants)),
+        _ => None,
+    });
+    let Some((files, invariants)) = publish else { return Ok(None) };
+    let invariants = match invariants {
+        Some(invariants) => invariants,
+        None => store::policy::current(&mut read).await?.invariants,
+    };
+    drop(read);
+    proofs::prove(context, &files, &invariants, None).await.map(Some)
 }

@@ -74,6 +74,6 @@ async fn draft(
     files: &[PolicyFileDoc],
     current: u64,
 ) -> Result<Arc<Engine>, AdministratorError> {
-    policy::acceptable(files, &[])?;
+    policy::acceptable(files, &[], &[])?;
     gate::compile(connection, store::policy::to_engine(files), current.saturating_add(1)).await
 }

@@ -23,7 +23,7 @@ pub(super) enum Step {
     PutResource(Box<ResourceDoc>),
     RemoveResource(ResourceName),
     RemoveGroup(GroupName),
-    Publish { files: Vec<PolicyFileDoc>, tests: Option<Vec<PolicyFileDoc>> },
+    Publish { files: Vec<PolicyFileDoc>, tests: Option<Vec<PolicyFileDoc>>, invariants: Option<Vec<PolicyFileDoc>> },
 }
 
 /// A plan with the steps that carry it out.
@@ -46,7 +46,7 @@ pub(crate) async fn draft(
     settings: &Settings,
     manifest: &Manifest,
 ) -> Result<Draft, AdministratorError> {
-    let Manifest { groups, resources, policy, tests } = manifest;
+    let Manifest { groups, resources, policy, tests, invariants } = manifest;
     let mut making = Making::default();
     let mut state = State { groups: None, resources: None, grants: None, policy_version: None };
     let mut groups_to_remove = Vec::new();
@@ -62,10 +62,10 @@ pub(crate) async fn draft(
         state.grants = Some(granted);
     }
     making.remove_groups(groups_to_remove)?;
-    if policy.is_some() || tests.is_some() {
+    if policy.is_some() || tests.is_some() || invariants.is_some() {
         let present = store::policy::current(connection).await?;
         state.policy_version = Some(present.version);
-        making.policy(policy.as_deref(), tests.as_deref(), &present);
+        making.policy([policy, tests, invariants].map(Option::as_deref), &present);
     }
     let Making { changes, steps } = making;
     let bound = serde_json::to_vec(&(&changes, &state)).map_err(|_| store::StoreError::Corrupt { what: "plan" })?;
@@ -182,13 +182,15 @@ impl Making {
         Ok(())
     }
 
-    fn policy(&mut self, files: Option<&[PolicyFileDoc]>, tests: Option<&[PolicyFileDoc]>, present: &PolicyVersion) {
+    fn policy(&mut self, [files, tests, invariants]: [Option<&[PolicyFileDoc]>; 3], present: &PolicyVersion) {
         let files = files.unwrap_or(&present.files);
         let mut details = policy::differences(&present.files, files);
         details.extend(policy::differences(&present.tests, tests.unwrap_or(&present.tests)));
+        details.extend(policy::differences(&present.invariants, invariants.unwrap_or(&present.invariants)));
         if !details.is_empty() {
             self.change("change", "policy".to_owned(), details);
-            self.steps.push(Step::Publish { files: files.to_vec(), tests: tests.map(<[_]>::to_vec) });
+            let (tests, invariants) = (tests.map(<[_]>::to_vec), invariants.map(<[_]>::to_vec));
+            self.steps.push(Step::Publish { files: files.to_vec(), tests, invariants });
         }
     }
 }

@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{Checked, PolicyFileDoc, PolicyVersion, Publish};
 
+use super::proofs::{self, Proven};
 use super::{AdministratorError, confirm, gate, shortened};
 use crate::context::Context;
 use crate::directory::Actor;
@@ -13,12 +14,12 @@ use crate::store::{Write, policy};
 
 /// Most policy files of one version.
 const MAX_FILES: usize = 1_000;
-/// Most files of tests of one version.
-const MAX_TEST_FILES: usize = 200;
+/// Most files of tests of one version, and most of invariants.
+const MAX_OTHER_FILES: usize = 200;
 
 /// Checks files without publishing them: all that can be said without users.
 pub(crate) async fn check_files(context: &Context, files: &[PolicyFileDoc]) -> Result<Checked, AdministratorError> {
-    acceptable(files, &[])?;
+    acceptable(files, &[], &[])?;
     let mut read = context.store.read().await?;
     let version = policy::highest(&mut read).await? + 1;
     match gate::compile(&mut read, policy::to_engine(files), version).await {
@@ -39,9 +40,9 @@ pub(crate) async fn publish(
     publish: &Publish,
     by: &Actor,
 ) -> Result<PolicyVersion, AdministratorError> {
-    let Publish { files, tests, note, expected_version, confirm_within } = publish;
-    let tests = tests.as_deref();
-    acceptable(files, tests.unwrap_or_default())?;
+    let Publish { files, tests, invariants, compare, note, expected_version, confirm_within } = publish;
+    let (tests, invariants) = (tests.as_deref(), invariants.as_deref());
+    acceptable(files, tests.unwrap_or_default(), invariants.unwrap_or_default())?;
     if note.chars().count() > 200 || note.chars().any(char::is_control) {
         let expected = "one line of at most 200 characters";
         return Err(AdministratorError::Value { member: "note", given: shortened(note), expected });
@@ -53,12 +54,19 @@ pub(crate) async fn publish(
     // Mistakes are found before the writer is taken: a broken file holds nobody up.
     gate::check(policy::to_engine(files)).await?;
     gate::read_tests(&policy::to_engine(tests.unwrap_or_default()))?;
+    let present = policy::current(&mut *context.store.read().await?).await?;
+    let former = compare.then_some(present.files.as_slice());
+    let proven = proofs::prove(context, files, invariants.unwrap_or(&present.invariants), former).await?;
     let mut write = context.store.write().await?;
     let current = policy::highest(write.connection()).await?;
     if let Some(expected) = expected_version.filter(|expected| *expected != current) {
         return Err(AdministratorError::VersionMoved { expected, current });
     }
-    let wanted = Wanted { files, tests, note, verb: "policy.publish" };
+    // Nothing was compared with what came between.
+    if *compare && current != present.version {
+        return Err(AdministratorError::ProofMoved);
+    }
+    let wanted = Wanted { files, tests, invariants, note, verb: "policy.publish", proven: &proven };
     let mut version = publish_in(&mut write, &wanted, by).await?;
     if let Some(seconds) = confirm_within.filter(|_| version.version != current) {
         let confirm_by = clock::unix_seconds(clock::now()).saturating_add(seconds);
@@ -67,18 +75,21 @@ pub(crate) async fn publish(
         version.confirm_by = Some(confirm_by);
     }
     write.commit().await?;
+    version.proofs = proven.findings;
     Ok(version)
 }
 
 /// Publishes the files of an earlier version as a new one, through the same gate.
 pub(crate) async fn roll_back(context: &Context, number: u64, by: &Actor) -> Result<PolicyVersion, AdministratorError> {
+    let earlier = show(&mut *context.store.read().await?, number).await?;
+    let proven = proofs::prove(context, &earlier.files, &earlier.invariants, None).await?;
     let mut write = context.store.write().await?;
-    let earlier = show(write.connection(), number).await?;
     // Whoever goes back has decided about what waits to be confirmed.
     policy::settled(write.connection()).await?;
     let note = format!("rollback to version {number}");
     let (files, tests) = (&earlier.files, Some(earlier.tests.as_slice()));
-    let wanted = Wanted { files, tests, note: &note, verb: "policy.rollback" };
+    let invariants = Some(earlier.invariants.as_slice());
+    let wanted = Wanted { files, tests, invariants, note: &note, verb: "policy.rollback", proven: &proven };
     let version = publish_in(&mut write, &wanted, by).await?;
     write.commit().await?;
     Ok(version)
@@ -96,9 +107,13 @@ pub(crate) struct Wanted<'w> {
     pub(crate) files: &'w [PolicyFileDoc],
     /// `None` for those of the version in force.
     pub(crate) tests: Option<&'w [PolicyFileDoc]>,
+    /// `None` for those of the version in force.
+    pub(crate) invariants: Option<&'w [PolicyFileDoc]>,
     pub(crate) note: &'w str,
     /// Verb of the record.
     pub(crate) verb: &'w str,
+    /// That what must hold of it does.
+    pub(crate) proven: &'w Proven,
 }
 
 /// Publishes within a change.
@@ -107,19 +122,25 @@ pub(crate) async fn publish_in(
     wanted: &Wanted<'_>,
     by: &Actor,
 ) -> Result<PolicyVersion, AdministratorError> {
-    let Wanted { files, tests, note, verb } = wanted;
+    let Wanted { files, tests, invariants, note, verb, proven } = wanted;
     let number = policy::highest(write.connection()).await?;
     let before = policy::show(write.connection(), number).await?;
-    let kept = before.as_ref().map(|before| before.tests.as_slice()).unwrap_or_default();
-    let tests = tests.unwrap_or(kept);
-    acceptable(files, tests)?;
-    let is_same =
-        |before: &&PolicyVersion| sorted(&before.files) == sorted(files) && sorted(&before.tests) == sorted(tests);
+    let kept = |of: fn(&PolicyVersion) -> &[PolicyFileDoc]| before.as_ref().map(of).unwrap_or_default();
+    let tests = tests.unwrap_or(kept(|before| &before.tests));
+    let invariants = invariants.unwrap_or(kept(|before| &before.invariants));
+    acceptable(files, tests, invariants)?;
+    let is_same = |before: &&PolicyVersion| {
+        let parts = [(&before.files, *files), (&before.tests, tests), (&before.invariants, invariants)];
+        parts.into_iter().all(|(before, after)| sorted(before) == sorted(after))
+    };
     if let Some(same) = before.as_ref().filter(is_same) {
         return Ok(same.clone());
     }
     if let Some(waits) = policy::unconfirmed(write.connection()).await? {
         return Err(AdministratorError::Unconfirmed { version: waits.version });
+    }
+    if !proven.is_of(files, invariants) {
+        return Err(AdministratorError::ProofMoved);
     }
     let ip = address_of(by);
     let engine_tests = policy::to_engine(tests);
@@ -134,12 +155,15 @@ pub(crate) async fn publish_in(
         policies: passed.policies,
         files: sorted(files).into_iter().cloned().collect(),
         tests: sorted(tests).into_iter().cloned().collect(),
+        invariants: sorted(invariants).into_iter().cloned().collect(),
+        proofs: Vec::new(),
     };
     policy::insert(write.connection(), &version).await?;
     write.snapshot_changed();
-    let (before, kept) = before.map(|before| (before.files, before.tests)).unwrap_or_default();
-    let mut detail = differences(&before, files);
-    detail.extend(differences(&kept, &version.tests));
+    let mut detail = differences(kept(|before| &before.files), files);
+    detail.extend(differences(kept(|before| &before.tests), tests));
+    detail.extend(differences(kept(|before| &before.invariants), invariants));
+    detail.extend(Some(proven.in_words()).filter(|words| !words.is_empty()));
     if !note.is_empty() {
         detail.insert(0, (*note).to_owned());
     }
@@ -156,7 +180,7 @@ fn address_of(by: &Actor) -> Option<IpAddr> {
     }
 }
 
-fn sorted(files: &[PolicyFileDoc]) -> Vec<&PolicyFileDoc> {
+pub(super) fn sorted(files: &[PolicyFileDoc]) -> Vec<&PolicyFileDoc> {
     let mut files: Vec<_> = files.iter().collect();
     files.sort_by(|one, other| one.name.cmp(&other.name));
     files
@@ -185,10 +209,16 @@ pub(crate) fn differences(before: &[PolicyFileDoc], after: &[PolicyFileDoc]) -> 
 
 /// File names stand in records, on terminals and as paths below a directory when policies are
 /// exported, so they are kept plain.
-pub(super) fn acceptable(files: &[PolicyFileDoc], tests: &[PolicyFileDoc]) -> Result<(), AdministratorError> {
-    if tests.len() > MAX_TEST_FILES {
-        let expected = "at most 200 files";
-        return Err(AdministratorError::Value { member: "tests", given: tests.len().to_string(), expected });
+pub(super) fn acceptable(
+    files: &[PolicyFileDoc],
+    tests: &[PolicyFileDoc],
+    invariants: &[PolicyFileDoc],
+) -> Result<(), AdministratorError> {
+    for (member, all) in [("tests", tests), ("invariants", invariants)] {
+        if all.len() > MAX_OTHER_FILES {
+            let (given, expected) = (all.len().to_string(), "at most 200 files");
+            return Err(AdministratorError::Value { member, given, expected });
+        }
     }
     if files.len() > MAX_FILES {
         let expected = "at most 1000 files";
@@ -206,7 +236,7 @@ pub(super) fn acceptable(files: &[PolicyFileDoc], tests: &[PolicyFileDoc]) -> Re
         let expected = "a path such as `apps/wiki.cedar` of letters, digits, `.`, `_` and `-`";
         return Err(AdministratorError::Value { member: "name", given: shortened(&file.name), expected });
     }
-    if let Some(file) = tests.iter().find(|file| !is_path(file, ".toml")) {
+    if let Some(file) = tests.iter().chain(invariants).find(|file| !is_path(file, ".toml")) {
         let expected = "a path such as `tests/wiki.toml` of letters, digits, `.`, `_` and `-`";
         return Err(AdministratorError::Value { member: "name", given: shortened(&file.name), expected });
     }

@@ -13,6 +13,8 @@ use crate::store::StoreError;
 
 /// Most failing tests that one answer tells.
 const MAX_FAILED_TESTS: usize = 50;
+/// Most of what is not proven that one answer tells.
+const MAX_UNPROVEN: usize = 20;
 
 /// A request that was not answered as asked.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ impl ApiError {
             max_age: None,
             diagnostics: Vec::new(),
             failed_tests: Vec::new(),
+            unproven: Vec::new(),
         }))
     }
 
@@ -108,6 +111,9 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
             AdministratorError::PolicyInvalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "policy_invalid"),
             AdministratorError::TestsFailed { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "tests_failed"),
+            AdministratorError::Unproven { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unproven"),
+            AdministratorError::NoProof { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "no_proof"),
+            AdministratorError::ProofMoved => (StatusCode::CONFLICT, "proof_moved"),
             AdministratorError::LockOut => (StatusCode::CONFLICT, "lock_out"),
             AdministratorError::VersionMoved { .. } => (StatusCode::CONFLICT, "version_moved"),
             AdministratorError::Unconfirmed { .. } => (StatusCode::CONFLICT, "unconfirmed"),
@@ -129,6 +135,10 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::TestsFailed { mut failed, .. } => {
                 failed.truncate(MAX_FAILED_TESTS);
                 answer.0.failed_tests = failed;
+            }
+            AdministratorError::Unproven { mut unproven, .. } => {
+                unproven.truncate(MAX_UNPROVEN);
+                answer.0.unproven = unproven;
             }
             _ => {}
         }

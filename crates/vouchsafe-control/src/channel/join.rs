@@ -284,6 +284,7 @@ fn respond<T: Serialize>(result: Result<T, Refusal>) -> Response<Body> {
                 max_age: None,
                 diagnostics: Vec::new(),
                 failed_tests: Vec::new(),
+                unproven: Vec::new(),
             };
             (status, serde_json::to_vec(&problem))
         }

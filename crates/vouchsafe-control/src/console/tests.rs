@@ -93,6 +93,8 @@ async fn pages_show_what_there_is_and_escape_it() {
         policies: 1,
         files: vec![PolicyFileDoc { name: "a.cedar".to_owned(), text: HOSTILE.to_owned() }],
         tests: Vec::new(),
+        invariants: Vec::new(),
+        proofs: Vec::new(),
     };
     policy::insert(write.connection(), &version).await.unwrap();
     let mut record = Record::new(Kind::Decision, 1_790_000_000_000_000);

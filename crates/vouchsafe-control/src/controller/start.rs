@@ -109,6 +109,8 @@ pub(super) async fn first_start(context: &Context) -> Result<Option<Invited>, Op
             policies: count(&text),
             files: vec![PolicyFileDoc { name, text }],
             tests: Vec::new(),
+            invariants: Vec::new(),
+            proofs: Vec::new(),
         };
         policy::insert(write.connection(), &version).await?;
         write.snapshot_changed();

@@ -125,6 +125,7 @@ impl IntoResponse for Refusal {
             max_age: None,
             diagnostics: Vec::new(),
             failed_tests: Vec::new(),
+            unproven: Vec::new(),
         };
         let mut response = (status, axum::Json(problem)).into_response();
         let json = HeaderValue::from_static("application/problem+json");

@@ -6,7 +6,7 @@ use vouchsafe_wire::api::{PolicyFileDoc, PolicyVersion};
 
 use super::{StoreError, from_db, to_db};
 
-type VersionRow = (i64, String, String, i64, String, String, i64);
+type VersionRow = (i64, String, String, String, i64, String, String, i64);
 
 /// The version in force, while nobody has confirmed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(crate) async fn settled(connection: &mut SqliteConnection) -> Result<(), Sto
 }
 
 fn version(row: VersionRow, highest: u64, waits: Option<Unconfirmed>) -> Result<PolicyVersion, StoreError> {
-    let (version, files, tests, policies, note, by, created) = row;
+    let (version, files, tests, invariants, policies, note, by, created) = row;
     let version = from_db(version);
     Ok(PolicyVersion {
         version,
@@ -63,6 +63,8 @@ fn version(row: VersionRow, highest: u64, waits: Option<Unconfirmed>) -> Result<
         policies: from_db(policies),
         files: serde_json::from_str(&files).map_err(|_| StoreError::Corrupt { what: "policy files" })?,
         tests: serde_json::from_str(&tests).map_err(|_| StoreError::Corrupt { what: "policy tests" })?,
+        invariants: serde_json::from_str(&invariants).map_err(|_| StoreError::Corrupt { what: "invariants" })?,
+        proofs: Vec::new(),
     })
 }
 
@@ -78,7 +80,8 @@ pub(crate) async fn show(connection: &mut SqliteConnection, number: u64) -> Resu
     let highest = highest(connection).await?;
     let waits = unconfirmed(connection).await?;
     let row: Option<VersionRow> = sqlx::query_as(
-        "SELECT version, files, tests, policies, note, created_by, created FROM policy_versions WHERE version = $1",
+        "SELECT version, files, tests, invariants, policies, note, created_by, created FROM policy_versions
+         WHERE version = $1",
     )
     .bind(to_db(number))
     .fetch_optional(connection)
@@ -97,7 +100,7 @@ pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<Vec<Pol
     let highest = highest(connection).await?;
     let waits = unconfirmed(connection).await?;
     let rows: Vec<VersionRow> = sqlx::query_as(
-        "SELECT version, '[]', '[]', policies, note, created_by, created FROM policy_versions
+        "SELECT version, '[]', '[]', '[]', policies, note, created_by, created FROM policy_versions
          ORDER BY version DESC LIMIT 1000",
     )
     .fetch_all(connection)
@@ -107,16 +110,18 @@ pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<Vec<Pol
 
 /// Adds a version, which is in force with the commit.
 pub(crate) async fn insert(connection: &mut SqliteConnection, version: &PolicyVersion) -> Result<(), StoreError> {
-    let PolicyVersion { version, created, by, note, current: _, confirm_by: _, policies, files, tests } = version;
+    let PolicyVersion { version, created, by, note, policies, files, tests, invariants, .. } = version;
     let files = serde_json::to_string(files).map_err(|_| StoreError::Corrupt { what: "policy files" })?;
     let tests = serde_json::to_string(tests).map_err(|_| StoreError::Corrupt { what: "policy tests" })?;
+    let invariants = serde_json::to_string(invariants).map_err(|_| StoreError::Corrupt { what: "invariants" })?;
     sqlx::query(
-        "INSERT INTO policy_versions (version, files, tests, policies, note, created_by, created)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO policy_versions (version, files, tests, invariants, policies, note, created_by, created)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(to_db(*version))
     .bind(files)
     .bind(tests)
+    .bind(invariants)
     .bind(to_db(*policies))
     .bind(note)
     .bind(by)

@@ -132,7 +132,7 @@ async fn manifest(admin: &Admin, apps: [&App; 2], databases: Option<&BothDatabas
     // for both cases: the strict check only asks for known types and words.
     policy.push(PolicyFileDoc { name: POLICY_FILE.to_owned(), text: POLICY.to_owned() });
     let groups = names.into_iter().map(|name| GroupDoc { name, members: None }).collect();
-    Ok(Manifest { groups: Some(groups), resources: Some(resources), policy: Some(policy), tests: None })
+    Ok(Manifest { groups: Some(groups), resources: Some(resources), policy: Some(policy), ..Manifest::default() })
 }
 
 fn app_resource(app: &App) -> ResourceDoc {

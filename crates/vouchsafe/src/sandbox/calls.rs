@@ -110,8 +110,17 @@ mod x32 {
     pub(super) const OWN: [i64; 6] = [520, 521, 528, 539, 540, 545];
 }
 
-pub(super) fn restrict() -> Hold {
-    let applied = programs().map_err(|error| error.to_string()).and_then(|programs| {
+/// What a process is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Serves clients.
+    Server,
+    /// Starts the solver and talks to it through pipes.
+    Prover,
+}
+
+pub(super) fn restrict(role: Role) -> Hold {
+    let applied = programs(role).map_err(|error| error.to_string()).and_then(|programs| {
         let apply = |program: &BpfProgram| seccompiler::apply_filter_all_threads(program);
         programs.iter().try_for_each(apply).map_err(|error| error.to_string())
     });
@@ -127,9 +136,9 @@ pub(super) fn restrict() -> Hold {
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Two, since one has one answer for all that it refuses.
-fn programs() -> Result<[BpfProgram; 2], BackendError> {
+fn programs(role: Role) -> Result<[BpfProgram; 2], BackendError> {
     let mut rules = Rules::new();
-    for call in REFUSED {
+    for call in REFUSED.iter().filter(|call| role == Role::Server || **call != libc::SYS_execve) {
         refuse(&mut rules, *call, &[]);
     }
     #[cfg(target_arch = "x86_64")]
@@ -139,7 +148,8 @@ fn programs() -> Result<[BpfProgram; 2], BackendError> {
     };
     let other_family = FAMILIES.iter().map(|family| is(0, SeccompCmpOp::Ne, *family)).collect::<Result<_, _>>()?;
     let other_netlink = vec![is(0, SeccompCmpOp::Eq, libc::AF_NETLINK)?, is(2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE)?];
-    refuse(&mut rules, libc::SYS_socket, &[SeccompRule::new(other_family)?, SeccompRule::new(other_netlink)?]);
+    let sockets = [SeccompRule::new(other_family)?, SeccompRule::new(other_netlink)?];
+    refuse(&mut rules, libc::SYS_socket, if role == Role::Server { &sockets } else { &[] });
     let namespace = |flag: &i32| {
         let mask = u64::from(flag.unsigned_abs());
         SeccompRule::new(vec![is(0, SeccompCmpOp::MaskedEq(mask), *flag)?])
@@ -217,7 +227,7 @@ mod tests {
 
     fn outcome(call: c_long, arguments: [i32; 3]) -> i32 {
         let arguments = arguments.map(i32::cast_unsigned);
-        let answers = programs().unwrap().map(|program| answer(&program, call, arguments));
+        let answers = programs(Role::Server).unwrap().map(|program| answer(&program, call, arguments));
         answers.into_iter().max().unwrap()
     }
 
@@ -244,6 +254,21 @@ mod tests {
         }
         assert_eq!(outcome(libc::SYS_clone3, [0, 88, 0]), libc::ENOSYS);
         assert_eq!(outcome(libc::SYS_unshare, [libc::CLONE_NEWUSER, 0, 0]), libc::EPERM);
+    }
+
+    #[test]
+    fn the_prover_starts_programs_and_opens_no_socket() {
+        let of = |role: Role, call, arguments: [i32; 3]| {
+            let arguments = arguments.map(i32::cast_unsigned);
+            programs(role).unwrap().map(|program| answer(&program, call, arguments)).into_iter().max().unwrap()
+        };
+        for (role, programs, sockets) in [(Role::Server, libc::EPERM, 0), (Role::Prover, 0, libc::EPERM)] {
+            assert_eq!(of(role, libc::SYS_execve, [0; 3]), programs);
+            assert_eq!(of(role, libc::SYS_execveat, [0; 3]), libc::EPERM);
+            for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
+                assert_eq!(of(role, libc::SYS_socket, [family, 0, 0]), sockets);
+            }
+        }
     }
 
     #[test]

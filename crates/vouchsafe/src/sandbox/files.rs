@@ -12,6 +12,10 @@ use super::{Hold, Needs};
 /// The version of Landlock that knows all we ask for (Linux 6.12). On older kernels what they know holds.
 const WANTED: ABI = ABI::V6;
 
+/// Programs, and what they are made of.
+const PROGRAMS: [&str; 8] =
+    ["/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/local/bin", "/usr/local/lib"];
+
 /// What the system's resolver reads: its settings, and the modules that they name. Where the settings
 /// are links, the directories that they usually lead to.
 const RESOLVER: [&str; 16] = [
@@ -34,7 +38,16 @@ const RESOLVER: [&str; 16] = [
 ];
 
 pub(super) fn restrict(needs: &Needs) -> Hold {
-    match restrict_self(needs) {
+    held(restrict_self(needs))
+}
+
+/// Programs are read and run, and nothing else is within reach: this one, the solver, and those of the system.
+pub(super) fn restrict_to_programs(solver: Option<&Path>) -> Hold {
+    held(restrict_self_to_programs(solver))
+}
+
+fn held(status: Result<RulesetStatus, RulesetError>) -> Hold {
+    match status {
         Ok(RulesetStatus::FullyEnforced) => Hold::Complete,
         Ok(RulesetStatus::PartiallyEnforced) => Hold::Partial,
         Ok(RulesetStatus::NotEnforced) => Hold::Missing,
@@ -43,6 +56,21 @@ pub(super) fn restrict(needs: &Needs) -> Hold {
             Hold::Missing
         }
     }
+}
+
+fn restrict_self_to_programs(solver: Option<&Path>) -> Result<RulesetStatus, RulesetError> {
+    let run = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let own = std::env::current_exe().ok();
+    let ruleset = Ruleset::default()
+        .handle_access(AccessFs::from_all(WANTED))?
+        .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
+        .scope(Scope::from_all(WANTED))?
+        .create()?
+        .add_rules(path_beneath_rules(PROGRAMS.iter().map(Path::new).chain(own.as_deref()).chain(solver), run))?
+        .add_rules(path_beneath_rules(["/etc/ld.so.cache", "/dev/urandom"], read))?
+        .add_rules(path_beneath_rules(["/dev/null"], read | AccessFs::WriteFile))?;
+    Ok(ruleset.restrict_self()?.ruleset)
 }
 
 fn restrict_self(needs: &Needs) -> Result<RulesetStatus, RulesetError> {

@@ -1,7 +1,7 @@
 //! `controller`: the controller alone, for gateways that are processes of their own.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -15,6 +15,7 @@ use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
+use crate::prover::{self, Started};
 use crate::sandbox::{self, Demand, Needs, Sandbox};
 use crate::verbs::logs::{LogArgs, LogFormat};
 use crate::verbs::vitals::VitalsArgs;
@@ -53,6 +54,11 @@ pub(crate) struct Args {
     /// Connections that this process can hold.
     #[arg(skip)]
     connections: usize,
+    /// Program that proves what is to hold of a policy before it is published.
+    #[arg(long, value_name = "PROGRAM", default_value = "cvc5")]
+    solver: PathBuf,
+    #[arg(skip)]
+    prover: Option<Started>,
     #[arg(skip)]
     entered: Option<Sandbox>,
 }
@@ -81,6 +87,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let ports = [listen.port()].into_iter().chain(args.vitals.confine()?).collect();
     let needs = Needs { dir: dir.to_owned(), read: Vec::new(), ports };
+    args.prover = prover::try_start(&args.solver);
     args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
     })?;
@@ -93,7 +100,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
 /// [`VerbError`] when it can't start, or when a part of it ends unexpectedly.
 pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let begun = Instant::now();
-    let Args { domain, port, gateways, gateways_host, lease, sandbox: _, vitals, log: _, connections, entered } = args;
+    let Args { domain, port, gateways, gateways_host, lease, vitals, connections, prover, entered, .. } = args;
     let tasks = TaskGroup::new();
     let signals = serve::Signals::catch()?;
     let Some(listen) = gateways else { return Err(VerbError::usage("no address to listen on for gateways")) };
@@ -105,6 +112,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let shown = vitals.show(&board).await?;
     let options = OpenOptions { dir: call.dir.clone(), domain: domain.clone(), port, acme: None };
     let controller = Controller::open(options, tasks.clone()).await.map_err(UpError::Controller)?;
+    prover::prove_with(&controller, prover, &tasks);
     // Only now is the directory certainly ours.
     shown.to_owner(&call.dir).await;
     board.add(controller.vitals());

@@ -51,7 +51,7 @@ pub(crate) async fn ask(client: &AdminClient, call: &Call, manifest: &Manifest) 
 
 /// The files that mistakes can be in.
 pub(crate) fn files_of(manifest: &Manifest) -> Vec<PolicyFileDoc> {
-    manifest.policy.iter().chain(&manifest.tests).flatten().cloned().collect()
+    manifest.policy.iter().chain(&manifest.tests).chain(&manifest.invariants).flatten().cloned().collect()
 }
 
 /// Prints changes, each with a sign that needs no colour.

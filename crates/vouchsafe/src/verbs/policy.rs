@@ -1,6 +1,7 @@
 //! `policy`: who may reach what, under which conditions.
 
 mod difference;
+mod findings;
 mod history;
 mod junit;
 mod lines;
@@ -8,6 +9,8 @@ mod proof;
 mod rights;
 mod story;
 mod suite;
+
+pub(crate) use findings::unproven;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -68,8 +71,9 @@ pub(crate) enum Verb {
     Prove(proof::Args),
     /// Puts policy files into force, all at once, as a new version.
     ///
-    /// Tests below a folder `tests` go with it: it is refused when one of them fails. Without any, those of the
-    /// version in force stay.
+    /// Tests below a folder `tests` and invariants below a folder `invariants` go with it: it is refused when a test
+    /// fails, an invariant isn't proven, or a policy could fail. Without any, those of the version in force stay.
+    /// The answer says whether anything is allowed that was not before.
     #[command(after_help = "Example:\n  vouchsafe policy publish company/policy --note 'open the wiki to all'")]
     Publish {
         /// Directory of .cedar files; it is the whole policy.
@@ -263,7 +267,7 @@ async fn check(call: &Call, dir: &Path, offline: bool) -> Result<Exit, VerbError
 }
 
 /// Files as the policy engine takes them.
-fn sources(files: &[PolicyFileDoc]) -> Vec<PolicyFile> {
+pub(crate) fn sources(files: &[PolicyFileDoc]) -> Vec<PolicyFile> {
     files.iter().map(|file| PolicyFile { name: file.name.clone(), text: file.text.clone() }).collect()
 }
 
@@ -300,11 +304,13 @@ struct Publishing {
 
 async fn publish(call: &Call, dir: &Path, how: Publishing) -> Result<Exit, VerbError> {
     let Publishing { note, expect, confirm_within } = how;
-    let PolicyDir { files, tests } = manifest::policy(dir).map_err(|error| unusable(call, error))?;
+    let PolicyDir { files, tests, invariants } = manifest::policy(dir).map_err(|error| unusable(call, error))?;
     let client = AdminClient::open(call).await?;
-    let all: Vec<PolicyFileDoc> = files.iter().chain(tests.iter().flatten()).cloned().collect();
+    let others = [&tests, &invariants].into_iter().flatten().flatten();
+    let all: Vec<PolicyFileDoc> = files.iter().chain(others).cloned().collect();
     let confirm_within = confirm_within.map(|within| within.as_secs());
-    let body = Publish { files, tests, note, expected_version: expect, confirm_within };
+    let compare = true;
+    let body = Publish { files, tests, invariants, compare, note, expected_version: expect, confirm_within };
     let version: PolicyVersion = client.send_files(call, Method::POST, "/v1/policy/publish", &body, &all).await?;
     show(call, &version, |version| in_force(call, version))
 }
@@ -313,6 +319,7 @@ fn in_force(call: &Call, version: &PolicyVersion) -> std::io::Result<()> {
     let out = &call.out;
     let number = out.paint(Style::Bold, &format!("version {}", version.version));
     out.line(&format!("{} {number} is in force, with {} policies", out.paint(Style::Good, "✓"), version.policies))?;
+    findings::of_publish(out, &version.proofs)?;
     if let Some(confirm_by) = version.confirm_by {
         let within = text::about(confirm_by.saturating_sub(now()));
         let verb = format!("vouchsafe policy confirm {}", version.version);

@@ -17,6 +17,7 @@ use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
+use crate::prover::{self, Started};
 use crate::sandbox::{self, Demand, Needs, Sandbox};
 use crate::verbs::logs::{LogArgs, LogFormat};
 use crate::verbs::serve::{Signals, ended};
@@ -77,6 +78,11 @@ pub(crate) struct Args {
     otlp_endpoint: Option<Endpoint>,
     #[command(flatten)]
     log: LogArgs,
+    /// Program that proves what is to hold of a policy before it is published.
+    #[arg(long, value_name = "PROGRAM", default_value = "cvc5")]
+    solver: PathBuf,
+    #[arg(skip)]
+    prover: Option<Started>,
     #[arg(skip)]
     entered: Option<Sandbox>,
 }
@@ -105,6 +111,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
     let read = args.tls_cert.iter().chain(&args.tls_key).chain(&args.acme_ca_file).cloned().collect();
     let ports = [args.port].into_iter().chain(args.acme_http_port).chain(args.vitals.confine()?).collect();
     let needs = Needs { dir: dir.to_owned(), read, ports };
+    args.prover = prover::try_start(&args.solver);
     args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
     })?;
@@ -141,6 +148,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let board = Board::new("up", env!("CARGO_PKG_VERSION"), tasks.clone());
     let shown = args.vitals.show(&board).await?;
     let running = Running::start(options, tasks).await?;
+    prover::prove_with(&running.controller, args.prover, running.tasks());
     // Only now is the directory certainly ours.
     shown.to_owner(&call.dir).await;
     board.add(running.controller.vitals());

@@ -61,10 +61,7 @@ fn tell(out: &Output, before: Option<&PolicyVersion>, version: &PolicyVersion) -
     if !note.is_empty() {
         out.line(&format!("  {}", clean(note)))?;
     }
-    let nothing: &[PolicyFileDoc] = &[];
-    let (files, tests) = before.map_or((nothing, nothing), |before| (&before.files, &before.tests));
-    let old: Vec<&PolicyFileDoc> = files.iter().chain(tests).collect();
-    let new: Vec<&PolicyFileDoc> = version.files.iter().chain(&version.tests).collect();
+    let (old, new) = (before.map(all_files).unwrap_or_default(), all_files(version));
     let names: BTreeSet<&str> = old.iter().chain(&new).map(|file| file.name.as_str()).collect();
     let text = |files: &[&PolicyFileDoc], name: &str| {
         files.iter().find(|file| file.name == name).map(|file| file.text.clone()).unwrap_or_default()
@@ -77,6 +74,11 @@ fn tell(out: &Output, before: Option<&PolicyVersion>, version: &PolicyVersion) -
         }
     }
     Ok(())
+}
+
+/// Policies, tests and invariants.
+fn all_files(version: &PolicyVersion) -> Vec<&PolicyFileDoc> {
+    version.files.iter().chain(&version.tests).chain(&version.invariants).collect()
 }
 
 fn changes(out: &Output, was: &str, is: &str) -> io::Result<()> {

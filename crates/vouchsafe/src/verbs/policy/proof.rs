@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vouchsafe_policy::PlainPolicy;
-use vouchsafe_proof::{Asked, Case, Finding, Limits, Proof, Report, Scope, SolverError, Verdict};
+use vouchsafe_proof::{Asked, Finding, Limits, Proof, Report, Scope, SolverError, Verdict};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::cores::side_by_side;
 
-use super::sources;
+use super::{findings, sources};
 use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::manifest::{self, ManifestError};
-use crate::output::{Output, Style, clean};
+use crate::output::{Output, Style};
+use crate::prover;
 use crate::text;
 use crate::verbs::plan::unusable;
 
@@ -55,9 +56,9 @@ pub(crate) fn run(args: &Args, call: &Call) -> Result<Exit, VerbError> {
         ));
     }
     let no_more_than = no_more_than.as_deref().map(|dir| self::policies(call, dir)).transpose()?;
-    let scope = Scope { no_more_than, each: *each };
+    let scope = Scope { no_more_than, each: *each, computing: false };
     let proof = Proof { policies: &policies, invariants, scope, now: clock::now() };
-    let limits = Limits { time: *within, memory_kib: memory.saturating_mul(1024) };
+    let limits = Limits { time: *within, all: None, memory_kib: memory.saturating_mul(1024) };
     let solver = vouchsafe_proof::find(solver).map_err(no_solver)?;
     let bar = progress(call);
     let report = vouchsafe_proof::prove(proof, &solver, limits, |done, all| {
@@ -105,72 +106,20 @@ fn progress(call: &Call) -> ProgressBar {
 }
 
 fn tell(out: &Output, report: &Report) -> io::Result<()> {
-    let proven = |finding: &&Finding| finding.verdict == Verdict::Proven;
+    let paint = |style, text: &str| out.paint(style, text);
     for finding in &report.findings {
-        let Finding { asked, verdict } = finding;
-        let what = title(out, asked);
-        match verdict {
-            // What is said of each policy is told in one line below.
-            Verdict::Proven if matches!(asked, Asked::CannotFail { .. } | Asked::Applies { .. }) => {}
-            Verdict::Proven => out.line(&format!("{} {what}", out.paint(Style::Good, "✓ proven    ")))?,
-            Verdict::Refuted { case } => {
-                out.line(&format!("{} {what}", out.paint(Style::Bad, "✗ not so    ")))?;
-                show(out, case)?;
-            }
-            Verdict::Vacant => {
-                out.line(&format!("{} {what}", out.paint(Style::Warn, "✗ says nothing")))?;
-                out.line(&out.paint(Style::Dim, "    there is no request that it could be about"))?;
-            }
-            Verdict::Open { why } => {
-                out.line(&format!("{} {what}", out.paint(Style::Warn, "? not proven")))?;
-                out.line(&out.paint(Style::Dim, &format!("    {}", clean(why))))?;
+        // What is said of each policy is told in one line below.
+        let of_each = matches!(finding.asked, Asked::CannotFail { .. } | Asked::Applies { .. });
+        if !(of_each && finding.verdict == Verdict::Proven) {
+            for line in findings::told(&prover::finding(finding.clone()), &paint) {
+                out.line(&line)?;
             }
         }
     }
+    let proven = |finding: &&Finding| finding.verdict == Verdict::Proven;
     let (all, good) = (report.findings.len(), report.findings.iter().filter(proven).count());
     let mark = if report.proven { out.paint(Style::Good, "✓") } else { out.paint(Style::Bad, "✗") };
     out.line(&format!("{mark} {good} of {all} proven"))?;
     out.note(&out.paint_error(Style::Dim, "grants of single rights have no part in it"));
-    Ok(())
-}
-
-fn title(out: &Output, asked: &Asked) -> String {
-    match asked {
-        Asked::Invariant { name, claim, reason, file, line } => {
-            let place = out.paint(Style::Dim, &clean(&format!("{file}:{line}")));
-            let name = out.paint(Style::Bold, &clean(name));
-            if reason.is_empty() {
-                format!("{name}  {claim}  {place}")
-            } else {
-                format!("{name}  {}  {place}", clean(reason))
-            }
-        }
-        Asked::NoMore => out.paint(Style::Bold, "nothing is allowed that was not before"),
-        Asked::CannotFail { policy } => format!("{}  can't fail", out.paint(Style::Bold, &clean(policy))),
-        Asked::Applies { policy } => format!("{}  applies to something", out.paint(Style::Bold, &clean(policy))),
-    }
-}
-
-fn show(out: &Output, case: &Case) -> io::Result<()> {
-    let Case { principal, action, resource, facts, allowed, policies, fails } = case;
-    let (style, word) = if *allowed { (Style::Good, "allowed") } else { (Style::Bad, "denied") };
-    out.line(&format!(
-        "    {} to {} on {} is {}",
-        clean(principal),
-        clean(action),
-        clean(resource),
-        out.paint(style, word)
-    ))?;
-    if let Some(fails) = fails {
-        out.line(&format!("    because {}", clean(fails)))?;
-    } else if policies.is_empty() {
-        out.line("    because no policy applies")?;
-    } else {
-        out.line(&format!("    by {}", out.paint(Style::Bold, &clean(&policies.join(", ")))))?;
-    }
-    out.line("    when")?;
-    for fact in facts {
-        out.line(&out.paint(Style::Dim, &format!("      {}", clean(fact))))?;
-    }
     Ok(())
 }
