@@ -30,7 +30,12 @@ pub(crate) struct Settings {
 impl Settings {
     /// `https://<label>.<domain>[:port]`, without a slash at the end; the port is left out when it is 443.
     pub(crate) fn origin(&self, label: &str) -> String {
-        match self.port {
+        self.origin_at(label, self.port)
+    }
+
+    /// The same at another port.
+    pub(crate) fn origin_at(&self, label: &str, port: u16) -> String {
+        match port {
             443 => format!("https://{}", self.domain.host(label)),
             port => format!("https://{}:{port}", self.domain.host(label)),
         }

@@ -186,6 +186,8 @@ pub(crate) struct Observed {
     pub(crate) action: Option<Action>,
     /// Device proven on the connection, when there is no subject.
     pub(crate) device: Option<DeviceId>,
+    /// The proxy that asks for somebody.
+    pub(crate) proxy: Option<Arc<str>>,
 }
 
 /// What is the same in all records of a connection, written once.
@@ -203,6 +205,14 @@ impl Shown {
         // INVARIANT: an address is a header's value.
         let ip_value = HeaderValue::from_str(&ip).unwrap_or(HeaderValue::from_static(""));
         Arc::new(Self { ip, ip_value, tls: tls.to_string() })
+    }
+
+    /// The same, of somebody who isn't at the other end of the connection.
+    pub(crate) fn of_another(&self, ip: IpAddr) -> Arc<Self> {
+        let ip = ip.to_string();
+        // INVARIANT: as above.
+        let ip_value = HeaderValue::from_str(&ip).unwrap_or(HeaderValue::from_static(""));
+        Arc::new(Self { ip, ip_value, tls: self.tls.clone() })
     }
 
     /// The client's address, as the value of a header.
@@ -261,6 +271,7 @@ pub(crate) fn record(
         m.number(Member::PolicyVersion, *policy_version);
         m.maybe_number(Member::Port, observed.port.map(u64::from));
         m.text(Member::Protocol, observed.protocol);
+        m.maybe_text(Member::Proxy, observed.proxy.as_deref());
         m.text(Member::Reason, reason.code());
         m.maybe_text(Member::Resource, observed.resource.as_deref());
     };

@@ -28,6 +28,7 @@ use crate::facts::Facts;
 use crate::forward::upstream::Upstreams;
 use crate::listen::{self, Census, ConnectionLimits, Turnstile};
 use crate::names::Names;
+use crate::proxies::Proxy;
 use crate::record::{Finisher, Recorder};
 use crate::sign_in::step_up::Drafts;
 use crate::spool::SpoolError;
@@ -53,6 +54,8 @@ pub struct Options {
     pub acme_http: Vec<SocketAddr>,
     /// Where spans of requests go, when they are wanted.
     pub spans: Option<Endpoint>,
+    /// Existing proxies that may ask for others.
+    pub proxies: Vec<Proxy>,
 }
 
 /// Whether HTTP/3 is served.
@@ -150,6 +153,7 @@ pub(crate) struct Shared {
     /// Ports under which this gateway is reached; no upstream on loopback can have one.
     pub(crate) own_ports: Vec<u16>,
     pub(crate) spans: Option<Arc<Spans>>,
+    pub(crate) proxies: Vec<Proxy>,
 }
 
 /// A running gateway.
@@ -232,6 +236,7 @@ impl Gateway {
             certificates: Arc::clone(&certificates),
             recorder,
             strangers: Strangers::new(std::time::Instant::now()),
+            proxies: options.proxies,
             spans: options.spans.map(|endpoint| Spans::start(endpoint, SERVICE, tasks)),
         });
         let vitals = Arc::new(GatewayVitals(Arc::clone(&shared)));

@@ -11,7 +11,7 @@
 //! 6. `forward`: with the permit in hand, to the upstream: `http`, `tunnel` or `udp`
 //! 7. `watch`: while a flow is open it is decided again at every change, and cut when denied
 //!
-//! `connectors` are those that dialled us, and the streams through them to upstreams we can't reach.
+//! `proxies` are existing ones that ask us for their clients. `connectors` are those that dialled us, and the streams through them to upstreams we can't reach.
 //! `take_up` is a connection or stream that is taken up as plain bytes, whichever version of HTTP
 //! it came by. `answer` gives denials in the form the client's protocol knows; `sign_in` is the app
 //! hosts' half of the browser sign-in; `certificates` is what is shown of ourselves,
@@ -35,6 +35,7 @@ mod gateway;
 mod lease;
 mod listen;
 mod names;
+mod proxies;
 mod record;
 mod remote;
 mod route;
@@ -50,6 +51,7 @@ mod watch;
 pub use certificates::BrowserCertificate;
 pub use gateway::{BrowserCertificateSlot, Gateway, GatewayError, Http3, Options};
 pub use listen::ConnectionLimits;
+pub use proxies::{Proxy, ProxyError, ProxyKind, ProxySecret};
 pub use record::{Finisher, NotRecorded, Recorder, Until};
 pub use remote::{JoinError, Member, Remote, RemoteError, StateError, join, joined};
 pub use spool::SpoolError;

@@ -11,6 +11,8 @@ use vouchsafe_wire::authority::Authority;
 pub(crate) struct Names {
     domain: BaseDomain,
     port: u16,
+    /// Port under which web apps are reached, where a proxy serves them.
+    app_port: u16,
 }
 
 /// What a host name stands for. Whether the resource exists is decided later, and not told to
@@ -27,7 +29,12 @@ pub(crate) enum Site {
 
 impl Names {
     pub(crate) fn new(domain: BaseDomain, port: u16) -> Self {
-        Self { domain, port }
+        Self { domain, port, app_port: port }
+    }
+
+    /// The same, where a proxy serves web apps at that port.
+    pub(crate) fn with_apps_at(&self, app_port: u16) -> Self {
+        Self { domain: self.domain.clone(), port: self.port, app_port }
     }
 
     pub(crate) fn domain(&self) -> &BaseDomain {
@@ -61,9 +68,10 @@ impl Names {
     /// `<label>.<domain>[:port]`, the port left out when it is 443.
     pub(crate) fn host_and_port(&self, label: &str) -> String {
         let mut host = self.domain.host(label);
-        if self.port != 443 {
+        let port = if OwnHost::from_label(label).is_some() { self.port } else { self.app_port };
+        if port != 443 {
             host.push(':');
-            host.push_str(&self.port.to_string());
+            host.push_str(&port.to_string());
         }
         host
     }
@@ -91,6 +99,15 @@ impl Site {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_serves_apps_and_nothing_of_ours() {
+        let names = Names::new(BaseDomain::parse("corp.example").expect("valid"), 8443).with_apps_at(443);
+        assert_eq!(names.origin("wiki"), "https://wiki.corp.example");
+        for own in ["auth", "console", "api", "gw"] {
+            assert_eq!(names.origin(own), format!("https://{own}.corp.example:8443"));
+        }
+    }
 
     #[test]
     fn a_name_is_ours_only_directly_under_the_domain() {

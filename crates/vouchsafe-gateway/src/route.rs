@@ -3,6 +3,7 @@
 //! ```text
 //! auth.D      → controller, open to everybody
 //! gw.D        → CONNECT · CONNECT-UDP · proxied requests · device endpoints (client certificate)
+//!               existing proxies that ask for others (their secret)
 //! api.D       → decide console:* → controller          (client certificate and bound token)
 //! console.D   → decide console:* → controller          (session cookie)
 //! <name>.D    → decide http:*    → upstream            (session cookie; device of the tunnel)
@@ -14,6 +15,7 @@ mod connect;
 mod connect_udp;
 mod console;
 mod named;
+mod proxied;
 mod read;
 mod warned;
 
@@ -35,7 +37,7 @@ use vouchsafe_wire::framing::Fault;
 use crate::answer::{self, Form};
 use crate::forward::body::{Inward, Outward};
 use crate::gateway::Shared;
-use crate::names::Site;
+use crate::names::{Names, Site};
 use crate::route::case::Case;
 use crate::route::read::{Asked, Purpose, Unreadable};
 use crate::sign_in::{self, step_up};
@@ -157,6 +159,9 @@ async fn dispatch(
     // From here on there is the canonical request and no other.
     *request.uri_mut() = Uri::default();
     match asked.site {
+        Site::Own(OwnHost::Gateway) if proxied::is_for(shared, connection, &target) => {
+            Box::pin(proxied::serve(shared, connection, asked, target, request)).await
+        }
         Site::Own(host @ (OwnHost::Auth | OwnHost::Gateway)) => {
             Box::pin(internal(shared, connection, host, Way::Open(target), request)).await
         }
@@ -180,18 +185,20 @@ async fn demand_sign_in(case: &Case<'_>, reason: Reason, label: &str, target: &C
 /// A path that every app host answers for us.
 async fn own_path(
     shared: &Shared,
+    names: &Names,
     connection: &Connection,
     label: &str,
     target: &CanonicalTarget,
     headers: &HeaderMap,
 ) -> Response<Body> {
     match (target.method(), target.path()) {
-        ("GET", step_up::RESUME) => return step_up::resume(shared, connection, label, headers).await,
-        ("GET", step_up::AGAIN) => return step_up::again(&shared.names, label, target, headers),
+        ("GET", step_up::RESUME) => return step_up::resume(shared, names, connection, label, headers).await,
+        ("GET", step_up::AGAIN) => return step_up::again(names, label, target, headers),
+        ("GET", sign_in::BEGIN) => return sign_in::begin(names, label, target),
         _ => {}
     }
     let device = connection.device().map(|device| device.id);
-    sign_in::handle(&shared.names, &shared.facts, label, target, headers, device, connection.ip).await
+    sign_in::handle(names, &shared.facts, label, target, headers, device, connection.ip).await
 }
 
 /// By what right a request goes to the controller.

@@ -26,6 +26,8 @@ use crate::names::Names;
 
 /// Paths under which every app host answers for us; no upstream ever sees them.
 pub(crate) const OWN_PREFIX: &str = "/.vouchsafe/";
+/// Where a sign-in begins that a proxy asks for.
+pub(crate) const BEGIN: &str = "/.vouchsafe/sign-in";
 const CALLBACK: &str = "/.vouchsafe/callback";
 const SIGN_OUT: &str = "/.vouchsafe/sign-out";
 const PENDING_COOKIE: &str = "__Host-vouchsafe-pending";
@@ -33,6 +35,20 @@ const PENDING_COOKIE: &str = "__Host-vouchsafe-pending";
 const MAX_TARGET_BYTES: usize = 2_048;
 /// Seconds that a sign-in may take.
 const PENDING_SECONDS: u64 = 600;
+
+/// Answers [`BEGIN`], where a proxy sends browsers that have to sign in: sends them on, and remembers which page of
+/// this host they come back to.
+pub(crate) fn begin(names: &Names, label: &str, target: &CanonicalTarget) -> Response<Body> {
+    let fields = url::form_urlencoded::parse(target.query().unwrap_or_default().as_bytes());
+    let to = fields.filter(|(name, _)| name == "to").map(|(_, value)| value.into_owned()).next();
+    // Only what is a target of this host by the canonical rules is remembered, and it is read once more when she is back.
+    let wanted = to.and_then(|to| CanonicalTarget::parse("GET", &to, PathRules::WIDEST).ok());
+    let root = || CanonicalTarget::parse("GET", "/", PathRules::STRICT).ok();
+    match wanted.or_else(root) {
+        Some(wanted) => redirect(names, label, &wanted),
+        None => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
+    }
+}
 
 /// Sends the browser to sign in; `target` is what it wanted, in canonical form.
 pub(crate) fn redirect(names: &Names, label: &str, target: &CanonicalTarget) -> Response<Body> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::action::Action;
@@ -140,6 +141,8 @@ pub struct HttpSpec {
     pub audit: AuditTiming,
     /// How its paths are read.
     pub paths: PathRules,
+    /// Port at which a proxy that asks us serves the app's name; `None`: we serve it ourselves, and nobody may ask for it.
+    pub proxy_port: Option<NonZeroU16>,
 }
 
 /// What a web app needs its paths to be allowed. Strict by default: every leeway is a spelling that
@@ -217,6 +220,7 @@ impl HttpSpec {
             idle_timeout: Self::IDLE_TIMEOUT,
             audit: AuditTiming::default(),
             paths: PathRules::STRICT,
+            proxy_port: None,
         }
     }
 }

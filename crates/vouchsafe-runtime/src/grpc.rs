@@ -32,6 +32,8 @@ pub const OUTGOING: usize = 64;
 pub enum Status {
     /// The stream ended as it should.
     Ok = 0,
+    /// What is asked can't be read.
+    InvalidArgument = 3,
     /// There is no common version.
     FailedPrecondition = 9,
     /// There is no such method.

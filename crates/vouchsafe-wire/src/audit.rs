@@ -168,6 +168,9 @@ pub struct Record {
     /// `http/1.1`, `h2`, `connect`, `connect-h2`, `unix` …
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub protocol: Option<String>,
+    /// The proxy that asked for somebody, by its name in the gateway's `--proxies`; `ip` and `host` are what it told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub proxy: Option<String>,
     /// Code of the reason ([`vouchsafe_model::decision::Reason::code`]).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
@@ -256,6 +259,7 @@ impl Record {
             policy_version: None,
             port: None,
             protocol: None,
+            proxy: None,
             reason: None,
             repeated: None,
             resource: None,
@@ -375,6 +379,7 @@ impl Record {
             &mut self.passed,
             &mut self.path,
             &mut self.protocol,
+            &mut self.proxy,
             &mut self.reason,
             &mut self.resource,
             &mut self.session,
@@ -417,7 +422,7 @@ mod tests {
         };
         let list = || prop_oneof![Just(Vec::new()), proptest::collection::vec(any::<String>(), 0..3)];
         let number = any::<Option<u64>>;
-        let texts = proptest::collection::vec(text(), 22);
+        let texts = proptest::collection::vec(text(), 23);
         let lists = proptest::collection::vec(list(), 4);
         let numbers = proptest::collection::vec(number(), 7);
         let rest = (any::<String>(), any::<u64>(), any::<u64>(), any::<Option<u16>>(), any::<Option<u16>>());
@@ -453,6 +458,7 @@ mod tests {
                 policy_version: number(),
                 port,
                 protocol: text(),
+                proxy: text(),
                 reason: text(),
                 repeated: number(),
                 resource: text(),

@@ -8,6 +8,7 @@
 //! - [`control`]: what gateways and controllers say to each other (`docs/spec/control-channel.md`)
 //! - [`connector`]: how a connector joins, and what a gateway says to it (`docs/spec/connector.md`)
 //! - [`device`]: bodies of the device endpoints (`docs/spec/device.md`)
+//! - [`ext_authz`]: how Envoy asks whether a request may pass
 //! - [`framing`]: where an HTTP/1.1 request ends and the next begins, strictly
 //! - [`gateway`]: how a gateway joins, and what it sends on for its clients
 //! - [`health`]: whether a role can do its work
@@ -33,6 +34,7 @@ pub mod capsule;
 pub mod connector;
 pub mod control;
 pub mod device;
+pub mod ext_authz;
 pub mod framing;
 pub mod gateway;
 pub mod health;

@@ -2,6 +2,7 @@
 //! Specification: `docs/spec/manifest.md`.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
@@ -89,6 +90,9 @@ pub struct ResourceDoc {
     /// `http` only: `sensitive` (default) or `fold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_case: Option<String>,
+    /// `http` only: port at which a proxy that asks a gateway serves the app's name (`docs/guide/existing-proxies.md`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_port: Option<NonZeroU16>,
     /// What becomes of a denial: `enforce` (default), `warn` or `observe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
@@ -346,6 +350,7 @@ impl ResourceDoc {
                 Some(other) => return Err(value("audit", other, "soon or before")),
             },
             paths: self.path_rules(value)?,
+            proxy_port: self.proxy_port,
         })
     }
 
@@ -385,6 +390,7 @@ impl ResourceDoc {
             ("double_slashes", self.double_slashes.is_some()),
             ("path_parameters", self.path_parameters.is_some()),
             ("path_case", self.path_case.is_some()),
+            ("proxy_port", self.proxy_port.is_some()),
             ("idle_timeout", kind != "udp" && self.idle_timeout.is_some()),
         ];
         if let Some((member, _)) = misplaced.into_iter().find(|(_, present)| *present) {
@@ -439,6 +445,7 @@ impl ResourceDoc {
                     idle_timeout,
                     audit,
                     paths: PathRules { encoded_slashes, double_slashes, parameters, case },
+                    proxy_port,
                 } = http;
                 let seconds = |given: &Duration, default| (*given != default).then_some(given.as_secs());
                 doc.upstream = format!("{}://{upstream}", scheme.as_str());
@@ -460,6 +467,7 @@ impl ResourceDoc {
                 doc.double_slashes = kept(double_slashes);
                 doc.path_parameters = kept(parameters);
                 doc.path_case = (*case == PathCase::Folded).then(|| "fold".to_owned());
+                doc.proxy_port = *proxy_port;
             }
         }
         Some(doc)
@@ -506,6 +514,7 @@ mod tests {
             r#"{"name":"wiki","kind":"http","upstream":"http://127.0.0.1:3000"}"#,
             r#"{"name":"hr","kind":"http","upstream":"https://hr.internal:443","groups":["people"],"tags":["pii"],"sensitivity":"restricted","upstream_ca":"PEM","host_header":"upstream","identity_headers":"plain","upstream_protocol":"h2","upstream_tls":"1.3","connect_timeout":2,"response_timeout":5,"idle_timeout":3600,"audit":"before","description":"HR"}"#,
             r#"{"name":"git","kind":"http","upstream":"http://10.0.0.5:80","encoded_slashes":"keep","double_slashes":"keep","path_parameters":"keep","path_case":"fold"}"#,
+            r#"{"name":"old","kind":"http","upstream":"http://10.0.0.5:80","proxy_port":443}"#,
             r#"{"name":"db","kind":"tcp","upstream":"10.0.0.5:5432","port":6543,"offline_grace":300}"#,
             r#"{"name":"far","kind":"http","upstream":"http://10.0.0.5:80","via":"frankfurt"}"#,
             r#"{"name":"far-db","kind":"tcp","upstream":"db.internal:5432","via":"frankfurt"}"#,
@@ -587,6 +596,8 @@ mod tests {
             (r#"{"name":"a","kind":"http","upstream":"http://h","encoded_slashes":"yes"}"#, "refuse or keep"),
             (r#"{"name":"a","kind":"http","upstream":"http://h","path_case":"lower"}"#, "sensitive or fold"),
             (r#"{"name":"a","kind":"tcp","upstream":"h:1","path_case":"fold"}"#, "no meaning"),
+            (r#"{"name":"a","kind":"tcp","upstream":"h:1","proxy_port":443}"#, "no meaning"),
+            (r#"{"name":"a","kind":"http","upstream":"http://h","proxy_port":0}"#, "nonzero"),
             (r#"{"name":"a","kind":"tcp","upstream":"h:1","offline_grace":86401}"#, "0 to 86400"),
             (r#"{"name":"auth","kind":"http","upstream":"http://h"}"#, "vouchsafe's own"),
             (r#"{"name":"a","kind":"http","upstream":"http://h/path"}"#, "neither"),

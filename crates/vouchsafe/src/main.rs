@@ -19,6 +19,7 @@ mod exit;
 mod manifest;
 mod output;
 mod prover;
+mod proxies;
 mod sandbox;
 mod text;
 mod verbs;

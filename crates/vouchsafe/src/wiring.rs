@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use vouchsafe_control::{AcmeOptions, Controller, OpenError, OpenOptions};
-use vouchsafe_gateway::{ConnectionLimits, Gateway, GatewayError, Http3, Options};
+use vouchsafe_gateway::{ConnectionLimits, Gateway, GatewayError, Http3, Options, Proxy};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::DRAIN_TIMEOUT;
 use vouchsafe_runtime::spans::Endpoint;
@@ -43,6 +43,8 @@ pub(crate) struct UpOptions {
     pub(crate) connections: ConnectionLimits,
     /// Where spans of requests go.
     pub(crate) spans: Option<Endpoint>,
+    /// Existing proxies that may ask.
+    pub(crate) proxies: Vec<Proxy>,
 }
 
 /// Failure to start.
@@ -124,6 +126,7 @@ impl Running {
             acme,
             acme_http_port,
             spans,
+            proxies,
         } = options;
         let files = browser_certificate.map(|(chain, key)| CertificateFiles::new(chain, key));
         let given = files.as_ref().map(CertificateFiles::read).transpose()?;
@@ -145,6 +148,7 @@ impl Running {
             http3,
             connections,
             spans,
+            proxies,
         };
         let apart = Apart::start().map_err(UpError::Threads)?;
         let (identity, link) = (controller.gateway_identity(), controller.link());

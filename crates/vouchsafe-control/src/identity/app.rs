@@ -2,6 +2,7 @@
 //! host, good for a minute, exchanged by the gateway for that host's own cookie.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use vouchsafe_model::id::DeviceId;
@@ -17,7 +18,7 @@ use super::secret::{Secret, is_token_text};
 use crate::context::Context;
 use crate::directory::Actor;
 use crate::store::tokens::{self, AppCode};
-use crate::store::{StoreError, Write, facts};
+use crate::store::{StoreError, Write, facts, resources};
 
 /// Life of a code, seconds.
 const CODE_LIFE_SECONDS: u64 = 60;
@@ -56,8 +57,14 @@ pub(super) async fn send(context: &Context, signed_in: &SignedIn, target: &AppTa
     };
     let mut write = context.store.write().await?;
     tokens::insert_app_code(write.connection(), &code.hash(), &row, now).await?;
+    let port = match ResourceName::parse(&target.label) {
+        Ok(name) => resources::show(write.connection(), &name).await?.and_then(|resource| resource.proxy_port),
+        Err(_) => None,
+    };
     write.commit().await?;
-    let origin = context.settings.origin(&target.label);
+    // A proxy that asks us may serve the app's name at a port of its own. Only an administrator says which: whoever
+    // listens at another port of that host would else be sent the code.
+    let origin = context.settings.origin_at(&target.label, port.map_or(context.settings.port, NonZeroU16::get));
     Ok(format!("{origin}/.vouchsafe/callback?code={}&state={}", code.expose(), target.state))
 }
 

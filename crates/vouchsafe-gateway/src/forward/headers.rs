@@ -322,27 +322,52 @@ pub(crate) fn to_upstream(from: &HeaderMap, facing: &Facing<'_>) -> HeaderMap {
     if facing.spec.host_header == HostHeader::Public {
         headers.insert(HOST, facing.public_host.clone());
     }
-    let mut set = |name: HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    };
-    if facing.spec.host_header == HostHeader::Upstream {
-        set(HOST, &facing.spec.upstream.to_string());
+    if facing.spec.host_header == HostHeader::Upstream
+        && let Ok(host) = HeaderValue::from_str(&facing.spec.upstream.to_string())
+    {
+        headers.insert(HOST, host);
     }
     if let (IdentityHeaders::Plain, Some(Known { facts, .. })) = (facing.spec.identity_headers, &facing.known) {
-        let groups: Vec<&str> = facts.user.groups.iter().map(|group| group.as_str()).collect();
-        set(HeaderName::from_static("x-vouchsafe-user"), facts.user.name.as_str());
-        set(HeaderName::from_static("x-vouchsafe-groups"), &groups.join(","));
-        if let Some(device) = &facts.device {
-            set(HeaderName::from_static("x-vouchsafe-device"), &device.id.to_string());
-        }
+        insert_plain(&mut headers, facts);
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
     if let Some(Known { assertion, .. }) = &facing.known {
         headers.insert(ASSERTION, assertion.clone());
     }
     headers
+}
+
+/// What a proxy that asked for its client sends upstream besides the client's own fields: who it is, and the client's
+/// cookies without ours. A field that is empty is to be taken away.
+pub(crate) fn through_proxy(from: &HeaderMap, spec: &HttpSpec, known: Option<&Known<'_>>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(COOKIE, foreign_cookies(from).unwrap_or(HeaderValue::from_static("")));
+    if let Some(Known { facts, assertion }) = known {
+        headers.insert(ASSERTION, assertion.clone());
+        if spec.identity_headers == IdentityHeaders::Plain {
+            insert_plain(&mut headers, facts);
+        }
+    }
+    headers
+}
+
+fn insert_plain(headers: &mut HeaderMap, facts: &SubjectFacts) {
+    let mut set = |name: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    let groups: Vec<&str> = facts.user.groups.iter().map(|group| group.as_str()).collect();
+    set(HeaderName::from_static("x-vouchsafe-user"), facts.user.name.as_str());
+    set(HeaderName::from_static("x-vouchsafe-groups"), &groups.join(","));
+    if let Some(device) = &facts.device {
+        set(HeaderName::from_static("x-vouchsafe-device"), &device.id.to_string());
+    }
+}
+
+/// The fields of a client that a proxy must not send upstream, so far as it can be told.
+pub(crate) fn spoken_for_us(from: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
+    from.keys().filter(|name| is_stripped(name))
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -34,6 +34,12 @@ impl Bucket {
         }
     }
 
+    /// Whether there is a token.
+    pub(crate) fn has_some(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.left > 0
+    }
+
     /// Gives tokens back, never more than there were at first.
     pub(crate) fn give(&mut self, tokens: u32) {
         self.left = self.left.saturating_add(tokens).min(self.burst);

@@ -48,6 +48,8 @@ pub(crate) enum Owner {
     Device(DeviceId),
     /// Somebody without a device, by her session.
     Session(SessionId),
+    /// A proxy that asks for others, by its number among those of this gateway.
+    Proxy(usize),
 }
 
 /// Why work is not taken on.
@@ -202,6 +204,19 @@ impl Census {
     pub(crate) fn not_accepted(&self, error: &std::io::Error, now: Instant) {
         tracing::debug!(%error, "a connection could not be accepted");
         self.counts.lock().shed(now);
+    }
+
+    /// Whether somebody there, for whom a proxy asks, may show a credential that nobody knows yet.
+    pub(crate) fn may_guess(&self, ip: IpAddr, now: Instant) -> bool {
+        let mut counts = self.counts.lock();
+        counts.sources.get_mut(&source(ip)).is_none_or(|source| source.bucket.has_some(now))
+    }
+
+    /// Somebody there, for whom a proxy asks, showed a credential that is none.
+    pub(crate) fn guessed(&self, ip: IpAddr, now: Instant) {
+        if let Some(source) = self.counts.lock().source(source(ip), now) {
+            source.bucket.take(now);
+        }
     }
 
     /// How many there are of each.

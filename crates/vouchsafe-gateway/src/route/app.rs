@@ -23,11 +23,11 @@ use crate::decide::{Decided, Question};
 use crate::facts::Asking;
 use crate::forward::http::{Forward, Wanted, forward};
 use crate::gateway::Shared;
-use crate::names::Site;
+use crate::names::{Names, Site};
 use crate::record::Until;
 use crate::route::case::{Asker, Case, Whose};
 use crate::route::read::{Asked, Connection, Purpose};
-use crate::route::{demand_sign_in, own_path, warned};
+use crate::route::{Admitted, Named, demand_sign_in, own_path, warned};
 use crate::sign_in::{self, step_up};
 
 pub(super) async fn serve(
@@ -45,7 +45,7 @@ pub(super) async fn serve(
             _ if wanted != Wanted::Answer => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
             Form::Proxy => answer::plain(StatusCode::NOT_FOUND, "There is nothing here."),
             Form::Page | Form::Problem => {
-                Box::pin(own_path(shared, connection, site.label(), &target, request.headers())).await
+                Box::pin(own_path(shared, &shared.names, connection, site.label(), &target, request.headers())).await
             }
         };
     }
@@ -58,7 +58,7 @@ pub(super) async fn serve(
         // It would reach the app as if it were said on the WebSocket, before there is one.
         return Box::pin(case.refuse(Reason::Ambiguous, Some("The request for a WebSocket has no body."))).await;
     }
-    if wanted != Wanted::Answer && !proxied && cross_origin(shared, &site, request.headers()) {
+    if wanted != Wanted::Answer && !proxied && cross_origin(&shared.names, &site, request.headers()) {
         // A page of another site made this browser's cookie come along (G5).
         let words = "A WebSocket may be opened only from the app's own pages.";
         return Box::pin(case.refuse(Reason::CredentialInvalid, Some(words))).await;
@@ -67,48 +67,16 @@ pub(super) async fn serve(
         true => (Presented::proxy_token(request.headers()), Cow::Borrowed(AUDIENCE_GATEWAY)),
         false => (Presented::cookie(request.headers()), Cow::Owned(site.label().to_owned())),
     };
-    let seen = shared.facts.changes_seen();
-    let engine = shared.current.engine();
-    let proof = Proof { presented, audience: &audience, device, last: &connection.familiar.token };
-    let authenticated = {
-        let _stage = spans::stage("authenticate");
-        shared.authenticator.subject(proof, &shared.facts, &engine).await
-    };
-    let asker = match authenticated {
-        Ok((credential, ready)) => {
-            Asker { whose: Whose::Subject { credential, ready, audience }, device: device.cloned(), seen }
-        }
-        Err(reason) => match nobody(shared, connection, &site, device, reason, &engine).await {
-            Ok(whose) => Asker { whose, device: device.cloned(), seen },
-            Err(reason) => return Box::pin(demand_sign_in(&case, reason, site.label(), &target)).await,
-        },
-    };
-    // How its paths are read would tell whoever may not know of it that a resource exists, so to her
-    // every path is as good as any: she is told that there is nothing.
-    let resource = match &site {
-        Site::App(name) => engine.resource(name).map(|resource| (name.clone(), path_rules(resource))),
-        Site::Nothing(_) | Site::Own(_) => None,
-    };
-    let Some((resource, rules)) = resource else {
-        let denied = Decided::denied(Reason::UnknownResource, &engine);
-        return Box::pin(case.deny(&denied, Some(&asker), None)).await;
-    };
-    let question = |target| Question::http(resource.clone(), action, connection.ip, Arc::clone(&named.host), target);
-    let target = match read_by(target, rules) {
-        Ok(target) => target,
-        Err(why) => {
-            let root = CanonicalTarget::parse("GET", "/", PathRules::STRICT);
-            let root = root.map(|root| asker.admit(&question(Arc::new(root))));
-            let known = !matches!(root, Ok(Err(denial)) if denial.reason == Reason::NoPermit);
-            let reason = if known { Reason::Ambiguous } else { Reason::NoPermit };
-            let why = Some(why.as_str()).filter(|_| known);
-            return Box::pin(case.deny(&Decided::denied(reason, &engine), Some(&asker), why)).await;
-        }
-    };
-    case.observed.target = Some(Arc::clone(&target));
-    let admitted = match case.admit(question(target), asker, record_until).await {
+    let sought =
+        Sought { site: &site, named: &named, action, target: Arc::clone(&target), presented, audience, device };
+    let admitted = match admit(&mut case, sought).await {
         Ok(admitted) => admitted,
-        Err(response) => return Box::pin(step_up::offer(shared, site.label(), request, response)).await,
+        Err(Denied::Nobody(reason)) => {
+            return Box::pin(demand_sign_in(&case, reason, site.label(), &target)).await;
+        }
+        Err(Denied::Answered(response)) => {
+            return Box::pin(step_up::offer(shared, site.label(), request, response)).await;
+        }
     };
     let warning = warned::of(&admitted);
     if let Some(warning) = &warning
@@ -132,6 +100,73 @@ pub(super) async fn serve(
         }
         Err(error) => Box::pin(case.failed(&admitted, &error)).await,
     }
+}
+
+/// What is asked for, and by what somebody says who she is.
+pub(super) struct Sought<'r> {
+    pub(super) site: &'r Site,
+    pub(super) named: &'r Named,
+    pub(super) action: Action,
+    pub(super) target: Arc<CanonicalTarget>,
+    pub(super) presented: Presented<'r>,
+    /// Host label or token audience that it must be for.
+    pub(super) audience: Cow<'static, str>,
+    pub(super) device: Option<&'r ProvenDevice>,
+}
+
+/// Why nothing was admitted.
+pub(super) enum Denied {
+    /// Nobody is proven. Nothing is on record yet.
+    Nobody(Reason),
+    /// It is on record, and this is the answer.
+    Answered(Response<Body>),
+}
+
+/// Finds out who asks, and decides: the same for whoever comes to us and for whom a proxy asks.
+pub(super) async fn admit(case: &mut Case<'_>, sought: Sought<'_>) -> Result<Admitted, Denied> {
+    let Sought { site, named, action, target, presented, audience, device } = sought;
+    let (shared, connection) = (case.shared, case.connection);
+    let seen = shared.facts.changes_seen();
+    let engine = shared.current.engine();
+    let proof = Proof { presented, audience: &audience, device, last: &connection.familiar.token };
+    let authenticated = {
+        let _stage = spans::stage("authenticate");
+        shared.authenticator.subject(proof, &shared.facts, &engine).await
+    };
+    let asker = match authenticated {
+        Ok((credential, ready)) => {
+            Asker { whose: Whose::Subject { credential, ready, audience }, device: device.cloned(), seen }
+        }
+        Err(reason) => match nobody(shared, connection, site, device, reason, &engine).await {
+            Ok(whose) => Asker { whose, device: device.cloned(), seen },
+            Err(reason) => return Err(Denied::Nobody(reason)),
+        },
+    };
+    // How its paths are read would tell whoever may not know of it that a resource exists, so to her
+    // every path is as good as any: she is told that there is nothing.
+    let resource = match site {
+        Site::App(name) => engine.resource(name).map(|resource| (name.clone(), path_rules(resource))),
+        Site::Nothing(_) | Site::Own(_) => None,
+    };
+    let Some((resource, rules)) = resource else {
+        let denied = Decided::denied(Reason::UnknownResource, &engine);
+        return Err(Denied::Answered(Box::pin(case.deny(&denied, Some(&asker), None)).await));
+    };
+    let question = |target| Question::http(resource.clone(), action, connection.ip, Arc::clone(&named.host), target);
+    let target = match read_by(target, rules) {
+        Ok(target) => target,
+        Err(why) => {
+            let root = CanonicalTarget::parse("GET", "/", PathRules::STRICT);
+            let root = root.map(|root| asker.admit(&question(Arc::new(root))));
+            let known = !matches!(root, Ok(Err(denial)) if denial.reason == Reason::NoPermit);
+            let reason = if known { Reason::Ambiguous } else { Reason::NoPermit };
+            let why = Some(why.as_str()).filter(|_| known);
+            let denied = Decided::denied(reason, &engine);
+            return Err(Denied::Answered(Box::pin(case.deny(&denied, Some(&asker), why)).await));
+        }
+    };
+    case.observed.target = Some(Arc::clone(&target));
+    case.admit(question(target), asker, record_until).await.map_err(Denied::Answered)
 }
 
 /// Nobody where the resource takes nobody: it is observed, and nothing at all was said of who asks. Whoever showed
@@ -203,7 +238,7 @@ fn wanted<B>(request: &Request<B>, purpose: Purpose) -> Wanted {
 
 /// Whether a browser says that another site's page makes this request. Browsers always send
 /// `Origin` with a WebSocket handshake (RFC 6455 §4.1); programs without one have no ambient cookies.
-fn cross_origin(shared: &Shared, site: &Site, headers: &HeaderMap) -> bool {
-    let own = shared.names.origin(site.label());
+pub(super) fn cross_origin(names: &Names, site: &Site, headers: &HeaderMap) -> bool {
+    let own = names.origin(site.label());
     headers.get_all(ORIGIN).iter().any(|origin| origin.as_bytes() != own.as_bytes())
 }

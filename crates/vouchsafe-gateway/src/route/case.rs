@@ -180,7 +180,11 @@ impl Case<'_> {
         let _recording = spans::stage("record");
         self.shared.counts.decided(decided.decision.reason);
         if who.is_none() && is_doubtful(decided.decision.reason) {
-            self.connection.place.doubt();
+            match (&self.observed.proxy, self.observed.ip) {
+                // The connection is the proxy's, which is proven; who failed is somewhere behind it.
+                (Some(_), Some(ip)) => self.shared.census.guessed(ip, Instant::now()),
+                (Some(_), None) | (None, _) => self.connection.place.doubt(),
+            }
         }
         if who.is_none()
             && self.observed.device.is_none()

@@ -30,7 +30,7 @@ pub(super) async fn serve(
 ) -> Response<Body> {
     let label = host.label();
     if host == OwnHost::Console && target.path().starts_with(sign_in::OWN_PREFIX) {
-        return own_path(shared, connection, label, &target, request.headers()).await;
+        return own_path(shared, &shared.names, connection, label, &target, request.headers()).await;
     }
     let action = match target.method() {
         "GET" | "HEAD" => Action::ConsoleRead,

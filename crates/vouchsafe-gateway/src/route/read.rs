@@ -304,5 +304,6 @@ fn observed(
         resource,
         action: None,
         device: device.map(|device| device.id),
+        proxy: None,
     }
 }

@@ -94,6 +94,17 @@ pub(crate) async fn offer(
     answer::as_page(denial, "Sign in again first", not_kept(label, &back), "'self'")
 }
 
+/// Whether a person with a browser behind a proxy gets on from that denial by [`AGAIN`]. A form can't be kept for her: the
+/// proxy has it.
+pub(crate) fn would_help(denial: &Response<Body>, method: &Method, headers: &HeaderMap) -> bool {
+    let demanded = denial.extensions().get::<Demanded>();
+    demanded.is_some_and(|demanded| demanded.age >= JUST_NOW)
+        && denial.status() == StatusCode::UNAUTHORIZED
+        && matches!(*method, Method::GET | Method::HEAD)
+        && navigates(method, headers)
+        && sent_before(headers) < MOST
+}
+
 /// Answers [`AGAIN`]: begins a fresh sign-in that leads back to a page of this host.
 pub(crate) fn again(names: &Names, label: &str, target: &CanonicalTarget, headers: &HeaderMap) -> Response<Body> {
     let sent = sent_before(headers);
@@ -111,6 +122,7 @@ pub(crate) fn again(names: &Names, label: &str, target: &CanonicalTarget, header
 /// Answers [`RESUME`]: shows the form that was kept, once.
 pub(crate) async fn resume(
     shared: &Shared,
+    names: &Names,
     connection: &Connection,
     label: &str,
     headers: &HeaderMap,
@@ -126,7 +138,7 @@ pub(crate) async fn resume(
         let whose = Whose { user: facts.user.name.clone(), device, label: label.to_owned() };
         shared.drafts.take(id, &whose, clock::now())
     });
-    let host = shared.names.host_and_port(label);
+    let host = names.host_and_port(label);
     let mut response = match kept {
         Some(draft) => answer::page_with_form("Send it now?", send_now(&host, &draft), ""),
         None => answer::page_with_form("It wasn’t kept", gone(&host), ""),

@@ -79,6 +79,7 @@ members! {
     PolicyVersion = "policy_version", Number;
     Port = "port", Short;
     Protocol = "protocol", Text;
+    Proxy = "proxy", Text;
     Reason = "reason", Long;
     Repeated = "repeated", Number;
     Resource = "resource", Long;

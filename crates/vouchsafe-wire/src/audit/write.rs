@@ -228,6 +228,7 @@ impl Record {
             policy_version,
             port,
             protocol,
+            proxy,
             reason,
             repeated,
             resource,
@@ -270,6 +271,7 @@ impl Record {
         m.maybe_number(Member::PolicyVersion, *policy_version);
         m.maybe_number(Member::Port, port.map(u64::from));
         m.maybe_text(Member::Protocol, protocol.as_deref());
+        m.maybe_text(Member::Proxy, proxy.as_deref());
         m.maybe_text(Member::Reason, reason.as_deref());
         m.maybe_number(Member::Repeated, *repeated);
         m.maybe_text(Member::Resource, resource.as_deref());

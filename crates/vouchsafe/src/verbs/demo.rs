@@ -90,6 +90,7 @@ fn options(args: &Args, dir: &TempDir) -> Result<UpOptions, VerbError> {
         acme: None,
         acme_http_port: None,
         spans: None,
+        proxies: Vec::new(),
     })
 }
 

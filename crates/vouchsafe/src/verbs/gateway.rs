@@ -9,7 +9,7 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::json;
 use tokio::sync::Notify;
-use vouchsafe_gateway::{ConnectionLimits, Gateway, Http3, JoinError, Options, Remote, RemoteError, StateError};
+use vouchsafe_gateway::{ConnectionLimits, Gateway, Http3, JoinError, Options, Proxy, Remote, RemoteError, StateError};
 use vouchsafe_model::name::GatewayName;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
 use vouchsafe_runtime::spans::Endpoint;
@@ -27,6 +27,7 @@ use crate::certificate_files::CertificateFiles;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::{Cell, Style, Table, clean};
+use crate::proxies;
 use crate::sandbox::{self, Demand, Needs, Sandbox};
 use crate::text;
 use crate::wiring::{self, UpError};
@@ -104,6 +105,9 @@ struct Run {
     /// Whether the process must give up what it doesn't need (files, programs, privileges).
     #[arg(long, value_enum, default_value_t = Demand::BestEffort)]
     sandbox: Demand,
+    /// File that says which existing proxies may ask for their clients (`/forward-auth`, ext_authz) [default: none].
+    #[arg(long, value_name = "FILE")]
+    proxies: Option<PathBuf>,
     #[command(flatten)]
     vitals: VitalsArgs,
     /// Where spans of requests go, by OTLP over HTTP, such as `http://127.0.0.1:4318` [default: nowhere].
@@ -113,6 +117,8 @@ struct Run {
     log: LogArgs,
     #[arg(skip)]
     entered: Option<Sandbox>,
+    #[arg(skip)]
+    may_ask: Vec<Proxy>,
 }
 
 impl Args {
@@ -143,6 +149,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
     }
     let port = *run.port.get_or_insert(joined.port);
     run.max_connections = wiring::affordable(run.max_connections);
+    run.may_ask = proxies::read(run.proxies.as_deref())?;
     let read = run.tls_cert.iter().chain(&run.tls_key).cloned().collect();
     let ports = [port].into_iter().chain(run.vitals.confine()?).collect();
     let needs = Needs { dir: dir.to_owned(), read, ports };
@@ -246,6 +253,7 @@ async fn serve_gateway(run: Run, call: &Call) -> Result<Exit, VerbError> {
         http3: if run.no_http3 { Http3::Off } else { Http3::Served },
         acme_http: Vec::new(),
         spans: run.otlp_endpoint,
+        proxies: run.may_ask,
     };
     let Remote { identity, link, service, name, .. } = remote;
     let (id, domain) = (identity.id, identity.domain.clone());

@@ -99,6 +99,9 @@ pub(crate) enum Add {
         /// Whether a request is recorded on disk before it goes upstream, or soon after.
         #[arg(long, value_name = "WHEN")]
         audit: Option<AuditTiming>,
+        /// Port at which a proxy of yours serves the app's name, and asks a gateway (`--proxies`) [default: none may].
+        #[arg(long, value_name = "PORT")]
+        proxy_port: Option<std::num::NonZeroU16>,
         #[command(flatten)]
         paths: Paths,
     },
@@ -333,6 +336,7 @@ impl Add {
                 response_timeout,
                 idle_timeout,
                 audit,
+                proxy_port,
                 paths,
             } => ResourceDoc {
                 via: via.word(),
@@ -349,6 +353,7 @@ impl Add {
                 double_slashes: paths.double_slashes.map(Leeway::word),
                 path_parameters: paths.path_parameters.map(Leeway::word),
                 path_case: paths.path_case.map(PathCase::word),
+                proxy_port,
                 ..doc(name, "http", upstream, common)
             },
         })
@@ -414,6 +419,7 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
         double_slashes,
         path_parameters,
         path_case,
+        proxy_port,
         mode: _,
         observe: _,
     } = resource;
@@ -444,6 +450,7 @@ fn facts(call: &Call, resource: &ResourceDoc) -> std::io::Result<()> {
     also("double slashes", double_slashes.clone());
     also("path parameters", path_parameters.clone());
     also("path case", path_case.clone());
+    also("proxy port", proxy_port.map(|port| port.to_string()));
     also("description", (!description.is_empty()).then(|| description.clone()));
     call.out.line(&call.out.paint(Style::Bold, &clean(name)))?;
     call.out.facts(&facts)

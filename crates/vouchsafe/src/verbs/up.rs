@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use vouchsafe_control::{AcmeOptions, ChallengeKind};
-use vouchsafe_gateway::{ConnectionLimits, Http3};
+use vouchsafe_gateway::{ConnectionLimits, Http3, Proxy};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
 use vouchsafe_runtime::spans::Endpoint;
@@ -18,6 +18,7 @@ use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
 use crate::prover::{self, Started};
+use crate::proxies;
 use crate::sandbox::{self, Demand, Needs, Sandbox};
 use crate::verbs::logs::{LogArgs, LogFormat};
 use crate::verbs::serve::{Signals, ended};
@@ -71,6 +72,9 @@ pub(crate) struct Args {
     /// Whether the process must give up what it doesn't need (files, programs, privileges).
     #[arg(long, value_enum, default_value_t = Demand::BestEffort)]
     sandbox: Demand,
+    /// File that says which existing proxies may ask for their clients (`/forward-auth`, ext_authz) [default: none].
+    #[arg(long, value_name = "FILE")]
+    proxies: Option<PathBuf>,
     #[command(flatten)]
     vitals: VitalsArgs,
     /// Where spans of requests go, by OTLP over HTTP, such as `http://127.0.0.1:4318` [default: nowhere].
@@ -85,6 +89,8 @@ pub(crate) struct Args {
     prover: Option<Started>,
     #[arg(skip)]
     entered: Option<Sandbox>,
+    #[arg(skip)]
+    may_ask: Vec<Proxy>,
 }
 
 impl Args {
@@ -107,6 +113,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
         args.port = wiring::free_port(&args.listen).map_err(UpError::Port)?;
     }
     args.max_connections = wiring::affordable(args.max_connections);
+    args.may_ask = proxies::read(args.proxies.as_deref())?;
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let read = args.tls_cert.iter().chain(&args.tls_key).chain(&args.acme_ca_file).cloned().collect();
     let ports = [args.port].into_iter().chain(args.acme_http_port).chain(args.vitals.confine()?).collect();
@@ -141,6 +148,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         acme: args.acme.map(|directory| (acme(directory, args.acme_email, args.acme_http_port), args.acme_ca_file)),
         acme_http_port: args.acme_http_port,
         spans: args.otlp_endpoint,
+        proxies: args.may_ask,
         connections: ConnectionLimits { all: args.max_connections, per_source: args.max_connections_per_source },
     };
     let mut signals = Signals::catch()?;

@@ -31,6 +31,7 @@ mod modes;
 mod network;
 mod peers;
 mod proof;
+mod proxies;
 mod roles;
 mod sandbox;
 mod ssh;

@@ -27,7 +27,7 @@ permit (principal in Group::"marketing", action, resource == Http::"marketing") 
 "#;
 
 /// Makes all sign-ins an hour old, which can't be waited for, and has gateways ask for their facts anew.
-async fn age(world: &World) {
+pub async fn age(world: &World) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(world.state_dir().join("vouchsafe.db"));
     let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("the database");
     let aged = sqlx::query("UPDATE sessions SET auth_time = unixepoch() - 3600").execute(&mut connection).await;

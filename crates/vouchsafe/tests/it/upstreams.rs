@@ -95,14 +95,14 @@ impl Apps {
 }
 
 /// A certificate authority and a server certificate of it.
-struct Pki {
-    authority: String,
-    chain: String,
-    key: String,
+pub struct Pki {
+    pub authority: String,
+    pub chain: String,
+    pub key: String,
 }
 
 impl Pki {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let authority_key = KeyPair::generate().expect("key");
         let mut parameters = CertificateParams::new(Vec::new()).expect("parameters");
         parameters.distinguished_name.push(DnType::CommonName, "an authority of the test's own");
