@@ -282,12 +282,14 @@ pub(crate) fn plain(status: StatusCode, words: &str) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use http_body_util::BodyExt;
     use vouchsafe_model::decision::Decision;
 
     async fn text(reason: Reason, form: Form) -> String {
-        let mut decided = Decided::new(Decision::denied(reason, 1));
+        let mut decided = Decided::new(Decision::denied(reason, 1), SystemTime::UNIX_EPOCH);
         decided.id = vouchsafe_model::id::DecisionId::from_random([1; 16]);
         let response = denial(&decided, form, None);
         String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
@@ -305,7 +307,7 @@ mod tests {
     async fn words_of_a_policy_are_text_not_markup() {
         let mut decision = Decision::denied(Reason::Forbidden, 1);
         decision.words = "<script>alert(1)</script>".into();
-        let response = denial(&Decided::new(decision), Form::Page, Some("<b>"));
+        let response = denial(&Decided::new(decision, SystemTime::UNIX_EPOCH), Form::Page, Some("<b>"));
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let text = String::from_utf8_lossy(&body);
         assert!(!text.contains("<script>") && !text.contains("<b>"));

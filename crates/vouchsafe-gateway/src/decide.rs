@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::HeaderValue;
 use parking_lot::RwLock;
@@ -9,9 +10,9 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Decision, Outcome, Reason};
 use vouchsafe_model::id::{DecisionId, DeviceId, FlowId};
 use vouchsafe_model::mode::Lenience;
-use vouchsafe_model::name::{GroupName, PolicyName, ResourceName, SiteName};
-use vouchsafe_model::subject::SubjectFacts;
-use vouchsafe_policy::{Admission, Detail, Engine, PolicyFile, PolicySource, Request};
+use vouchsafe_model::name::{GroupName, PolicyName, ResourceName, SiteName, Tag, UserName};
+use vouchsafe_model::subject::{DeviceFacts, SubjectFacts};
+use vouchsafe_policy::{Admission, Detail, Engine, PolicyFile, PolicySource, PreparedSubject, Request};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::cores::side_by_side;
 use vouchsafe_runtime::link::Snapshot;
@@ -127,7 +128,11 @@ impl Question {
 
     /// Decides. A path that an app may take for another one (`%2F`, `//`, `;`) needs a permit for
     /// each of them; the admission that is given is for the one that will be sent.
-    pub(crate) fn admit(&self, ready: &facts::Ready) -> Result<Admission, Decision> {
+    pub(crate) fn admit(&self, ready: &facts::Ready, now: SystemTime) -> Result<Admission, Decision> {
+        self.admit_subject(&ready.prepared, now)
+    }
+
+    fn admit_subject(&self, subject: &PreparedSubject, now: SystemTime) -> Result<Admission, Decision> {
         let others = match &self.what {
             What::Http { host, target } => Some((host, target)),
             What::Net { .. } | What::Console { .. } => None,
@@ -135,12 +140,12 @@ impl Question {
         let also = others.into_iter().flat_map(|(host, target)| {
             target.other_readings().iter().map(move |path| Detail::Http { method: target.method(), host, path })
         });
-        ready.prepared.admit(&self.request(), also, clock::now())
+        subject.admit(&self.request(), also, now)
     }
 
     /// Decides where nobody says who asks.
-    pub(crate) fn admit_nobody(&self, engine: &Engine) -> Result<Admission, Decision> {
-        engine.admit_nobody(&self.request(), clock::now())
+    pub(crate) fn admit_nobody(&self, engine: &Engine, now: SystemTime) -> Result<Admission, Decision> {
+        engine.admit_nobody(&self.request(), now)
     }
 
     fn request(&self) -> Request<'_> {
@@ -158,16 +163,18 @@ impl Question {
 pub(crate) struct Decided {
     pub(crate) id: DecisionId,
     pub(crate) decision: Decision,
+    /// The moment that it was made for, which the record names: policies read the time.
+    pub(crate) at: SystemTime,
 }
 
 impl Decided {
-    pub(crate) fn new(decision: Decision) -> Self {
-        Self { id: DecisionId::from_random(clock::random()), decision }
+    pub(crate) fn new(decision: Decision, at: SystemTime) -> Self {
+        Self { id: DecisionId::from_random(clock::random()), decision, at }
     }
 
     /// A denial by the enforcement point itself.
     pub(crate) fn denied(reason: Reason, engine: &Engine) -> Self {
-        Self::new(Decision::denied(reason, engine.version()))
+        Self::new(Decision::denied(reason, engine.version()), clock::now())
     }
 }
 
@@ -250,6 +257,7 @@ pub(crate) fn record(
             Some(who) => {
                 m.ready(&who.authentication, Member::AuthTimeUs);
                 m.maybe_text(Member::Device, who.device.as_deref());
+                m.ready(&who.described, Member::DeviceTags);
                 m.number(Member::Epoch, epoch.0);
             }
             None => m.maybe_text(Member::Device, observed.device.map(|device| device.text()).as_deref()),
@@ -276,7 +284,7 @@ pub(crate) fn record(
         m.maybe_text(Member::Resource, observed.resource.as_deref());
     };
     let after = |m: &mut Members<'_>| {
-        m.number(Member::TimeUs, clock::unix_micros(clock::now()));
+        m.number(Member::TimeUs, clock::unix_micros(decided.at));
         m.maybe_text(Member::Tls, observed.shown.as_ref().map(|shown| shown.tls.as_str()));
         m.maybe_text(Member::User, who.map(|who| who.user.as_str()));
         m.format();
@@ -297,6 +305,8 @@ pub(crate) struct Who {
     pub(crate) device: Option<String>,
     pub(crate) grade: &'static str,
     authentication: Ready,
+    /// What the policies may read of the device, besides its grade.
+    described: Ready,
     groups: Ready,
 }
 
@@ -312,7 +322,17 @@ impl Who {
                 m.list(Member::AuthMethods, methods);
                 m.number(Member::AuthTimeUs, clock::unix_micros(facts.auth.at));
             }),
+            described: Ready::new(|m| {
+                if let Some(DeviceFacts { id: _, name, grade: _, owner, tags }) = &facts.device {
+                    m.text(Member::DeviceName, name.as_str());
+                    m.maybe_text(Member::DeviceOwner, owner.as_ref().map(UserName::as_str));
+                    m.list(Member::DeviceTags, tags.iter().map(Tag::as_str));
+                }
+            }),
             groups: Ready::new(|m| m.list(Member::Groups, facts.user.groups.iter().map(GroupName::as_str))),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

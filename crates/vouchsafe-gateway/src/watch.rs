@@ -146,12 +146,12 @@ impl Watch {
         basis: &Basis,
     ) -> Result<Option<Lenience>, Reason> {
         authenticate::check(ready, key, audience, basis.device.as_ref())?;
-        self.stands(basis.question.admit(ready))
+        self.stands(basis.question.admit(ready, clock::now()))
     }
 
     /// A flow of nobody.
     fn judge_nobody(&self, engine: &Engine, basis: &Basis) -> Result<Option<Lenience>, Reason> {
-        self.stands(basis.question.admit_nobody(engine))
+        self.stands(basis.question.admit_nobody(engine, clock::now()))
     }
 
     fn stands(&self, admission: Result<Admission, Decision>) -> Result<Option<Lenience>, Reason> {

@@ -41,6 +41,7 @@ const TARGET: &str = "/api/v1/figures/%e2%82%ac/17?year=2026&page=2";
 /// What a gateway makes ready once for each subject.
 struct Who {
     authentication: Ready,
+    described: Ready,
     groups: Ready,
 }
 
@@ -50,6 +51,11 @@ impl Who {
             authentication: Ready::new(|m| {
                 m.list(Member::AuthMethods, ["passkey"]);
                 m.number(Member::AuthTimeUs, 1_795_219_200_000_000);
+            }),
+            described: Ready::new(|m| {
+                m.text(Member::DeviceName, "alice-laptop");
+                m.text(Member::DeviceOwner, "alice");
+                m.list(Member::DeviceTags, ["managed"]);
             }),
             groups: Ready::new(|m| m.list(Member::Groups, ["engineering", "everybody", "finance"])),
         }
@@ -62,6 +68,7 @@ fn draft(who: &Who) -> Result<Draft, vouchsafe_wire::audit::RecordError> {
         m.text(Member::Action, "http:read");
         m.ready(&who.authentication, Member::AuthTimeUs);
         m.text(Member::Device, "dev_0303030303030303030303030303030303");
+        m.ready(&who.described, Member::DeviceTags);
         m.number(Member::Epoch, 3);
         m.text(Member::Flow, "flw_0404040404040404040404040404040404");
         m.text(Member::Grade, "software");

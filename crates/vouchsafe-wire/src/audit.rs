@@ -25,8 +25,11 @@ pub const MAX_TEXT_BYTES: usize = 2_048;
 /// Most entries that one list keeps.
 pub const MAX_LIST_ENTRIES: usize = 256;
 
-/// Format version in every record.
-pub const FORMAT: u8 = 1;
+/// Format of the records that are made.
+pub const FORMAT: u8 = 2;
+
+/// The format before it, which is still read: its decisions don't say of the device what format 2 says.
+pub const FORMER_FORMAT: u8 = 1;
 
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,10 +120,19 @@ pub struct Record {
     /// Id of the device that was proven (`dev_…`).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub device: Option<String>,
+    /// Name of the device that the decision was made on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device_name: Option<String>,
+    /// Whose device it was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device_owner: Option<String>,
+    /// Tags of the device.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub device_tags: Vec<String>,
     /// How long the flow was open, microseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_us: Option<u64>,
-    /// Version of the subject's facts.
+    /// Version of the subject's facts that the policies decided on; 0 when no policy was asked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub epoch: Option<u64>,
     /// Id that joins the decision and the end of one flow (`flw_…`).
@@ -162,7 +174,7 @@ pub struct Record {
     /// Version of the policy.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub policy_version: Option<u64>,
-    /// Port that was asked for.
+    /// Port that was decided on, or asked for where no policy decided.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub port: Option<u16>,
     /// `http/1.1`, `h2`, `connect`, `connect-h2`, `unix` …
@@ -193,7 +205,7 @@ pub struct Record {
     /// What an administrative change was about, such as `user/alice`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub target: Option<String>,
-    /// When, unix microseconds by the source's clock.
+    /// When, unix microseconds by the source's clock; of a decision, the very moment that it was made for.
     pub time_us: u64,
     /// TLS of the client's connection: version, key agreement, `resumed` (`1.3 X25519MLKEM768`).
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -201,7 +213,7 @@ pub struct Record {
     /// Who: name of the user, or `local:<uid>` for the owner of the machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user: Option<String>,
-    /// Format, 1.
+    /// Format: [`FORMAT`], or [`FORMER_FORMAT`].
     pub v: u8,
     /// Site whose connectors reach the resource.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -242,6 +254,9 @@ impl Record {
             connector: None,
             detail: None,
             device: None,
+            device_name: None,
+            device_owner: None,
+            device_tags: Vec::new(),
             duration_us: None,
             epoch: None,
             flow: None,
@@ -326,7 +341,17 @@ impl Record {
             return Err(RecordError::TooLong { bytes: bytes.len() });
         }
         let record: Self = serde_json::from_slice(bytes).map_err(RecordError::Unreadable)?;
-        if record.v == FORMAT && record.to_canonical()? == bytes { Ok(record) } else { Err(RecordError::NotCanonical) }
+        let known = match record.v {
+            FORMAT => true,
+            FORMER_FORMAT => !record.describes_device(),
+            _ => false,
+        };
+        if known && record.to_canonical()? == bytes { Ok(record) } else { Err(RecordError::NotCanonical) }
+    }
+
+    /// Whether it has a member that [`FORMER_FORMAT`] doesn't know.
+    fn describes_device(&self) -> bool {
+        self.device_name.is_some() || self.device_owner.is_some() || !self.device_tags.is_empty()
     }
 
     fn shorten(&mut self) {
@@ -346,14 +371,15 @@ impl Record {
         for text in texts.into_iter().flatten() {
             cut(text, MAX_TEXT_BYTES);
         }
-        for list in [&mut self.advice, &mut self.groups, &mut self.policies] {
+        for list in [&mut self.advice, &mut self.device_tags, &mut self.groups, &mut self.policies] {
             list.truncate(MAX_LIST_ENTRIES);
         }
     }
 
     /// Keeps `most` entries of each list; the last one is `…` when some are missing.
     fn shorten_lists(&mut self, most: usize, entry_bytes: usize) {
-        for list in [&mut self.advice, &mut self.auth_methods, &mut self.groups, &mut self.policies] {
+        let Self { advice, auth_methods, device_tags, groups, policies, .. } = self;
+        for list in [advice, auth_methods, device_tags, groups, policies] {
             if list.len() > most {
                 list.truncate(most.saturating_sub(1));
                 list.push(ELLIPSIS.to_string());
@@ -369,6 +395,8 @@ impl Record {
             &mut self.connector,
             &mut self.detail,
             &mut self.device,
+            &mut self.device_name,
+            &mut self.device_owner,
             &mut self.flow,
             &mut self.grade,
             &mut self.host,
@@ -422,15 +450,20 @@ mod tests {
         };
         let list = || prop_oneof![Just(Vec::new()), proptest::collection::vec(any::<String>(), 0..3)];
         let number = any::<Option<u64>>;
-        let texts = proptest::collection::vec(text(), 23);
-        let lists = proptest::collection::vec(list(), 4);
+        let texts = proptest::collection::vec(text(), 25);
+        let lists = proptest::collection::vec(list(), 5);
         let numbers = proptest::collection::vec(number(), 7);
         let rest = (any::<String>(), any::<u64>(), any::<u64>(), any::<Option<u16>>(), any::<Option<u16>>());
-        (texts, lists, numbers, rest, 0..Kind::ALL.len()).prop_map(|(texts, lists, numbers, rest, kind)| {
+        let kinds = (0..Kind::ALL.len(), prop::sample::select(vec![FORMAT, FORMAT, FORMER_FORMAT]));
+        (texts, lists, numbers, rest, kinds).prop_map(|(texts, lists, numbers, rest, (kind, v))| {
             let (mut texts, mut lists, mut numbers) = (texts.into_iter(), lists.into_iter(), numbers.into_iter());
             let (mut text, mut list, mut number) =
                 (|| texts.next().unwrap(), || lists.next().unwrap(), || numbers.next().unwrap());
             let (source, seq, time_us, port, status) = rest;
+            let (device_name, device_owner, device_tags) = match v {
+                FORMAT => (text(), text(), list()),
+                _ => (None, None, Vec::new()),
+            };
             Record {
                 action: text(),
                 advice: list(),
@@ -441,6 +474,9 @@ mod tests {
                 connector: text(),
                 detail: text(),
                 device: text(),
+                device_name,
+                device_owner,
+                device_tags,
                 duration_us: number(),
                 epoch: number(),
                 flow: text(),
@@ -470,7 +506,7 @@ mod tests {
                 time_us,
                 tls: text(),
                 user: text(),
-                v: FORMAT,
+                v,
                 via: text(),
                 words: text(),
             }
@@ -485,6 +521,9 @@ mod tests {
         record.user = Some("alice".into());
         record.session = Some("ses_00000000000000000000000003".into());
         record.device = Some("dev_00000000000000000000000004".into());
+        record.device_name = Some("alice-laptop".into());
+        record.device_owner = Some("alice".into());
+        record.device_tags = vec!["managed".into()];
         record.grade = Some("software".into());
         record.groups = vec!["marketing".into()];
         record.auth_methods = vec!["passkey".into()];
@@ -532,6 +571,25 @@ mod tests {
         assert_eq!(String::from_utf8(passed.to_canonical().unwrap()).unwrap(), expected.trim_end_matches('\n'));
     }
 
+    /// What was written before format 2 is in the log for good.
+    #[test]
+    fn records_of_the_former_format_are_read_and_have_none_of_the_newer_members() {
+        let former = include_str!("../../../docs/spec/vectors/audit-record-4.json").trim_end_matches('\n');
+        let record = Record::from_canonical(former.as_bytes()).unwrap();
+        assert_eq!((record.v, record.device_name.is_some()), (FORMER_FORMAT, false));
+        assert!(scan(former.as_bytes()).is_ok());
+        for newer in ["device_name\":\"x\"", "device_owner\":\"x\"", "device_tags\":[\"x\"]"] {
+            let mixed = former.replacen("\"epoch\"", &format!("\"{newer},\"epoch\""), 1);
+            assert!(Record::from_canonical(mixed.as_bytes()).is_err() && scan(mixed.as_bytes()).is_err(), "{mixed}");
+            let newer = mixed.replacen("\"v\":1", "\"v\":2", 1);
+            assert!(Record::from_canonical(newer.as_bytes()).is_ok() && scan(newer.as_bytes()).is_ok(), "{newer}");
+        }
+        for other in ["0", "3", "12"] {
+            let other = former.replacen("\"v\":1", &format!("\"v\":{other}"), 1);
+            assert!(Record::from_canonical(other.as_bytes()).is_err() && scan(other.as_bytes()).is_err(), "{other}");
+        }
+    }
+
     #[test]
     fn members_stand_in_the_order_of_their_names() {
         let mut record = full();
@@ -551,7 +609,7 @@ mod tests {
         record.tls = Some("1.3 X25519MLKEM768".into());
         let bytes = record.to_canonical().unwrap();
         let sorted: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(sorted.len(), 40, "a new member must be set in this test");
+        assert_eq!(sorted.len(), 44, "a new member must be set in this test");
         assert_eq!(serde_json::to_vec(&sorted).unwrap(), bytes);
     }
 
@@ -581,6 +639,8 @@ mod tests {
             &mut record.connector,
             &mut record.detail,
             &mut record.device,
+            &mut record.device_name,
+            &mut record.device_owner,
             &mut record.flow,
             &mut record.grade,
             &mut record.host,
@@ -601,7 +661,8 @@ mod tests {
         ] {
             *member = Some(text.clone());
         }
-        for list in [&mut record.advice, &mut record.auth_methods, &mut record.groups, &mut record.policies] {
+        let Record { advice, auth_methods, device_tags, groups, policies, .. } = &mut record;
+        for list in [advice, auth_methods, device_tags, groups, policies] {
             *list = vec![text.clone(); entries];
         }
         record.source.clone_from(&text);

@@ -157,7 +157,7 @@ pub(super) async fn admit(case: &mut Case<'_>, sought: Sought<'_>) -> Result<Adm
         Ok(target) => target,
         Err(why) => {
             let root = CanonicalTarget::parse("GET", "/", PathRules::STRICT);
-            let root = root.map(|root| asker.admit(&question(Arc::new(root))));
+            let root = root.map(|root| asker.admit(&question(Arc::new(root)), clock::now()));
             let known = !matches!(root, Ok(Err(denial)) if denial.reason == Reason::NoPermit);
             let reason = if known { Reason::Ambiguous } else { Reason::NoPermit };
             let why = Some(why.as_str()).filter(|_| known);

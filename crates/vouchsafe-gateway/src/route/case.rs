@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::{Response, StatusCode};
 use vouchsafe_model::decision::{Decision, Reason};
@@ -68,10 +68,10 @@ impl Asker {
     }
 
     /// Decides on what is asked.
-    pub(super) fn admit(&self, question: &Question) -> Result<Admission, Decision> {
+    pub(super) fn admit(&self, question: &Question, now: SystemTime) -> Result<Admission, Decision> {
         match &self.whose {
-            Whose::Subject { ready, .. } => question.admit(ready),
-            Whose::Nobody { engine } => question.admit_nobody(engine),
+            Whose::Subject { ready, .. } => question.admit(ready, now),
+            Whose::Nobody { engine } => question.admit_nobody(engine, now),
         }
     }
 
@@ -151,16 +151,22 @@ impl Case<'_> {
     }
 
     /// Denies what a policy denies; with the answer goes what a fresh sign-in would change.
-    async fn deny_permit(&self, question: &Question, denial: Decision, asker: &Asker) -> Response<Body> {
+    async fn deny_permit(
+        &self,
+        question: &Question,
+        denial: Decision,
+        asker: &Asker,
+        at: SystemTime,
+    ) -> Response<Body> {
         let step_up = denial.step_up;
-        let mut response = self.deny(&Decided::new(denial), Some(asker), None).await;
+        let mut response = self.deny(&Decided::new(denial, at), Some(asker), None).await;
         if let (Some(step_up), Some(ready)) = (step_up, asker.ready()) {
             let facts = &ready.known.facts;
             response.extensions_mut().insert(Demanded {
                 step_up,
                 user: facts.user.name.clone(),
                 device: facts.device.as_ref().map(|device| device.id),
-                age: clock::now().duration_since(facts.auth.at).unwrap_or_default(),
+                age: at.duration_since(facts.auth.at).unwrap_or_default(),
                 target: question.target().map(Arc::clone),
             });
         }
@@ -229,13 +235,13 @@ impl Case<'_> {
         until: impl FnOnce(&Admission) -> Until,
     ) -> Result<Admitted, Response<Body>> {
         let deciding = spans::stage("decide");
-        let begun = Instant::now();
-        let decision = asker.admit(&question);
+        let (begun, now) = (Instant::now(), clock::now());
+        let decision = asker.admit(&question, now);
         self.shared.counts.deciding(begun.elapsed());
         drop(deciding);
         let admission = match decision {
             Ok(admission) => admission,
-            Err(denial) => return Err(Box::pin(self.deny_permit(&question, denial, &asker)).await),
+            Err(denial) => return Err(Box::pin(self.deny_permit(&question, denial, &asker, now)).await),
         };
         match lease::holds(&*self.shared.link, &admission) {
             Ok(Standing::Leased) => {}
@@ -246,7 +252,7 @@ impl Case<'_> {
             }
         }
         let (decision_id, id) = ids();
-        let decided = Decided { id: decision_id, decision: admission.decision().clone() };
+        let decided = Decided { id: decision_id, decision: admission.decision().clone(), at: now };
         let until = until(&admission);
         let (recorder, who) = (&self.shared.recorder, asker.ready().map(|ready| Arc::clone(&ready.who)));
         let by = admission.tolerance().map(Tolerance::by);

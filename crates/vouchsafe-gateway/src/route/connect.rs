@@ -39,7 +39,7 @@ pub(super) async fn serve(
     observed.action = Some(Action::NetConnect);
     let target = label_and_port(&shared.names, &named.authority);
     observed.resource = target.as_ref().map(|(label, _)| label.as_str().into());
-    let case = Case { shared, connection, observed, form };
+    let mut case = Case { shared, connection, observed, form };
     let Some(device) = device.cloned() else {
         let words = "A tunnel needs the certificate of an enrolled device on this connection.";
         return case.refuse(Reason::DeviceRequired, Some(words)).await;
@@ -64,6 +64,7 @@ pub(super) async fn serve(
         return to_own_name(&case, device, request).await;
     }
     let port = own_port.filter(|_| is_tcp).unwrap_or(port);
+    case.observed.port = Some(port);
     let presented = Presented::proxy_token(request.headers());
     let proof =
         Proof { presented, audience: AUDIENCE_GATEWAY, device: Some(&device), last: &connection.familiar.token };

@@ -40,7 +40,7 @@ pub(super) async fn serve(
     observed.port = authority.as_ref().and_then(|authority| authority.port);
     let target = authority.as_ref().and_then(|authority| label_and_port(&shared.names, authority));
     observed.resource = target.as_ref().map(|(label, _)| label.as_str().into());
-    let case = Case { shared, connection, observed, form };
+    let mut case = Case { shared, connection, observed, form };
     let Some(device) = device.cloned() else {
         let words = "A tunnel needs the certificate of an enrolled device on this connection.";
         return case.refuse(Reason::DeviceRequired, Some(words)).await;
@@ -70,6 +70,7 @@ pub(super) async fn serve(
     let (Some(resource), Some(spec)) = (resource, spec) else {
         return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
     };
+    case.observed.port = Some(spec.port);
     let question = Question::net(resource, connection.ip, spec.port);
     let admitted = match case.admit(question, asker, |_| Until::Durable).await {
         Ok(admitted) => admitted,

@@ -17,7 +17,7 @@ pub(super) enum Shape {
     Short,
     /// The word of a [`super::Kind`].
     Kind,
-    /// [`super::FORMAT`].
+    /// [`super::FORMAT`] or [`super::FORMER_FORMAT`].
     Format,
 }
 
@@ -48,6 +48,11 @@ macro_rules! members {
             pub(super) const fn shape(self) -> Shape {
                 match self { $(Member::$name => Shape::$shape,)* }
             }
+
+            /// Whether [`super::FORMER_FORMAT`] doesn't know it.
+            pub(super) const fn is_newer(self) -> bool {
+                matches!(self, Member::DeviceName | Member::DeviceOwner | Member::DeviceTags)
+            }
         }
     };
 }
@@ -62,6 +67,9 @@ members! {
     Connector = "connector", Text;
     Detail = "detail", Long;
     Device = "device", Text;
+    DeviceName = "device_name", Text;
+    DeviceOwner = "device_owner", Text;
+    DeviceTags = "device_tags", Bounded;
     DurationUs = "duration_us", Number;
     Epoch = "epoch", Number;
     Flow = "flow", Text;

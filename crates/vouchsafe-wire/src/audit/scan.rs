@@ -2,7 +2,7 @@
 //! tells where the members stand that the log is searched by.
 
 use super::member::Shape;
-use super::{FORMAT, Kind, MAX_LIST_ENTRIES, MAX_RECORD_BYTES, MAX_TEXT_BYTES, Member, RecordError};
+use super::{FORMAT, FORMER_FORMAT, Kind, MAX_LIST_ENTRIES, MAX_RECORD_BYTES, MAX_TEXT_BYTES, Member, RecordError};
 
 /// Members of a record that the log is searched by. Texts are in their canonical form, with quotes
 /// ([`super::canonical_text`]); two of them are equal exactly when the texts are.
@@ -55,6 +55,7 @@ pub fn scan(bytes: &[u8]) -> Result<Scanned<'_>, RecordError> {
 fn members(bytes: &[u8]) -> Option<Scanned<'_>> {
     let mut found = Scanned::default();
     let (mut has_seq, mut has_time, mut has_format) = (false, false, false);
+    let mut is_newer = false;
     let mut rest = bytes.strip_prefix(b"{")?;
     let mut first = true;
     for member in Member::ALL {
@@ -67,6 +68,7 @@ fn members(bytes: &[u8]) -> Option<Scanned<'_>> {
         }
         let Some(value) = rest.strip_prefix(opening) else { continue };
         first = false;
+        is_newer |= member.is_newer();
         let length = match member.shape() {
             Shape::Text => text(value, usize::MAX)?,
             Shape::Long => text(value, MAX_TEXT_BYTES)?,
@@ -79,7 +81,9 @@ fn members(bytes: &[u8]) -> Option<Scanned<'_>> {
                     Member::Seq => (found.seq, has_seq) = (number, true),
                     Member::TimeUs => (found.time_us, has_time) = (number, true),
                     _ if member.shape() == Shape::Short && number > u64::from(u16::MAX) => return None,
-                    _ if member.shape() == Shape::Format => has_format = number == u64::from(FORMAT),
+                    _ if member.shape() == Shape::Format => {
+                        has_format = number == u64::from(FORMAT) || (number == u64::from(FORMER_FORMAT) && !is_newer);
+                    }
                     _ => {}
                 }
                 length

@@ -211,6 +211,9 @@ impl Record {
             connector,
             detail,
             device,
+            device_name,
+            device_owner,
+            device_tags,
             duration_us,
             epoch,
             flow,
@@ -254,6 +257,9 @@ impl Record {
         m.maybe_text(Member::Connector, connector.as_deref());
         m.maybe_text(Member::Detail, detail.as_deref());
         m.maybe_text(Member::Device, device.as_deref());
+        m.maybe_text(Member::DeviceName, device_name.as_deref());
+        m.maybe_text(Member::DeviceOwner, device_owner.as_deref());
+        m.list(Member::DeviceTags, device_tags.iter().map(String::as_str));
         m.maybe_number(Member::DurationUs, *duration_us);
         m.maybe_number(Member::Epoch, *epoch);
         m.maybe_text(Member::Flow, flow.as_deref());
