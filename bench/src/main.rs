@@ -21,6 +21,7 @@ mod memory;
 mod ours;
 mod pki;
 mod revoke;
+mod simulate;
 mod spread;
 mod statistics;
 mod tunnel;
@@ -62,6 +63,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if wants("revoke") {
         let rest = if only.is_some() { arguments.by_ref().collect() } else { Vec::new() };
         alone()?.block_on(revoke::run(rest.into_iter()))?;
+    }
+    if wants("simulate") {
+        let count = if only.is_some() { arguments.next() } else { None };
+        alone()?.block_on(simulate::run(count))?;
     }
     if wants("handshake") {
         alone()?.block_on(handshake::run())?;

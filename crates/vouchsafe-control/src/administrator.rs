@@ -15,6 +15,7 @@ pub(crate) mod progress;
 mod proofs;
 pub(crate) mod resources;
 pub(crate) mod rights;
+pub(crate) mod simulate;
 
 use vouchsafe_model::action::UnknownAction;
 use vouchsafe_model::id::ParseIdError;
@@ -147,6 +148,9 @@ pub(crate) enum AdministratorError {
         /// Its name.
         name: String,
     },
+    /// Others wait for the same already.
+    #[error("too many simulations wait for their turn")]
+    Busy,
     /// The policies could not be compiled because the worker failed.
     #[error("compiling the policy was broken off")]
     BrokenOff,
@@ -211,6 +215,7 @@ impl AdministratorError {
             AdministratorError::TrialTime { .. } => {
                 Some("set another end: a later one than now, and at most 90 days ahead".to_owned())
             }
+            AdministratorError::Busy => Some("try again in some minutes".to_owned()),
             AdministratorError::PlanMoved => Some("look at a new plan with `vouchsafe plan`".to_owned()),
             AdministratorError::Directory(error) => error.hint(),
             AdministratorError::Name(_)

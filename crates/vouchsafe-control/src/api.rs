@@ -19,7 +19,9 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use vouchsafe_runtime::internal::{Caller, OwnHost};
 use vouchsafe_runtime::limits;
+use vouchsafe_wire::api::Problem;
 
+use crate::administrator::AdministratorError;
 use crate::context::Context;
 use crate::directory::Actor;
 
@@ -94,12 +96,18 @@ routes! {
     post "/v1/policy/rollback" => policy::roll_back,
     post "/v1/policy/explain" => policy::explain,
     post "/v1/policy/diff" => policy::diff,
+    post "/v1/policy/simulate" => policy::simulate,
     get "/v1/policy/who-can" => policy::who_can,
     get "/v1/policy/what-can" => policy::what_can,
     post "/v1/plan" => state::plan,
     post "/v1/apply" => state::apply,
     get "/v1/audit" => audit::query,
     get "/v1/audit/tail" => audit::tail,
+}
+
+/// A failure on the way, when the answer has begun already.
+pub(crate) fn problem(error: AdministratorError) -> Box<Problem> {
+    ApiError::from(error).into_problem()
 }
 
 /// All routes of the API.

@@ -229,7 +229,7 @@ impl Follower {
 }
 
 /// Reads the log apart from the tasks, until it is done or nobody waits for it any more.
-async fn read_log(
+pub(crate) async fn read_log(
     context: &Context,
     filter: Filter,
     span: Span,
@@ -288,7 +288,12 @@ async fn filter_of(connection: &mut sqlx::SqliteConnection, query: &AuditQuery) 
     })
 }
 
-async fn record_read(context: &Context, query: &AuditQuery, verb: &str, by: &Actor) -> Result<(), StoreError> {
+pub(crate) async fn record_read(
+    context: &Context,
+    query: &AuditQuery,
+    verb: &str,
+    by: &Actor,
+) -> Result<(), StoreError> {
     let mut record = by.changed(verb, "audit".to_owned(), serde_json::to_string(query).unwrap_or_default());
     record.kind = Kind::AuditRead;
     let mut write = context.store.write().await?;

@@ -11,6 +11,7 @@ use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_wire::api::CertificateState;
 
 use crate::administrator::live::Live;
+use crate::administrator::simulate::Turns;
 use crate::ca::Ca;
 use crate::channel::Reached;
 use crate::prover::Prover;
@@ -58,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) certificates: Arc<RwLock<Vec<CertificateState>>>,
     /// The policy in force, made ready.
     pub(crate) live: Arc<Live>,
+    /// Whose turn it is to try policies on the log.
+    pub(crate) simulations: Arc<Turns>,
     /// How gateways reach this controller; not set when it doesn't listen for any.
     pub(crate) channel: Arc<OnceLock<Reached>>,
     /// Who proves what is to hold of a policy; not set where nobody does.
@@ -81,6 +84,7 @@ impl Context {
             tasks: TaskGroup::new(),
             certificates: Arc::default(),
             live: Arc::default(),
+            simulations: Arc::default(),
             channel: Arc::default(),
             prover: Arc::default(),
             own_gateway: Arc::default(),

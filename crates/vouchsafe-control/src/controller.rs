@@ -130,9 +130,10 @@ impl Controller {
         let ca = Ca::open(&store, &settings).await?;
         let certificates = Arc::default();
         let (settings, ca) = (Arc::new(settings), Arc::new(ca));
-        let (live, channel) = (Arc::default(), Arc::default());
+        let (live, simulations, channel) = (Arc::default(), Arc::default(), Arc::default());
         let (own_gateway, prover) = (Arc::default(), Arc::default());
-        let context = Context { settings, store, ca, tasks, certificates, live, channel, prover, own_gateway };
+        let context =
+            Context { settings, store, ca, tasks, certificates, live, simulations, channel, prover, own_gateway };
         start::notice_the_clock(&context.store).await?;
         let first_invite = start::first_start(&context).await?;
         let link = Link::start(context.clone(), snapshots).await?;

@@ -230,6 +230,14 @@ impl Log {
         search::read(&self.0, filter, span, limit, cancelled)
     }
 
+    /// Between which positions matching records can stand, by what is known of blocks.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub(crate) fn part(&self, filter: &Filter) -> Result<(u64, u64), LogError> {
+        search::part(&self.0, filter)
+    }
+
     /// Begins a new segment at each record from now on.
     #[cfg(test)]
     pub(crate) fn turn_over_always(&self) {

@@ -49,6 +49,7 @@
 //! | `POST /v1/policy/rollback` | write | [`Rollback`] → [`PolicyVersion`] |
 //! | `POST /v1/policy/explain` | write | [`ExplainRequest`] → explanation (`docs/reference/policy.md`) |
 //! | `POST /v1/policy/diff` | write | [`DiffRequest`] → who gains and loses what (`docs/spec/api.md`) |
+//! | `POST /v1/policy/simulate` | write | [`SimulateRequest`] → lines of JSON, [`SimulateLine`] |
 //! | `GET /v1/policy/who-can?…` | read | [`WhoCanQuery`] → who can (`docs/spec/api.md`) |
 //! | `GET /v1/policy/what-can?…` | read | [`WhatCanQuery`] → what somebody can (`docs/spec/api.md`) |
 //! | `POST /v1/plan` | write | [`Manifest`] → [`Plan`] |
@@ -688,6 +689,53 @@ pub struct DiffRequest {
     /// Files of a draft to compare with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<PolicyFileDoc>>,
+}
+
+/// Asks what recorded decisions would come to under another policy.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimulateRequest {
+    /// Version whose outcome is compared with; absent, it is the outcome that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// Version to try; absent is the one in force, unless there are files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Files of a draft to try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<PolicyFileDoc>>,
+    /// Records from then on, unix seconds; absent is thirty days ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Records before then; absent is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// At most so many, the newest; absent is two million.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// A line of the answer: how far it is, again and again, and last what came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SimulateLine<R> {
+    /// How far it is.
+    Progress(SimulateProgress),
+    /// What came of it; the last line.
+    Result(R),
+    /// Why nothing came of it; the last line.
+    Problem(Box<Problem>),
+}
+
+/// How far a simulation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimulateProgress {
+    /// Decisions that were looked at.
+    pub records: u64,
+    /// How much of the log was walked.
+    pub done: u64,
+    /// How much of it there is to walk.
+    pub of: u64,
 }
 
 /// Asks who can do something.

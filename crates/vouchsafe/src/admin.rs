@@ -126,16 +126,40 @@ impl AdminClient {
     ) -> Result<T, VerbError> {
         let body = serde_json::to_vec(body).map_err(|error| VerbError::of(Exit::Failed, &error))?;
         let (status, bytes) = self.exchange(method, path, Sent::Json(body.into())).await?;
+        if status.is_success() { json(&bytes) } else { Err(Self::refused_files(call, status, &bytes, files)) }
+    }
+
+    /// Sends a body about files and reads an answer that goes on.
+    ///
+    /// # Errors
+    /// As [`AdminClient::send_files`].
+    pub(crate) async fn send_files_for_lines<B: Serialize>(
+        &self,
+        call: &Call,
+        path: &str,
+        body: &B,
+        files: &[PolicyFileDoc],
+    ) -> Result<Incoming, VerbError> {
+        let body = serde_json::to_vec(body).map_err(|error| VerbError::of(Exit::Failed, &error))?;
+        let response = self.respond(Method::POST, path, Sent::Json(body.into()));
+        let response = tokio::time::timeout(PATIENCE, response).await.map_err(late)??;
+        let status = response.status();
         if status.is_success() {
-            return json(&bytes);
+            return Ok(response.into_body());
         }
-        let mut error = refused(status, &bytes);
-        if let Ok(problem) = serde_json::from_slice::<Problem>(&bytes) {
+        let bytes = http_client::collect(response.into_body(), MAX_ANSWER_BYTES).await.map_err(broken)?;
+        Err(Self::refused_files(call, status, &bytes, files))
+    }
+
+    /// A refusal, with the mistakes drawn where they are.
+    fn refused_files(call: &Call, status: StatusCode, bytes: &[u8], files: &[PolicyFileDoc]) -> VerbError {
+        let mut error = refused(status, bytes);
+        if let Ok(problem) = serde_json::from_slice::<Problem>(bytes) {
             error.details.diagnostics = crate::diagnostics::render(&call.out, &problem.diagnostics, files);
             error.details.diagnostics.extend(crate::diagnostics::failed_tests(&call.out, &problem.failed_tests));
             error.details.diagnostics.extend(crate::verbs::policy::unproven(&call.out, &problem.unproven));
         }
-        Err(error)
+        error
     }
 
     /// Sends nothing but the request and reads the answer.
@@ -180,7 +204,6 @@ impl AdminClient {
             let bytes = http_client::collect(response.into_body(), MAX_ANSWER_BYTES).await.map_err(broken)?;
             Ok((status, bytes))
         };
-        let late = |_| VerbError::new(Exit::Unreachable, format!("no answer within {} s", PATIENCE.as_secs()));
         tokio::time::timeout(PATIENCE, work).await.map_err(late)?
     }
 
@@ -214,6 +237,10 @@ impl AdminClient {
             }
         }
     }
+}
+
+fn late(_: tokio::time::error::Elapsed) -> VerbError {
+    VerbError::new(Exit::Unreachable, format!("no answer within {} s", PATIENCE.as_secs()))
 }
 
 fn build(request: http::request::Builder, body: Body) -> Result<Request<Body>, VerbError> {

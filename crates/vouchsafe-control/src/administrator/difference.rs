@@ -18,20 +18,8 @@ const MAX_CHANGES: usize = 1_000;
 
 /// Compares, over the users, groups, grants and resources of this moment.
 pub(crate) async fn compare(context: &Context, asked: &DiffRequest) -> Result<Difference, AdministratorError> {
-    let DiffRequest { before, after, files } = asked;
-    if after.is_some() && files.is_some() {
-        let (given, expected) = ("both".to_owned(), "a version or files, not both");
-        return Err(AdministratorError::Value { member: "after", given, expected });
-    }
     let mut read = context.store.read().await?;
-    let current = store::policy::highest(&mut read).await?;
-    // With nothing said, it is the last publish that is asked about.
-    let usual = if after.is_some() || files.is_some() { current } else { current.saturating_sub(1).max(1) };
-    let before = version(context, &mut read, before.unwrap_or(usual), current).await?;
-    let after = match files {
-        Some(files) => draft(&mut read, files, current).await?,
-        None => version(context, &mut read, after.unwrap_or(current), current).await?,
-    };
+    let (before, after) = engines(context, &mut read, asked, Usual::LastPublish).await?;
     let mut difference = between(&mut read, Arc::clone(&context.settings), before, after).await?;
     difference.changes.truncate(MAX_CHANGES);
     for change in &mut difference.changes {
@@ -39,6 +27,40 @@ pub(crate) async fn compare(context: &Context, asked: &DiffRequest) -> Result<Di
         change.resources.truncate(MAX_NAMES);
     }
     Ok(difference)
+}
+
+/// What is asked about when nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Usual {
+    /// The version before the one in force, and that.
+    LastPublish,
+    /// The version in force.
+    InForce,
+}
+
+/// The two policies that are asked about, made ready with the grants and resources of this moment.
+pub(crate) async fn engines(
+    context: &Context,
+    read: &mut SqliteConnection,
+    asked: &DiffRequest,
+    usual: Usual,
+) -> Result<(Arc<Engine>, Arc<Engine>), AdministratorError> {
+    let DiffRequest { before, after, files } = asked;
+    if after.is_some() && files.is_some() {
+        let (given, expected) = ("both".to_owned(), "a version or files, not both");
+        return Err(AdministratorError::Value { member: "after", given, expected });
+    }
+    let current = store::policy::highest(read).await?;
+    let usual = match usual {
+        Usual::LastPublish if after.is_none() && files.is_none() => current.saturating_sub(1).max(1),
+        Usual::LastPublish | Usual::InForce => current,
+    };
+    let before = version(context, read, before.unwrap_or(usual), current).await?;
+    let after = match files {
+        Some(files) => draft(read, files, current).await?,
+        None => version(context, read, after.unwrap_or(current), current).await?,
+    };
+    Ok((before, after))
 }
 
 /// Compares two policies over everybody.

@@ -47,6 +47,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "sign_in_required", title, Some(detail))
     }
 
+    /// What it tells, where it is no answer of its own.
+    pub(super) fn into_problem(self) -> Box<Problem> {
+        self.0
+    }
+
     fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "a request of the API failed");
         let detail = "the log of the controller has the cause; nothing was changed".to_owned();
@@ -118,6 +123,7 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::VersionMoved { .. } => (StatusCode::CONFLICT, "version_moved"),
             AdministratorError::Unconfirmed { .. } => (StatusCode::CONFLICT, "unconfirmed"),
             AdministratorError::PlanMoved => (StatusCode::CONFLICT, "plan_moved"),
+            AdministratorError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             AdministratorError::Directory(_) => {
                 let AdministratorError::Directory(error) = error else { return Self::internal(&error) };
                 return Self::from(error);

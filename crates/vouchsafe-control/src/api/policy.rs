@@ -2,15 +2,19 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use vouchsafe_policy::{Difference, Explanation, WhatCan, WhoCan};
 use vouchsafe_wire::api::{
-    Checked, Confirm, DiffRequest, ExplainRequest, PolicyFiles, PolicyVersion, Publish, Rollback, WhatCanQuery,
-    WhoCanQuery,
+    Checked, Confirm, DiffRequest, ExplainRequest, PolicyFiles, PolicyVersion, Publish, Rollback, SimulateRequest,
+    WhatCanQuery, WhoCanQuery,
 };
 
 use super::answer::Answer;
 use super::extract::{Body, By, Path, Query};
-use crate::administrator::{confirm as confirming, difference, explain as explaining, policy, rights};
+use crate::administrator::{
+    confirm as confirming, difference, explain as explaining, policy, rights, simulate as simulating,
+};
 use crate::context::Context;
 use crate::store;
 
@@ -83,6 +87,15 @@ pub(super) async fn what_can(
     Query(WhatCanQuery { user, device }): Query<WhatCanQuery>,
 ) -> Answer<Json<WhatCan>> {
     Ok(Json(rights::what_can(&context, &user, device.as_deref()).await?))
+}
+
+pub(super) async fn simulate(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(asked): Body<SimulateRequest>,
+) -> Answer<Response> {
+    let lines = simulating::simulate(&context, &asked, &actor).await?;
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], axum::body::Body::from_stream(lines)).into_response())
 }
 
 pub(super) async fn diff(State(context): State<Context>, Body(asked): Body<DiffRequest>) -> Answer<Json<Difference>> {

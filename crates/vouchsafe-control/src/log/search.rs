@@ -261,6 +261,24 @@ pub(super) fn read(
     Ok(found)
 }
 
+/// From the first block that may hold a matching record to behind the last, without reading either.
+pub(super) fn part(shared: &Shared, filter: &Filter) -> Result<(u64, u64), LogError> {
+    let needle = Needle::new(filter);
+    let Snapshot { closed, open, open_pieces } = Snapshot::take(shared);
+    let mut part: Option<(u64, u64)> = None;
+    let mut add = |piece: &Piece| {
+        if piece.block.as_ref().is_none_or(|block| needle.may_be_in(block)) {
+            let (first, next) = piece.positions;
+            part = Some((part.map_or(first, |(begin, _)| begin.min(first)), next));
+        }
+    };
+    for (first, next) in closed {
+        shared.index(first, next)?.blocks.iter().for_each(|block| add(&Piece::of(first, block)));
+    }
+    open_pieces.iter().for_each(&mut add);
+    Ok(part.unwrap_or((open.1, open.1)))
+}
+
 /// Canonical bytes of up to `count` records of a source, by number from `first` on.
 pub(super) fn of_source(
     shared: &Shared,

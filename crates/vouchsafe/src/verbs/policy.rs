@@ -7,6 +7,7 @@ mod junit;
 mod lines;
 mod proof;
 mod rights;
+mod simulate;
 mod story;
 mod suite;
 
@@ -128,6 +129,14 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  vouchsafe policy diff\n  vouchsafe policy diff 3 7\n  vouchsafe policy diff -f company/policy"
     )]
     Diff(difference::Args),
+    /// Says what the decisions that were recorded would come to under a draft.
+    ///
+    /// Each is decided again on what was known then: who, in which groups, on which device, signed in when. Resources and
+    /// grants are those of now. Exit code 1 when an access that was allowed would be denied.
+    #[command(
+        after_help = "Examples:\n  vouchsafe policy simulate company/policy\n  vouchsafe policy simulate -f company --since 7d --json"
+    )]
+    Simulate(simulate::Args),
     /// Lists everybody who can do something to a resource, by which policy, and under which conditions.
     ///
     /// Over the users, groups, grants and resources that there are. What only a request can bring with it stays as a
@@ -211,6 +220,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
         }
         Verb::Explain(question) => explain(call, question).await,
         Verb::Diff(args) => difference::run(&args, call).await,
+        Verb::Simulate(args) => simulate::run(&args, call).await,
         Verb::WhoCan(args) => rights::who(&args, call).await,
         Verb::WhatCan(args) => rights::what(&args, call).await,
     }

@@ -32,6 +32,7 @@ mod network;
 mod peers;
 mod proof;
 mod proxies;
+mod replays;
 mod roles;
 mod sandbox;
 mod ssh;

@@ -4,10 +4,12 @@ use std::io;
 use std::path::PathBuf;
 
 use http::Method;
+use serde::Serialize;
 use vouchsafe_policy::{Change, Difference, Example, OwnedDetail, Rights, Shift};
-use vouchsafe_wire::api::DiffRequest;
+use vouchsafe_replay::Simulated;
+use vouchsafe_wire::api::{DiffRequest, PolicyFileDoc, SimulateRequest};
 
-use super::rights;
+use super::{rights, simulate};
 use crate::admin::AdminClient;
 use crate::call::Call;
 use crate::error::VerbError;
@@ -16,7 +18,7 @@ use crate::manifest;
 use crate::output::{Output, Style, clean};
 use crate::text;
 use crate::verbs::plan::unusable;
-use crate::verbs::show;
+use crate::verbs::{now, show};
 
 /// Most names that are listed of a change.
 const MAX_NAMES: usize = 12;
@@ -33,10 +35,25 @@ pub(crate) struct Args {
     /// Directory of .cedar files to compare with instead: a draft.
     #[arg(short = 'f', long = "from", value_name = "DIR")]
     from: Option<PathBuf>,
+    /// Says too how many requests of the last days it would have changed; 0 doesn't look.
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(0..=3_650))]
+    days: u16,
+}
+
+/// Most recorded requests that are looked at, the newest.
+const MAX_RECORDED: u64 = 500_000;
+
+/// What changes, and what it would have changed.
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    difference: Difference,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded: Option<Simulated>,
 }
 
 pub(crate) async fn run(args: &Args, call: &Call) -> Result<Exit, VerbError> {
-    let Args { before, after, from } = args;
+    let Args { before, after, from, days } = args;
     let files = match from {
         Some(dir) => Some(manifest::policy_files(dir).map_err(|error| unusable(call, error))?),
         None => None,
@@ -45,8 +62,46 @@ pub(crate) async fn run(args: &Args, call: &Call) -> Result<Exit, VerbError> {
     let body = DiffRequest { before: *before, after: *after, files };
     let client = AdminClient::open(call).await?;
     let found: Difference = client.send_files(call, Method::POST, "/v1/policy/diff", &body, &drawn).await?;
+    let recorded = recorded(call, &client, &found, body.files, *days).await;
     let after = if from.is_some() { "the draft".to_owned() } else { format!("version {}", found.after) };
-    show(call, &found, |found| tell(&call.out, found, &format!("version {} → {after}", found.before)))
+    let title = format!("version {} → {after}", found.before);
+    show(call, &Answer { difference: found, recorded }, |Answer { difference, recorded }| {
+        tell(&call.out, difference, &title)?;
+        match recorded {
+            Some(recorded) => call.out.line(&simulate::in_one_line(recorded)),
+            None => Ok(()),
+        }
+    })
+}
+
+/// What of the log the change would have changed; what changes for whom is told also without it.
+async fn recorded(
+    call: &Call,
+    client: &AdminClient,
+    found: &Difference,
+    files: Option<Vec<PolicyFileDoc>>,
+    days: u16,
+) -> Option<Simulated> {
+    if days == 0 {
+        return None;
+    }
+    let asked = SimulateRequest {
+        before: Some(found.before),
+        after: files.is_none().then_some(found.after),
+        files,
+        since: Some(now().saturating_sub(u64::from(days) * 86_400)),
+        until: None,
+        limit: Some(MAX_RECORDED),
+    };
+    match simulate::ask(call, client, &asked).await {
+        Ok(recorded) => Some(recorded),
+        Err(error) => {
+            let why = clean(&error.title).into_owned();
+            call.out
+                .note(&format!("{} recorded requests were not counted: {why}", call.out.paint_error(Style::Warn, "!")));
+            None
+        }
+    }
 }
 
 fn tell(out: &Output, found: &Difference, title: &str) -> io::Result<()> {
