@@ -2,7 +2,8 @@
 //! only gateways get anywhere.
 //!
 //! - `strangers`: who isn't known yet has little room, and not for long
-//! - `stream`: one attached gateway, and what it asks; `tell`: what it is told
+//! - `stream`: one attached gateway, and what it asks; `tell`: what it is told; `outcome`: and
+//!   with the news of a change what became of it
 //! - `attached`: which are, and that each is once; `connections`: what each has open
 //! - `join`: how a gateway becomes one, and gets its next certificates
 //! - `forwarded`: requests for our own hosts that a gateway sends on; `guard` decides on those again
@@ -15,6 +16,7 @@ mod connections;
 mod forwarded;
 mod guard;
 mod join;
+mod outcome;
 mod strangers;
 mod stream;
 mod tell;

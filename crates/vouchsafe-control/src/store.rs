@@ -265,7 +265,8 @@ impl Write {
             let sequence = feed::append(&mut self.transaction, &entry, now).await?;
             newest = Some(sequence);
             if let Entry::Facts(change) = entry {
-                deltas.push(Delta { sequence, change });
+                // Who is in this process is asked in no time.
+                deltas.push(Delta { sequence, change, outcome: None });
             }
         }
         if self.snapshot == Snapshot::Changed {

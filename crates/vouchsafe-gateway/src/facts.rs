@@ -1,8 +1,11 @@
-//! What the gateway remembers of subjects: fetched at first sight, dropped at every change.
+//! What the gateway remembers of subjects: fetched at first sight; at every change replaced by what was said with it, or
+//! else dropped.
 //!
 //! An entry may be used only if no change came between asking for it and keeping it; a counter of
-//! changes makes sure of that, so a revocation can't be overtaken by an answer that is older.
+//! changes makes sure of that, so a revocation can't be overtaken by an answer that is older. The other way round, an
+//! answer that is newer than a change has it in it already.
 
+mod learned;
 mod memory;
 
 use std::net::IpAddr;
@@ -15,8 +18,9 @@ use vouchsafe_model::name::UserName;
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_policy::{Engine, PreparedSubject};
 use vouchsafe_runtime::limits::{MAX_LOOKUPS, MAX_SUBJECTS, MAX_WAITING_LOOKUPS};
-use vouchsafe_runtime::link::{Change, ControlLink, Credential, KnownSubject, LinkError, NoSubject, RedeemedCode};
+use vouchsafe_runtime::link::{ControlLink, Credential, Delta, KnownSubject, LinkError, NoSubject, RedeemedCode};
 
+use self::learned::Known;
 use self::memory::{Concerns, Memory};
 use crate::decide::Who;
 
@@ -51,7 +55,7 @@ pub(crate) struct Ready {
 /// The gateway's memory of subjects and devices.
 pub(crate) struct Facts {
     link: Arc<dyn ControlLink>,
-    subjects: Memory<CredentialKey, Ready>,
+    subjects: Memory<CredentialKey, Known>,
     devices: Memory<DeviceId, DeviceFacts>,
     changes_seen: AtomicU64,
     lookups: Semaphore,
@@ -89,25 +93,28 @@ impl Facts {
         asking: Asking,
     ) -> Result<Result<Ready, NoSubject>, LinkError> {
         match self.remembered(key, engine) {
-            Some(ready) => Ok(Ok(ready)),
+            Some(remembered) => Ok(remembered),
             // Boxed, since nearly every request finds its subject remembered.
             None => Box::pin(self.look_up(key, engine, asking)).await,
         }
     }
 
     /// The same without asking anybody: `None` when nothing is remembered.
-    pub(crate) fn remembered(&self, key: CredentialKey, engine: &Arc<Engine>) -> Option<Ready> {
-        let ready = self.subjects.find(&key)?;
-        if Arc::ptr_eq(ready.prepared.engine(), engine) {
-            return Some(ready);
-        }
+    pub(crate) fn remembered(&self, key: CredentialKey, engine: &Arc<Engine>) -> Option<Result<Ready, NoSubject>> {
+        let known = self.subjects.find(&key)?;
+        let ready = match known.state {
+            Ok(ready) if !Arc::ptr_eq(ready.prepared.engine(), engine) => ready,
+            other => return Some(other),
+        };
         let prepared = Arc::new(ready.prepared.under(Arc::clone(engine)));
         let fresh = Ready { known: ready.known, prepared, who: ready.who };
         // Replaced only where the same facts still stand: an invalidation in between must win, also
         // when newer facts have been kept since.
-        let same = |present: &Ready| Arc::ptr_eq(&present.known.facts, &fresh.known.facts);
-        self.subjects.replace_if(key, fresh.clone(), same);
-        Some(fresh)
+        let same = |present: &Known| {
+            present.state.as_ref().is_ok_and(|present| Arc::ptr_eq(&present.known.facts, &fresh.known.facts))
+        };
+        self.subjects.replace_if(key, Known { answered: known.answered, state: Ok(fresh.clone()), ..known }, same);
+        Some(Ok(fresh))
     }
 
     async fn look_up(
@@ -123,10 +130,11 @@ impl Facts {
                 Ok(known) => known,
                 Err(nobody) => return Ok(Err(nobody)),
             };
-            let prepared = Arc::new(PreparedSubject::new(Arc::clone(engine), Arc::clone(&known.facts)));
-            let who = Arc::new(Who::new(&known.facts));
-            let ready = Ready { known, prepared, who };
-            if self.subjects.keep_if(key, ready.clone(), || self.changes_seen.load(Ordering::SeqCst) == seen) {
+            let ready = Ready::new(known, engine);
+            if self
+                .subjects
+                .keep_if(key, Known::answered(ready.clone()), || self.changes_seen.load(Ordering::SeqCst) == seen)
+            {
                 return Ok(Ok(ready));
             }
         }
@@ -188,26 +196,20 @@ impl Facts {
         Ok(turn)
     }
 
-    /// Forgets what a change made untrue.
-    pub(crate) fn forget(&self, change: &Change) {
+    /// Hears of a change: what it made untrue is replaced by what was said with it, or forgotten.
+    pub(crate) fn hear(&self, delta: &Delta) {
         // Counted first: an answer under way that is older than this change will not be kept.
         self.changes_seen.fetch_add(1, Ordering::SeqCst);
-        self.subjects.forget(change);
-        self.devices.forget(change);
+        self.subjects.hear(&delta.change, |known| known.after(delta));
+        self.devices.hear(&delta.change, |device| learned::device_after(device, delta));
     }
 }
 
-impl Concerns for Ready {
-    fn user(&self) -> Option<&UserName> {
-        Some(&self.known.facts.user.name)
-    }
-
-    fn device(&self) -> Option<DeviceId> {
-        self.known.facts.device.as_ref().map(|device| device.id)
-    }
-
-    fn session(&self) -> Option<SessionId> {
-        Some(self.known.facts.session)
+impl Ready {
+    fn new(known: KnownSubject, engine: &Arc<Engine>) -> Self {
+        let prepared = Arc::new(PreparedSubject::new(Arc::clone(engine), Arc::clone(&known.facts)));
+        let who = Arc::new(Who::new(&known.facts));
+        Self { known, prepared, who }
     }
 }
 

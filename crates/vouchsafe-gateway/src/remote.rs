@@ -256,7 +256,7 @@ impl RemoteLink {
     }
 
     fn forget_everything(&self, sequence: u64) {
-        self.tell(Delta { sequence, change: Change::Everything });
+        self.tell(Delta { sequence, change: Change::Everything, outcome: None });
     }
 
     fn troubled(&self, trouble: Trouble) {

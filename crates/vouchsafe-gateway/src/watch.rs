@@ -134,8 +134,10 @@ impl Watch {
                 device.is_none_or(|device| self.facts.device_remembered(device.id) && device.is_valid(clock::now()));
             return known.then(|| self.judge_nobody(&engine, basis));
         };
-        let ready = self.facts.remembered(*key, &engine)?;
-        Some(self.judge(&ready, *key, audience, basis))
+        Some(match self.facts.remembered(*key, &engine)? {
+            Ok(ready) => self.judge(&ready, *key, audience, basis),
+            Err(_) => Err(Reason::SessionEnded),
+        })
     }
 
     fn judge(

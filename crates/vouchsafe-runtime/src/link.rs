@@ -20,7 +20,7 @@ use vouchsafe_model::grant::Grant;
 use vouchsafe_model::id::{ConnectorId, DeviceId, GatewayId, SessionId};
 use vouchsafe_model::name::{BaseDomain, SiteName, UserName};
 use vouchsafe_model::resource::Resource;
-use vouchsafe_model::subject::{DeviceFacts, SubjectFacts};
+use vouchsafe_model::subject::{DeviceFacts, SubjectFacts, UserFacts};
 
 pub use crate::internal::BoxFuture;
 
@@ -182,6 +182,20 @@ pub struct Delta {
     pub sequence: u64,
     /// What ceased to be true.
     pub change: Change,
+    /// What became of it, where that was said at once.
+    pub outcome: Option<Outcome>,
+}
+
+/// What became of what changed, as of the row of the change or later. It comes in one piece with the change, so that
+/// nobody has to be asked who may be gone by then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The user is so; her sessions stand as they did.
+    User(UserFacts),
+    /// The device is so; the sessions on it stand as they did.
+    Device(DeviceFacts),
+    /// It stands for nobody any more, and for that reason.
+    Gone(NoSubject),
 }
 
 /// What a gateway hears while it is attached, in the order in which it is so.

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::clock;
-use vouchsafe_runtime::link::codec;
 use vouchsafe_wire::control::message::{Deltas, Down, DownKind, Hello, Pong, Welcome};
 use vouchsafe_wire::control::{MAX_CHANGES, VERSION, frame};
 
 use super::Outgoing;
+use super::outcome::with_outcomes;
 use super::stream::Ended;
 use crate::store::certified::{self, Holder};
 use crate::store::feed::{self, Entry, FeedReader, Row, Since};
@@ -164,16 +164,18 @@ impl Teller {
             Since::Rows(rows) => rows,
         };
         debug_assert!(rows.len() <= MAX_CHANGES);
-        let mut changes = Vec::with_capacity(rows.len());
+        let mut changed = Vec::with_capacity(rows.len());
         for Row { entry, sequence } in rows {
             match entry {
-                Entry::Facts(change) => changes.push(codec::change(&change)),
+                Entry::Facts(change) => changed.push((sequence, change)),
                 Entry::Gateway(id) if id == self.gateway => return Err(Ended::Removed),
                 Entry::Gateway(_) => {}
                 // It comes by its own way; no ping from here on is answered before.
                 Entry::Snapshot => self.snapshot_row = sequence,
             }
         }
+        // Behind the rows, so that it is never older than they are.
+        let changes = with_outcomes(&self.store, changed).await;
         let deltas = Deltas { after, through: self.feed.position(), changes, everything: false };
         send(&self.out, DownKind::Deltas(deltas)).await
     }

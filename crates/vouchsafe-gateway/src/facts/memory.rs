@@ -15,6 +15,16 @@ pub(super) trait Concerns {
     fn session(&self) -> Option<SessionId>;
 }
 
+/// What a change makes of something that it concerns.
+pub(super) enum Becomes<V> {
+    /// What it was.
+    Same,
+    /// This, of the same user, device and session.
+    Other(V),
+    /// Something that isn't known here.
+    Unknown,
+}
+
 /// When it is full it is emptied: facts are cheap to ask for again, and a flood of sessions must not grow memory.
 pub(super) struct Memory<K, V> {
     kept: Mutex<Kept<K, V>>,
@@ -37,7 +47,7 @@ impl<K: Hash + Eq + Copy, V: Clone + Concerns> Memory<K, V> {
         self.kept.lock().values.get(key).cloned()
     }
 
-    /// Keeps the value when `still_true` holds under the lock that [`Memory::forget`] takes.
+    /// Keeps the value when `still_true` holds under the lock that [`Memory::hear`] takes.
     pub(super) fn keep_if(&self, key: K, value: V, still_true: impl FnOnce() -> bool) -> bool {
         let mut kept = self.kept.lock();
         if !still_true() {
@@ -60,20 +70,26 @@ impl<K: Hash + Eq + Copy, V: Clone + Concerns> Memory<K, V> {
         }
     }
 
-    /// Forgets what a change made untrue.
-    pub(super) fn forget(&self, change: &Change) {
+    /// Does with all that a change concerns what becomes of each.
+    pub(super) fn hear(&self, change: &Change, becomes: impl Fn(&V) -> Becomes<V>) {
         let mut kept = self.kept.lock();
         let keys = match change {
-            Change::User(name) => kept.of_user.remove(name),
-            Change::Device(id) => kept.of_device.remove(id),
-            Change::Session(id) => kept.of_session.remove(id),
+            Change::User(name) => kept.of_user.get(name),
+            Change::Device(id) => kept.of_device.get(id),
+            Change::Session(id) => kept.of_session.get(id),
             Change::Everything => {
                 *kept = Kept::new();
                 None
             }
         };
-        for key in keys.into_iter().flatten() {
-            kept.remove(&key);
+        let keys: Vec<K> = keys.into_iter().flatten().copied().collect();
+        for key in keys {
+            let Some(value) = kept.values.get_mut(&key) else { continue };
+            match becomes(value) {
+                Becomes::Same => {}
+                Becomes::Other(other) => *value = other,
+                Becomes::Unknown => kept.remove(&key),
+            }
         }
     }
 }
@@ -193,20 +209,34 @@ mod tests {
             (Change::Everything, vec![]),
         ] {
             let memory = filled();
-            memory.forget(&change);
+            memory.hear(&change, |_| Becomes::Unknown);
             assert_eq!(left(&memory), stay, "{change:?}");
-            memory.forget(&change);
+            memory.hear(&change, |_| Becomes::Unknown);
             assert_eq!(left(&memory), stay, "{change:?} twice");
         }
+    }
+
+    #[test]
+    fn what_stays_and_what_becomes_another_is_still_found() {
+        let memory = filled();
+        let fact = |key| Fact(Some(user("ann")), Some(device(key)), Some(session(key)));
+        memory.hear(&Change::User(user("ann")), |value| match value.1 == Some(device(1)) {
+            true => Becomes::Other(fact(1)),
+            false => Becomes::Same,
+        });
+        assert_eq!(left(&memory), [1, 2, 3, 4, 5]);
+        assert_eq!([memory.find(&1), memory.find(&2)], [Some(fact(1)), Some(fact(2))]);
+        memory.hear(&Change::User(user("ann")), |_| Becomes::Unknown);
+        assert_eq!(left(&memory), [3, 4, 5]);
     }
 
     #[test]
     fn i6_facts_that_changed_hands_are_forgotten_with_their_new_owner() {
         let memory = filled();
         assert!(memory.keep_if(1, Fact(Some(user("bob")), None, None), || true));
-        memory.forget(&Change::User(user("ann")));
+        memory.hear(&Change::User(user("ann")), |_| Becomes::Unknown);
         assert_eq!(left(&memory), [1, 3, 4, 5]);
-        memory.forget(&Change::User(user("bob")));
+        memory.hear(&Change::User(user("bob")), |_| Becomes::Unknown);
         assert_eq!(left(&memory), [5]);
     }
 

@@ -164,13 +164,14 @@ impl Follower {
         let Deltas { after, through, changes, everything } = deltas;
         if *everything {
             self.last = *through;
-            return Ok(Told::Changed(vec![Delta { sequence: *through, change: Change::Everything }]));
+            let everything = Delta { sequence: *through, change: Change::Everything, outcome: None };
+            return Ok(Told::Changed(vec![everything]));
         }
         if *after != self.last || through < after {
             return Err(self.gap(*after));
         }
         self.last = *through;
-        let delta = |change| Delta { sequence: *through, change: codec::read_change(change) };
+        let delta = |change| codec::read_change(change, *after, *through);
         Ok(Told::Changed(changes.iter().map(delta).collect()))
     }
 

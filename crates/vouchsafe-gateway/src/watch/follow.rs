@@ -6,7 +6,7 @@
 //! for are asked for side by side, and one whose facts don't come in time loses its flows.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,15 +17,16 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 use vouchsafe_model::decision::Reason;
+use vouchsafe_model::mode::Lenience;
 use vouchsafe_policy::Engine;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::limits::{CHANGE_PATIENCE, SWEEP_PATIENCE};
 use vouchsafe_runtime::link::{Change, Delta, Freshness, News};
 use vouchsafe_runtime::task::TaskGroup;
 
-use super::Watch;
 use super::cut::Ended;
 use super::register::{Holder, Watched};
+use super::{Claim, Watch};
 use crate::decide;
 use crate::lease;
 
@@ -35,6 +36,10 @@ const SWEEP: Duration = Duration::from_secs(10);
 const LEASE_LOOK: Duration = Duration::from_millis(100);
 /// Flows that are looked at before others have the thread.
 const SLICE: usize = 128;
+/// Pause before facts are asked for again that could not be had.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// What was missed may have been anything.
+const LAGGED: Delta = Delta { sequence: 0, change: Change::Everything, outcome: None };
 
 /// Follows changes of facts and policy, and decides the flows again that they concern.
 pub(crate) async fn follow_news(watch: Watch, tasks: TaskGroup, mut news: broadcast::Receiver<News>) {
@@ -45,7 +50,7 @@ pub(crate) async fn follow_news(watch: Watch, tasks: TaskGroup, mut news: broadc
         tokio::select! {
             heard = news.recv() => match heard {
                 Ok(heard) => looking.take(heard),
-                Err(RecvError::Lagged(_)) => looking.hear(&Change::Everything),
+                Err(RecvError::Lagged(_)) => looking.hear(&LAGGED),
                 Err(RecvError::Closed) => return,
             },
             () = watch.policy_changed.notified() => {
@@ -65,7 +70,7 @@ pub(crate) async fn follow_news(watch: Watch, tasks: TaskGroup, mut news: broadc
         loop {
             match news.try_recv() {
                 Ok(heard) => looking.take(heard),
-                Err(TryRecvError::Lagged(_)) => looking.hear(&Change::Everything),
+                Err(TryRecvError::Lagged(_)) => looking.hear(&LAGGED),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
@@ -236,7 +241,7 @@ impl Looking {
     /// Hears of a change, and counts from when it was committed.
     fn hear_of(&mut self, delta: &Delta) {
         self.count_from(self.watch.link.committed(delta.sequence));
-        self.hear(&delta.change);
+        self.hear(delta);
     }
 
     fn count_from(&mut self, since: Option<std::time::Instant>) {
@@ -249,9 +254,10 @@ impl Looking {
         };
     }
 
-    /// Forgets what a change made untrue, and notes whom it concerns.
-    pub(super) fn hear(&mut self, change: &Change) {
-        self.watch.facts.forget(change);
+    /// Forgets or replaces what a change made untrue, and notes whom it concerns.
+    pub(super) fn hear(&mut self, delta: &Delta) {
+        self.watch.facts.hear(delta);
+        let change = &delta.change;
         match change {
             // That facts may have changed, of anybody: they all have to be asked for, which takes a while.
             Change::Everything => self.look_at_all(),
@@ -339,17 +345,42 @@ async fn ask(
     by: Instant,
     since: Option<std::time::Instant>,
 ) -> (Holder, Instant) {
+    // Nobody is remembered who isn't one any more: each credential is asked for once, and not for each of its flows.
+    let mut ended = HashSet::new();
     for flow in flows {
         if flow.live.cut.ended().is_some() {
             continue;
         }
-        let decided = tokio::time::timeout_at(by, watch.decide_again(&flow.basis)).await;
-        match decided.unwrap_or(Err(Reason::FactsUnavailable)) {
+        let key = match flow.basis.claim {
+            Claim::Credential { key, .. } => Some(key),
+            Claim::Nothing => None,
+        };
+        let decided = match key {
+            Some(key) if ended.contains(&key) => Err(Reason::SessionEnded),
+            Some(_) | None => decide_by(&watch, &flow, by).await,
+        };
+        match decided {
             Ok(by) => flow.live.passes(by),
-            Err(reason) => cut(&flow, reason, since),
+            Err(reason) => {
+                ended.extend(key.filter(|_| reason == Reason::SessionEnded));
+                cut(&flow, reason, since);
+            }
         }
     }
     (holder, by)
+}
+
+/// Decides a flow again by then. A line to the controller that breaks may be back in time.
+async fn decide_by(watch: &Watch, flow: &Watched, by: Instant) -> Result<Option<Lenience>, Reason> {
+    let deciding = async {
+        loop {
+            match watch.decide_again(&flow.basis).await {
+                Err(Reason::FactsUnavailable) => tokio::time::sleep(ASK_AGAIN).await,
+                decided => return decided,
+            }
+        }
+    };
+    tokio::time::timeout_at(by, deciding).await.unwrap_or(Err(Reason::FactsUnavailable))
 }
 
 fn cut(flow: &Watched, reason: Reason, since: Option<std::time::Instant>) {

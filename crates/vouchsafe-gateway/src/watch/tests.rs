@@ -15,8 +15,8 @@ use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade,
 use vouchsafe_policy::{Engine, PolicyFile, PolicySource};
 use vouchsafe_runtime::limits::CHANGE_PATIENCE;
 use vouchsafe_runtime::link::{
-    BoxFuture, Change, Credential, Delta, GatewayCertificates, KnownSubject, LinkError, News, NoSubject, RecordBatch,
-    RedeemedCode, Snapshot,
+    BoxFuture, Change, Credential, Delta, GatewayCertificates, KnownSubject, LinkError, News, NoSubject, Outcome,
+    RecordBatch, RedeemedCode, Snapshot,
 };
 use vouchsafe_runtime::task::TaskGroup;
 
@@ -28,6 +28,8 @@ use super::*;
 struct Desk {
     subjects: Mutex<HashMap<SessionId, Arc<SubjectFacts>>>,
     silent: Mutex<HashSet<SessionId>>,
+    /// Whose questions don't get through.
+    lost: Mutex<HashSet<SessionId>>,
     asked: Mutex<Vec<SessionId>>,
     facts: OnceLock<Arc<Facts>>,
     /// Signs of life that counted, and the changes that had been heard then.
@@ -57,6 +59,9 @@ impl ControlLink for Desk {
         let facts = self.subjects.lock().get(&session).cloned();
         let known = facts.map(|facts| KnownSubject { facts, audience: None }).ok_or(NoSubject::Ended);
         let silent = self.silent.lock().contains(&session);
+        if self.lost.lock().contains(&session) {
+            return Box::pin(std::future::ready(Err(LinkError { why: "the control channel is down".into() })));
+        }
         Box::pin(async move { if silent { std::future::pending().await } else { Ok(known) } })
     }
 
@@ -188,7 +193,11 @@ impl Bench {
     }
 
     fn change(&self, change: Change) {
-        self.news.send(News::Changed(Delta { sequence: 1, change })).unwrap();
+        self.told(Delta { sequence: 1, change, outcome: None });
+    }
+
+    fn told(&self, delta: Delta) {
+        self.news.send(News::Changed(delta)).unwrap();
     }
 }
 
@@ -286,6 +295,60 @@ async fn i6_nor_does_the_next_change_after_one_that_was_answered() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
+/// The controller goes between the news and the answer: what it said with the news is enough.
+#[tokio::test(start_paused = true)]
+async fn i6_a_change_that_comes_with_its_outcome_asks_nobody_and_cuts_whom_it_denies() {
+    let bench = Bench::new();
+    let (kept, gone, other) = (bench.open(1, 1).await, bench.open(2, 2).await, bench.open(3, 3).await);
+    bench.desk.asked.lock().clear();
+    bench.start();
+    tokio::task::yield_now().await;
+    bench.desk.silent.lock().extend([1, 2, 3].map(session));
+    let outcome = |of: u32, outcome| Delta { sequence: 2, change: Change::User(user(of)), outcome: Some(outcome) };
+    bench.told(outcome(1, Outcome::User(facts(1, 1).user.clone())));
+    bench.told(outcome(2, Outcome::Gone(NoSubject::Ended)));
+    assert_eq!(gone.cut.cancelled().await, Ended::Revoked(Reason::SessionEnded));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!([kept.cut.ended(), other.cut.ended()], [None, None]);
+    assert_eq!(bench.desk.asked.lock().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i6_a_line_that_is_back_in_time_cuts_nobody_and_one_that_is_not_cuts_in_time() {
+    let bench = Bench::new();
+    let (one, other) = (bench.open(1, 1).await, bench.open(2, 2).await);
+    bench.start();
+    tokio::task::yield_now().await;
+    bench.desk.lost.lock().extend([1, 2].map(session));
+    let begun = Moment::now();
+    bench.change(Change::User(user(1)));
+    bench.change(Change::User(user(2)));
+    tokio::time::sleep(CHANGE_PATIENCE / 2).await;
+    bench.desk.lost.lock().remove(&session(1));
+    assert_eq!(other.cut.cancelled().await, Ended::Revoked(Reason::FactsUnavailable));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(one.cut.ended(), None);
+}
+
+/// Nothing is remembered of who is nobody any more, so a thousand flows would be a thousand questions.
+#[tokio::test(start_paused = true)]
+async fn i6_flows_of_a_session_that_ended_cost_one_question() {
+    let bench = Bench::new();
+    let mut lives = Vec::new();
+    for _ in 0..300 {
+        lives.push(bench.open(1, 1).await);
+    }
+    bench.desk.asked.lock().clear();
+    bench.start();
+    tokio::task::yield_now().await;
+    bench.ends(1);
+    for live in &lives {
+        assert_eq!(live.cut.cancelled().await, Ended::Revoked(Reason::SessionEnded));
+    }
+    assert_eq!(*bench.desk.asked.lock(), [session(1)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn i6_another_policy_reaches_every_flow() {
     let bench = Bench::new();
@@ -364,7 +427,7 @@ async fn a_look_at_all_flows_asks_nobody_and_one_at_a_person_s_does_not_see_the_
     }
     assert_eq!(bench.desk.asked.lock().len(), 0);
     let begun = thread_cpu();
-    looking.hear(&Change::User(user(1)));
+    looking.hear(&Delta { sequence: 1, change: Change::User(user(1)), outcome: None });
     println!("to hear of a change among {} subjects: {:?} of CPU", flows / 10, thread_cpu() - begun);
     let spent = timed(&mut looking, 10);
     println!("look at one person's 10 flows among {flows}: {spent:?} of CPU");

@@ -6,11 +6,11 @@ use crate::clock;
 use bytes::Bytes;
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::name::BaseDomain;
-use vouchsafe_model::subject::SubjectFacts;
+use vouchsafe_model::subject::{DeviceFacts, SubjectFacts};
 use vouchsafe_wire::control::message::{self, ChangeKind, Era, Nobody, PolicyFile};
 use vouchsafe_wire::control::{FrameError, Unreadable, convert, decode, encode};
 
-use super::{AttachedConnector, Change, KnownSubject, NoSubject, Snapshot};
+use super::{AttachedConnector, Change, Delta, KnownSubject, NoSubject, Outcome, Snapshot};
 
 /// Failure to read a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -92,26 +92,50 @@ pub fn read_snapshot(payload: &[u8], domain: &BaseDomain) -> Result<(Snapshot, V
 
 /// A change as a message.
 #[must_use]
-pub fn change(change: &Change) -> message::Change {
+pub fn change(delta: &Delta) -> message::Change {
+    let Delta { sequence, change, outcome } = delta;
     let kind = match change {
         Change::User(name) => Some(ChangeKind::User(name.to_string())),
         Change::Device(id) => Some(ChangeKind::Device(id.to_string())),
         Change::Session(id) => Some(ChangeKind::Session(id.to_string())),
         Change::Everything => None,
     };
-    message::Change { kind }
+    let outcome = outcome.as_ref().map(|outcome| match outcome {
+        Outcome::User(facts) => message::Outcome::User(convert::user(facts)),
+        Outcome::Device(facts) => message::Outcome::Device(facts.into()),
+        Outcome::Gone(why) => message::Outcome::Gone(nobody(*why)),
+    });
+    message::Change { kind, row: *sequence, outcome }
 }
 
-/// What a message says changed. What can't be read changed everything.
+/// What a message says changed, among the rows behind one number up to another. What can't be read changed everything;
+/// what became of it, where that can't be read or is not of it, has to be asked for.
 #[must_use]
-pub fn read_change(message: &message::Change) -> Change {
-    let read = match &message.kind {
+pub fn read_change(message: &message::Change, after: u64, through: u64) -> Delta {
+    let message::Change { kind, row, outcome } = message;
+    let read = match kind {
         Some(ChangeKind::User(name)) => name.parse().ok().map(Change::User),
         Some(ChangeKind::Device(id)) => id.parse().ok().map(Change::Device),
         Some(ChangeKind::Session(id)) => id.parse().ok().map(Change::Session),
         None => None,
     };
-    read.unwrap_or(Change::Everything)
+    let change = read.unwrap_or(Change::Everything);
+    if !(after..=through).contains(row) || *row == after {
+        return Delta { sequence: through, change, outcome: None };
+    }
+    let outcome = match (&change, outcome) {
+        (Change::User(name), Some(message::Outcome::User(user))) => {
+            convert::read_user(name, user).ok().map(Outcome::User)
+        }
+        (Change::Device(id), Some(message::Outcome::Device(device))) => {
+            DeviceFacts::try_from(device).ok().filter(|device| device.id == *id).map(Outcome::Device)
+        }
+        (Change::User(_) | Change::Device(_) | Change::Session(_), Some(message::Outcome::Gone(why))) => {
+            Some(Outcome::Gone(read_nobody(*why)))
+        }
+        (_, Some(message::Outcome::User(_) | message::Outcome::Device(_) | message::Outcome::Gone(_)) | None) => None,
+    };
+    Delta { sequence: *row, change, outcome }
 }
 
 /// Why a credential stands for nobody, as a message has it.

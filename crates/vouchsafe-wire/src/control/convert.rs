@@ -71,6 +71,22 @@ impl TryFrom<&message::Device> for DeviceFacts {
     }
 }
 
+/// Facts of a user whose name is said beside them.
+#[must_use]
+pub fn user(facts: &UserFacts) -> message::User {
+    let UserFacts { id, name: _, groups } = facts;
+    message::User { id: id.to_string(), groups: texts(groups) }
+}
+
+/// Facts of the user of that name.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn read_user(name: &UserName, user: &message::User) -> Result<UserFacts, Unreadable> {
+    let message::User { id, groups } = user;
+    Ok(UserFacts { id: read(id, "user id")?, name: name.clone(), groups: set(groups, "group name")? })
+}
+
 /// A subject with the host label of its cookie.
 #[must_use]
 pub fn subject(facts: &SubjectFacts, audience: Option<String>) -> message::Subject {

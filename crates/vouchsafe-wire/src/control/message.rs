@@ -325,6 +325,12 @@ pub struct Change {
     /// Of what; none, also for a kind that this version doesn't know, means of everything.
     #[prost(oneof = "ChangeKind", tags = "1, 2, 3")]
     pub kind: Option<ChangeKind>,
+    /// The row of the change feed that it is; 0 where that isn't said.
+    #[prost(uint64, tag = "4")]
+    pub row: u64,
+    /// What became of it; none where that has to be asked for.
+    #[prost(oneof = "Outcome", tags = "5, 6, 7")]
+    pub outcome: Option<Outcome>,
 }
 
 /// Kinds of changes.
@@ -339,6 +345,31 @@ pub enum ChangeKind {
     /// Of a session.
     #[prost(string, tag = "3")]
     Session(String),
+}
+
+/// What became of what changed, at that row or later.
+#[derive(Clone, PartialEq, Oneof)]
+pub enum Outcome {
+    /// The user is so.
+    #[prost(message, tag = "5")]
+    User(User),
+    /// The device is so.
+    #[prost(message, tag = "6")]
+    Device(Device),
+    /// It stands for nobody any more: [`Nobody`].
+    #[prost(enumeration = "Nobody", tag = "7")]
+    Gone(i32),
+}
+
+/// Facts of a user whose name is said already.
+#[derive(Clone, PartialEq, Message)]
+pub struct User {
+    /// Id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Groups.
+    #[prost(string, repeated, tag = "2")]
+    pub groups: Vec<String>,
 }
 
 /// Answers a [`Ping`], behind every row of the change feed that was committed when the ping came.

@@ -132,14 +132,21 @@ fn the_bytes_are_those_of_the_specification() {
             after: 41,
             through: 43,
             changes: vec![
-                message::Change { kind: Some(ChangeKind::User("alice".into())) },
-                message::Change { kind: None },
+                message::Change { kind: Some(ChangeKind::User("alice".into())), ..message::Change::default() },
+                message::Change::default(),
             ],
             everything: false,
         })),
     };
+    let gone = message::Change {
+        kind: Some(ChangeKind::User("alice".into())),
+        row: 44,
+        outcome: Some(message::Outcome::Gone(Nobody::Ended.into())),
+    };
+    let deltas_with = message::Deltas { after: 43, through: 44, changes: vec![gone], everything: false };
+    let outcome = Down { kind: Some(DownKind::Deltas(deltas_with)) };
     let spec = include_str!("../../../../docs/spec/control-channel.md");
-    for (name, bytes) in [("hello", frame(&hello)), ("deltas", frame(&deltas))] {
+    for (name, bytes) in [("hello", frame(&hello)), ("deltas", frame(&deltas)), ("outcome", frame(&outcome))] {
         let vector = format!("{name}: `{}`", hex(&bytes));
         assert!(spec.contains(&vector), "{vector}");
     }

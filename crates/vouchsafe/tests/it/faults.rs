@@ -4,7 +4,7 @@
 //!
 //! `VOUCHSAFE_FAULT_SEEDS=100` tries as many more seeds; what a seed does is told when it fails.
 
-mod relay;
+pub mod relay;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -30,6 +30,7 @@ mod logs;
 mod modes;
 mod network;
 mod peers;
+mod news;
 mod proof;
 mod proxies;
 mod replays;

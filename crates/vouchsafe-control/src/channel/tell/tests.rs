@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use vouchsafe_model::name::GatewayName;
 use vouchsafe_wire::control::Frames;
-use vouchsafe_wire::control::message::SignedSnapshot;
+use vouchsafe_wire::control::message::{Nobody, Outcome, SignedSnapshot};
 
 use super::*;
 use crate::store::certified::Issued;
@@ -65,6 +65,23 @@ impl Attached {
         let mut attached = Self { bench, gateway, snapshots, pings, messages, telling };
         assert_eq!(attached.told().await, DownKind::Welcome(Welcome { version: VERSION, lease_ms: 15_000 }));
         attached
+    }
+
+    /// One that has all that there is.
+    async fn new_at_end(bench: Bench, gateway: GatewayId) -> Self {
+        let last = newest(&bench).await;
+        Self::on(bench, gateway, last, last, outgoing(last)).await
+    }
+
+    /// The row of the next change that is told, and what became of it.
+    async fn outcome(&mut self) -> (u64, Option<Outcome>) {
+        loop {
+            if let DownKind::Deltas(Deltas { mut changes, .. }) = self.told().await
+                && let Some(change) = changes.pop()
+            {
+                return (change.row, change.outcome);
+            }
+        }
     }
 
     async fn told(&mut self) -> DownKind {
@@ -182,4 +199,21 @@ async fn a_gateway_is_removed_by_its_id_whatever_others_are_called() {
     let left = bench.done("GET", "/v1/gateways", Value::Null).await;
     assert!(matches!(&left.as_array().unwrap()[..], [one] if one["id"] == other.to_string()), "{left}");
     bench.done("DELETE", &format!("/v1/gateways/{other}"), Value::Null).await;
+}
+
+/// A gateway that was told of a change has to ask nobody what became of it: there may be nobody any more.
+#[tokio::test]
+async fn i6_what_became_of_a_change_comes_with_it() {
+    let bench = Bench::open().await;
+    let gateway = joined(&bench).await;
+    bench.done("POST", "/v1/users", json!({"name": "alice"})).await;
+    bench.done("PUT", "/v1/groups/sales", Value::Null).await;
+    let mut attached = Attached::new_at_end(bench, gateway).await;
+    attached.bench.done("PUT", "/v1/groups/sales/members/alice", Value::Null).await;
+    let (row, outcome) = attached.outcome().await;
+    assert_eq!(row, newest(&attached.bench).await);
+    let Some(Outcome::User(user)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(user.groups, ["sales"]);
+    attached.bench.done("PATCH", "/v1/users/alice", json!({"disabled": true})).await;
+    assert_eq!(attached.outcome().await.1, Some(Outcome::Gone(Nobody::Ended.into())));
 }

@@ -1,12 +1,15 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use bytes::Bytes;
+use vouchsafe_model::id::{DeviceId, UserId};
 use vouchsafe_model::name::BaseDomain;
-use vouchsafe_runtime::link::{Change, Snapshot, codec};
+use vouchsafe_model::subject::UserFacts;
+use vouchsafe_runtime::link::{self, Change, NoSubject, Snapshot, codec};
 use vouchsafe_wire::control::message::{
-    self, ChangeKind, Deltas, Down, DownKind, Era, Pong, SignedSnapshot, UpKind, Welcome,
+    self, ChangeKind, Deltas, Down, DownKind, Era, Nobody, Outcome, Pong, SignedSnapshot, UpKind, Welcome,
 };
 use vouchsafe_wire::control::{VERSION, signed_bytes};
 
@@ -62,8 +65,12 @@ fn welcome() -> Down {
 }
 
 fn deltas(after: u64, through: u64, users: &[&str]) -> Down {
-    let changes = users.iter().map(|user| message::Change { kind: Some(ChangeKind::User((*user).into())) }).collect();
+    let changes = users.iter().map(|user| change(user, 0, None)).collect();
     down(DownKind::Deltas(Deltas { after, through, changes, everything: false }))
+}
+
+fn change(user: &str, row: u64, outcome: Option<Outcome>) -> message::Change {
+    message::Change { kind: Some(ChangeKind::User(user.into())), row, outcome }
 }
 
 fn everything(through: u64) -> Down {
@@ -249,4 +256,45 @@ fn a_history_that_parted_at_a_backup_is_refused_however_far_it_has_grown() {
         assert!(matches!(take(&mut follower, sequence, eras), Err(Fault::OtherHistory { highest: 12 })), "{eras:?}");
     }
     assert!(matches!(take(&mut follower, 13, &[(11, 2), (13, 3)]), Ok(Told::Snapshot(_))), "nothing was forgotten");
+}
+
+#[test]
+fn i6_what_became_of_a_change_is_believed_where_it_is_of_it_and_of_a_row_that_was_told() {
+    let controller = Controller::new();
+    let user = |id: &str| Some(Outcome::User(message::User { id: id.into(), groups: vec!["sales".into()] }));
+    let id = UserId::from_random([3; 16]);
+    let (good, gone) = (user(&id.to_string()), Some(Outcome::Gone(Nobody::Ended.into())));
+    let device = message::Device { id: DeviceId::from_random([2; 16]).to_string(), ..message::Device::default() };
+    let told = vec![
+        change("ann", 11, good.clone()),
+        change("bob", 12, gone.clone()),
+        // Nothing said; of no row of these; unreadable; of something else.
+        change("cat", 13, None),
+        change("dan", 10, good.clone()),
+        change("eve", 15, good.clone()),
+        change("fay", 0, gone),
+        change("gus", 14, user("usr_what")),
+        change("hal", 14, Some(Outcome::Device(device))),
+        message::Change { kind: None, row: 14, outcome: good },
+    ];
+    let deltas = Deltas { after: 10, through: 14, changes: told, everything: false };
+    let Told::Changed(deltas) = attached(&controller).handle(down(DownKind::Deltas(deltas))).unwrap() else {
+        panic!("changes")
+    };
+    let facts = UserFacts { id, name: "ann".parse().unwrap(), groups: BTreeSet::from(["sales".parse().unwrap()]) };
+    let outcomes = deltas.iter().map(|delta| (delta.sequence, delta.outcome.as_ref()));
+    let (ann, bob) = (link::Outcome::User(facts), link::Outcome::Gone(NoSubject::Ended));
+    let expected = [
+        (11, Some(&ann)),
+        (12, Some(&bob)),
+        (13, None),
+        (14, None),
+        (14, None),
+        (14, None),
+        (14, None),
+        (14, None),
+        (14, None),
+    ];
+    assert_eq!(outcomes.collect::<Vec<_>>(), expected);
+    assert_eq!(deltas.last().map(|delta| &delta.change), Some(&Change::Everything));
 }

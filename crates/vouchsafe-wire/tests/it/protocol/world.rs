@@ -59,6 +59,8 @@ pub(super) enum Rule {
     LeaseFromPing,
     /// And what came before the pong is in force when it counts.
     LeaseAfterChanges,
+    /// What became of a change is read behind its row.
+    OutcomeBehindRow,
     /// An answer that is older than a change is not kept.
     OldAnswersRefused,
     /// A stream goes on behind the last row that came.
@@ -75,13 +77,14 @@ pub(super) enum Rule {
 
 impl Rule {
     /// Each with the promise that breaks without it, and what must be able to happen for that.
-    pub(super) const ALL: [(Rule, &'static str, Bounds); 10] = {
+    pub(super) const ALL: [(Rule, &'static str, Bounds); 11] = {
         let [(_, facts), (_, policies), _, (_, breaks), _, (_, replays)] = Bounds::EACH;
         [
             (Rule::PongAfterRows, PROMISE, facts),
             (Rule::PongAfterSnapshot, PROMISE, policies),
             (Rule::LeaseFromPing, PROMISE, facts),
             (Rule::LeaseAfterChanges, PROMISE, facts),
+            (Rule::OutcomeBehindRow, NOTHING_LOST, facts),
             (Rule::OldAnswersRefused, NOTHING_LOST, facts),
             (Rule::ResumeAfterLast, NOTHING_LOST, breaks),
             (Rule::SubscribeThenRead, NOTHING_LOST, facts),
@@ -104,6 +107,9 @@ enum Row {
     Policy,
 }
 
+/// Anything may have changed, and nothing is said.
+const EVERYTHING: Change = Change { row: u8::MAX, right: None };
+
 /// Policy as of a row of the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Snapshot {
@@ -119,11 +125,18 @@ enum Up {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Down {
-    Deltas { after: u8, through: u8, facts: bool },
+    Deltas { after: u8, through: u8, facts: Option<Change> },
     Everything { through: u8 },
     Snapshot(Snapshot),
     Pong { sent: u8, sequence: u8 },
-    Answer { right: bool },
+    Answer { right: bool, row: u8 },
+}
+
+/// That the facts changed at that row, and, where it is said, what became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Change {
+    row: u8,
+    right: Option<bool>,
 }
 
 /// A stream with what is on its way, and the controller's end of it.
@@ -141,8 +154,10 @@ struct Stream {
     snapshot_row: u8,
     /// Ping that is to be answered, and the row whose snapshot must be out before.
     due: Option<(u8, u8)>,
-    /// What was read for a question and is not sent yet.
-    reading: Option<bool>,
+    /// What was read for a question and is not sent yet, and the newest row then.
+    reading: Option<(bool, u8)>,
+    /// Whether there was a right when rows were last told of.
+    right_before: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -168,12 +183,12 @@ struct Gateway {
     highest: u8,
     /// When the ping was sent that was answered last; none since it started.
     heard: Option<u8>,
-    /// Facts that are remembered: whether the subject has the right.
-    facts: Option<bool>,
+    /// Facts that are remembered: whether the subject has the right, and the newest row when that was answered.
+    facts: Option<(bool, u8)>,
     /// Changes that were heard.
     seen: u8,
     /// A change came and was not heard yet.
-    unheard: bool,
+    unheard: Option<Change>,
     /// The policy changed since the flow was looked at.
     unlooked: bool,
     /// A question is under way, asked after that many changes.
@@ -220,6 +235,8 @@ pub(super) enum Step {
     GatewayCrashes,
     Replay,
     ControllerTells,
+    /// With what became of what changed.
+    ControllerTellsMore,
     ControllerSendsSnapshot,
     ControllerTakes,
     ControllerAnswers,
@@ -254,9 +271,10 @@ impl State {
     }
 
     /// Rows behind the last that was told of, as one message.
-    fn tell(&mut self, without: Option<Rule>) {
-        let (newest, policy, trimmed) = (self.newest(), self.newest_policy(), self.trimmed);
+    fn tell(&mut self, without: Option<Rule>, outcome: bool) {
+        let (newest, policy, trimmed, right) = (self.newest(), self.newest_policy(), self.trimmed, self.right);
         let Some(stream) = &mut self.stream else { return };
+        let before = std::mem::replace(&mut stream.right_before, right);
         stream.notified = false;
         if stream.told == newest {
             return;
@@ -266,7 +284,12 @@ impl State {
             stream.down.push_back(Down::Everything { through: newest });
         } else {
             let from = usize::from(stream.told.max(trimmed));
-            let facts = self.feed[from..].contains(&Row::Facts);
+            let at = self.feed[from..].iter().rposition(|row| *row == Row::Facts);
+            let right = if without == Some(Rule::OutcomeBehindRow) { before } else { right };
+            let facts = at.map(|at| Change {
+                row: u8::try_from(from + at + 1).expect("few rows"),
+                right: outcome.then_some(right),
+            });
             stream.down.push_back(Down::Deltas { after: stream.told, through: newest, facts });
         }
         stream.told = newest;
@@ -275,12 +298,8 @@ impl State {
     /// The stream ends for both; what was on its way never comes.
     fn lose_stream(&mut self) {
         self.stream = None;
-        if self.gateway.asked.take().is_some()
-            && let Flow::Doubtful { .. } = self.gateway.flow
-        {
-            // Facts that changed can't be had.
-            self.gateway.flow = Flow::Closed;
-        }
+        // What was asked may be asked again, as long as the flow may wait for it.
+        self.gateway.asked = None;
     }
 
     /// The gateway asks for a sign of life: one at a time.
@@ -296,7 +315,7 @@ impl State {
     }
 
     fn decide(&mut self) {
-        let (Some(facts), Some(snapshot)) = (self.gateway.facts, self.gateway.snapshot) else { return };
+        let (Some((facts, _)), Some(snapshot)) = (self.gateway.facts, self.gateway.snapshot) else { return };
         self.gateway.flow = if facts && snapshot.allows && self.leased() { Flow::Open } else { Flow::Closed };
     }
 
@@ -307,10 +326,13 @@ impl State {
     /// Whether the gateway has work that takes no time.
     fn is_busy(&self) -> bool {
         let gateway = &self.gateway;
-        gateway.unheard
+        gateway.unheard.is_some()
             || gateway.compiling.is_some()
             || (gateway.flow != Flow::Closed && gateway.facts.is_some() && gateway.unlooked)
-            || (matches!(gateway.flow, Flow::Doubtful { .. }) && gateway.facts.is_none() && gateway.asked.is_none())
+            || (self.stream.is_some()
+                && matches!(gateway.flow, Flow::Doubtful { .. })
+                && gateway.facts.is_none()
+                && gateway.asked.is_none())
     }
 
     /// Whether everything sent has come and nothing is left to do.
@@ -335,11 +357,15 @@ impl State {
                     return self.gap();
                 }
                 gateway.last = through;
-                gateway.unheard |= facts;
+                gateway.unheard = match (gateway.unheard, facts) {
+                    // What is forgotten first has nothing that could become of it.
+                    (Some(Change { right: None, .. }), _) | (_, None) => gateway.unheard,
+                    (Some(Change { right: Some(_), .. }) | None, Some(_)) => facts,
+                };
             }
             Down::Everything { through } => {
                 gateway.last = through;
-                gateway.unheard = true;
+                gateway.unheard = Some(EVERYTHING);
             }
             Down::Snapshot(snapshot) => {
                 if snapshot.row < gateway.highest && without != Some(Rule::OldSnapshotsRefused) {
@@ -356,10 +382,10 @@ impl State {
                 gateway.alive = Some(heard);
                 self.renew(without);
             }
-            Down::Answer { right } => {
+            Down::Answer { right, row } => {
                 let asked = gateway.asked.take();
                 if asked == Some(gateway.seen) || without == Some(Rule::OldAnswersRefused) {
-                    gateway.facts = Some(right);
+                    gateway.facts = Some((right, row));
                     if let Flow::Doubtful { .. } = gateway.flow {
                         self.decide();
                     }
@@ -371,7 +397,7 @@ impl State {
     /// The lease begins anew, behind everything that came before the sign of life.
     fn renew(&mut self, without: Option<Rule>) {
         let gateway = &mut self.gateway;
-        let in_force = !gateway.unheard && gateway.compiling.is_none();
+        let in_force = gateway.unheard.is_none() && gateway.compiling.is_none();
         if in_force || without == Some(Rule::LeaseAfterChanges) {
             gateway.heard = gateway.alive.take().or(gateway.heard);
         }
@@ -380,7 +406,7 @@ impl State {
     fn gap(&mut self) {
         self.lose_stream();
         self.gateway.last = 0;
-        self.gateway.unheard = true;
+        self.gateway.unheard = Some(EVERYTHING);
     }
 }
 
@@ -409,7 +435,7 @@ impl Model for World {
                 heard: None,
                 facts: None,
                 seen: 0,
-                unheard: false,
+                unheard: None,
                 unlooked: false,
                 asked: None,
                 flow: Flow::Closed,
@@ -435,16 +461,17 @@ impl Model for World {
         if left.crashes > 0 {
             steps.push(Step::GatewayCrashes);
         }
-        if gateway.unheard {
+        if gateway.unheard.is_some() {
             steps.push(Step::GatewayHears);
         }
         if gateway.compiling.is_some() {
             steps.push(Step::GatewayCompiles);
         }
-        if gateway.unlooked && gateway.facts.is_some() && !gateway.unheard {
+        if gateway.unlooked && gateway.facts.is_some() && gateway.unheard.is_none() {
             steps.push(Step::GatewayLooks);
         }
-        let known = gateway.facts == Some(true) && gateway.snapshot.is_some_and(|snapshot| snapshot.allows);
+        let known =
+            gateway.facts.is_some_and(|(right, _)| right) && gateway.snapshot.is_some_and(|snapshot| snapshot.allows);
         if gateway.flow == Flow::Closed && known && state.leased() {
             steps.push(Step::FlowOpens);
         }
@@ -459,7 +486,7 @@ impl Model for World {
             steps.push(Step::Replay);
         }
         if stream.notified {
-            steps.push(Step::ControllerTells);
+            steps.extend([Step::ControllerTells, Step::ControllerTellsMore]);
         }
         if stream.snapshot != state.newest_policy() {
             steps.push(Step::ControllerSendsSnapshot);
@@ -487,7 +514,7 @@ impl Model for World {
             Flow::Closed => left.asks > 0,
             Flow::Open => false,
         };
-        if gateway.facts.is_none() && gateway.asked.is_none() && !gateway.unheard && wanted {
+        if gateway.facts.is_none() && gateway.asked.is_none() && gateway.unheard.is_none() && wanted {
             steps.push(Step::GatewayAsks);
         }
     }
@@ -550,20 +577,20 @@ impl Model for World {
                     snapshot_row: state.newest_policy(),
                     due: None,
                     reading: None,
+                    right_before: state.right,
                 };
                 if last == 0 {
                     stream.down.push_back(Down::Everything { through: newest });
                     stream.told = newest;
                 } else if without == Some(Rule::ResumeAfterLast) {
-                    stream.down.push_back(Down::Deltas { after: last, through: newest, facts: false });
+                    stream.down.push_back(Down::Deltas { after: last, through: newest, facts: None });
                     stream.told = newest;
                 }
                 state.stream = Some(stream);
                 state.ping();
             }
-            Step::ControllerTells => {
-                state.tell(without);
-            }
+            Step::ControllerTells => state.tell(without, false),
+            Step::ControllerTellsMore => state.tell(without, true),
             Step::ControllerSendsSnapshot => {
                 let snapshot = Snapshot { row: state.newest_policy(), allows: state.allows };
                 let stream = state.stream.as_mut()?;
@@ -573,20 +600,20 @@ impl Model for World {
             Step::ControllerTakes => match state.stream.as_mut()?.up.pop_front()? {
                 Up::Ping { sent } => {
                     if without != Some(Rule::PongAfterRows) {
-                        state.tell(without);
+                        state.tell(without, true);
                     }
                     let stream = state.stream.as_mut()?;
                     stream.due = Some((sent, stream.snapshot_row));
                 }
                 Up::Ask => {
-                    let right = state.right;
-                    state.stream.as_mut()?.reading = Some(right);
+                    let read = (state.right, state.newest());
+                    state.stream.as_mut()?.reading = Some(read);
                 }
             },
             Step::ControllerAnswers => {
                 let stream = state.stream.as_mut()?;
-                let right = stream.reading.take()?;
-                stream.down.push_back(Down::Answer { right });
+                let (right, row) = stream.reading.take()?;
+                stream.down.push_back(Down::Answer { right, row });
             }
             Step::ControllerPongs => {
                 let stream = state.stream.as_mut()?;
@@ -596,15 +623,16 @@ impl Model for World {
             Step::GatewayTakes => state.take(without),
             Step::GatewayHears => {
                 let gateway = &mut state.gateway;
-                gateway.unheard = false;
-                gateway.facts = None;
+                let Change { row, right } = gateway.unheard.take()?;
                 gateway.seen += 1;
-                if gateway.flow == Flow::Open {
+                // An answer that overtook the change has it in it already.
+                let said = right.map(|right| (right, row));
+                gateway.facts =
+                    gateway.facts.and_then(|facts| said.map(|said| if facts.1 >= row { facts } else { said }));
+                if gateway.facts.is_some() {
+                    gateway.unlooked = true;
+                } else if gateway.flow == Flow::Open {
                     gateway.flow = Flow::Doubtful { by: state.now + PATIENCE };
-                }
-                if state.stream.is_none() && gateway.flow != Flow::Closed {
-                    // Nobody is there to ask.
-                    gateway.flow = Flow::Closed;
                 }
                 state.renew(without);
             }

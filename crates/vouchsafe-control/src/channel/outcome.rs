@@ -1,0 +1,57 @@
+//! What became of what changed, read behind the rows that tell of it, so that a gateway has it with the news and
+//! needs nobody to ask: a controller that dies between the two would leave it with facts that are known to be stale.
+
+use sqlx::SqliteConnection;
+use vouchsafe_runtime::clock;
+use vouchsafe_runtime::link::{Change, Delta, NoSubject, Outcome, codec};
+use vouchsafe_wire::control::{encode, message};
+
+use crate::store::{Store, StoreError, facts};
+
+/// Changes of one message with which their outcome goes; of the others a gateway asks those that concern it. Reading
+/// them holds up the news.
+const MOST: usize = 256;
+/// Bytes of outcomes in one message.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Changes with their rows, as messages. None is held back for want of an outcome.
+pub(super) async fn with_outcomes(store: &Store, rows: Vec<(u64, Change)>) -> Vec<message::Change> {
+    let mut read = match rows.is_empty() {
+        true => None,
+        false => store.read().await.inspect_err(unread).ok(),
+    };
+    let (mut messages, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+    for (sequence, change) in rows {
+        let outcome = match &mut read {
+            Some(read) if messages.len() < MOST && bytes < MOST_BYTES => {
+                outcome(read, &change).await.inspect_err(unread).unwrap_or_default()
+            }
+            Some(_) | None => None,
+        };
+        let message = codec::change(&Delta { sequence, change, outcome });
+        bytes += encode(&message).len();
+        messages.push(message);
+    }
+    messages
+}
+
+fn unread(error: &StoreError) {
+    tracing::error!(error = error as &dyn std::error::Error, "gateways have to ask what became of a change");
+}
+
+/// `None` where it is for each credential to say: what a session's cookies are worth after a step-up, and all facts.
+async fn outcome(read: &mut SqliteConnection, change: &Change) -> Result<Option<Outcome>, StoreError> {
+    Ok(match change {
+        Change::User(name) => {
+            Some(facts::user(read, name).await?.map_or(Outcome::Gone(NoSubject::Ended), Outcome::User))
+        }
+        Change::Device(id) => {
+            Some(facts::device(read, id).await?.map_or(Outcome::Gone(NoSubject::DeviceRemoved), Outcome::Device))
+        }
+        Change::Session(id) => {
+            let now = clock::unix_seconds(clock::now());
+            facts::subject_by_session(read, id, now).await?.err().map(Outcome::Gone)
+        }
+        Change::Everything => None,
+    })
+}
