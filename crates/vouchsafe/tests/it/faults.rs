@@ -1,5 +1,5 @@
 //! Controller and gateways as they are, with a line between them that a seed breaks in all ways, processes that are killed,
-//! and rights that come and go: nothing outlives its right by more than the lease and a second, no revocation is lost, and
+//! clocks that jump, and rights that come and go: nothing outlives its right by more than the lease and a second, no revocation is lost, and
 //! each record is kept once.
 //!
 //! `VOUCHSAFE_FAULT_SEEDS=100` tries as many more seeds; what a seed does is told when it fails.
@@ -102,6 +102,8 @@ struct Run {
     story: Vec<String>,
     /// When the line of a gateway is mended.
     mended_at: [Option<Instant>; 2],
+    /// Whether the clock of a gateway was set since it started.
+    jumped: [bool; 2],
     clients: JoinSet<()>,
     _rest: (crate::world::Recorder, crate::world::Recorder, crate::world::Person),
 }
@@ -151,6 +153,7 @@ impl Run {
             log,
             story: Vec::new(),
             mended_at: [None; 2],
+            jumped: [false; 2],
             clients,
             _rest: (marketing, finance, alice),
         };
@@ -190,7 +193,7 @@ impl Run {
         let gateway = dice.which(2);
         let lasts = dice.milliseconds(300, 5_000);
         let relay = &self.relays[gateway];
-        let what = match dice.below(11) {
+        let what = match dice.below(12) {
             0..=4 => {
                 let number = dice.which(RIGHTS);
                 self.turn(number).await;
@@ -221,9 +224,15 @@ impl Run {
                 // It comes back while the controller still believes in the connection that it had.
                 relay.change(|weather| *weather = Weather { cuts: weather.cuts, holds: true, ..Weather::FAIR });
                 self.mended_at[gateway] = Some(Instant::now() + lasts);
-                self.gates[gateway].kill().await;
-                self.gates[gateway].restart().await;
+                self.gates[gateway].restart_in_time().await;
+                self.jumped[gateway] = false;
                 format!("kill gateway {gateway}")
+            }
+            10 => {
+                let hours = i64::try_from(dice.below(11)).expect("small") - 5;
+                self.gates[gateway].clock().set(hours);
+                self.jumped[gateway] = true;
+                format!("jump {gateway} to {hours} hours")
             }
             _ => {
                 let dir = self.world.kill().await;
@@ -240,6 +249,10 @@ impl Run {
     async fn settle(&mut self) {
         for relay in &self.relays {
             relay.heal();
+        }
+        // One that was ahead stays so while it runs, and denies what is issued by the right time.
+        for (gate, _) in self.gates.iter_mut().zip(self.jumped).filter(|(_, jumped)| *jumped) {
+            gate.restart_in_time().await;
         }
         roles::both_attached(&self.world).await;
         tokio::time::sleep(SLACK).await;

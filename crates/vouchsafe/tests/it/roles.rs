@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vouchsafe_agent::session::Session;
@@ -22,9 +22,10 @@ use vouchsafe_wire::ticket::hex;
 use vouchsafe_wire::token::AUDIENCE_API;
 
 use crate::attacks::probe;
+use crate::clock::Clock;
 use crate::http::Company;
 use crate::peers::{curl, curl_as, run};
-use crate::world::{PATIENCE, TestDevice, World, launch};
+use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World, launch_by};
 
 /// A gateway that is a process of its own. All listen on the same port, each on its own address.
 pub struct Gate {
@@ -36,6 +37,8 @@ pub struct Gate {
     log: PathBuf,
     state: PathBuf,
     id: String,
+    /// What says the time there, if it is not the machine's.
+    clock: Option<Clock>,
     process: Child,
 }
 
@@ -82,16 +85,24 @@ impl Door {
 impl Gate {
     pub async fn join(world: &World, name: &str, ip: Ipv4Addr) -> Self {
         let (state, code) = Self::joined(world, name).await;
-        Self::start(world, state, ip, &code).await
+        Self::start(world, state, ip, &code, None).await
     }
 
-    /// The same, for one that finds its controller at another address than its code said.
+    /// The same, for one whose time is said by a clock of its own.
+    pub async fn join_with_clock(world: &World, name: &str, ip: Ipv4Addr) -> Self {
+        let (state, code) = Self::joined(world, name).await;
+        let clock = Clock::in_state(&state);
+        Self::start(world, state, ip, &code, Some(clock)).await
+    }
+
+    /// The same, for one that finds its controller at another address than its code said, and has a clock of its own.
     pub async fn join_by(world: &World, name: &str, ip: Ipv4Addr, by: SocketAddr) -> Self {
         let (state, code) = Self::joined(world, name).await;
         let mut kept = kept(&state);
         (kept["host"], kept["port"]) = (json!(by.ip().to_string()), json!(by.port()));
         std::fs::write(state.join("gateway").join("gateway.json"), kept.to_string()).expect("written");
-        Self::start(world, state, ip, &code).await
+        let clock = Clock::in_state(&state);
+        Self::start(world, state, ip, &code, Some(clock)).await
     }
 
     async fn joined(world: &World, name: &str) -> (PathBuf, JoinCode) {
@@ -107,23 +118,34 @@ impl Gate {
         &self.id
     }
 
+    /// Its own clock.
+    pub fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("it has one")
+    }
+
     /// Where devices come in.
     pub fn door(&self) -> Door {
         self.door.clone()
     }
 
     /// Starts one that has joined.
-    async fn start(world: &World, state: PathBuf, ip: Ipv4Addr, code: &JoinCode) -> Self {
+    async fn start(world: &World, state: PathBuf, ip: Ipv4Addr, code: &JoinCode, clock: Option<Clock>) -> Self {
         let log = world.dir.path().to_owned();
-        let (process, id) = Self::launch(&log, &state, ip).await;
+        let (process, id) = Self::launch(&log, &state, ip, clock.as_ref()).await;
         let (address, domain, root_pem) = ((ip, world.port).into(), world.domain.clone(), world.root_pem.clone());
         let door = Door { address, domain, root_pem };
-        Self { ip, port: world.port, door, controller: code.port, log, state, id, process }
+        Self { ip, port: world.port, door, controller: code.port, log, state, id, clock, process }
     }
 
-    async fn launch(log: &std::path::Path, state: &std::path::Path, ip: Ipv4Addr) -> (Child, String) {
+    async fn launch(
+        log: &std::path::Path,
+        state: &std::path::Path,
+        ip: Ipv4Addr,
+        clock: Option<&Clock>,
+    ) -> (Child, String) {
         let arguments = ["gateway", "--listen", &ip.to_string()].map(String::from);
-        let (process, ready) = launch(log, state, &arguments).await;
+        let program = clock.map_or_else(|| Command::new(VOUCHSAFE), Clock::command);
+        let (process, ready) = launch_by(program, log, state, &arguments).await;
         assert_eq!(ready["role"], "gateway");
         (process, ready["gateway"].as_str().expect("an id").to_owned())
     }
@@ -133,8 +155,15 @@ impl Gate {
         self.process.kill().await.expect("killed");
     }
 
+    /// Kills it, and starts it by the right time.
+    pub async fn restart_in_time(&mut self) {
+        self.kill().await;
+        self.clock().set(0);
+        self.restart().await;
+    }
+
     pub async fn restart(&mut self) {
-        let (process, id) = Self::launch(&self.log, &self.state, self.ip).await;
+        let (process, id) = Self::launch(&self.log, &self.state, self.ip, self.clock.as_ref()).await;
         assert_eq!(id, self.id);
         self.process = process;
     }
@@ -526,7 +555,7 @@ async fn i12_a_join_code_works_once_and_only_gateways_get_into_the_control_chann
         let line = pem.lines().nth(1).expect("a line").as_bytes();
         assert!(!wal.windows(line.len()).any(|window| window == line), "{key} is at the controller");
     }
-    let one = Gate::start(&world, state, ONE, &parsed).await;
+    let one = Gate::start(&world, state, ONE, &parsed, None).await;
 
     // A device's certificate opens nothing at the controller, and neither does none.
     let alice = world.person("alice", &[]).await;
@@ -639,10 +668,15 @@ async fn i6_a_gateway_that_is_removed_serves_nobody_within_a_second_whatever_the
 
 /// Waits until two gateways are attached.
 pub async fn both_attached(world: &World) {
+    attached(world, 2).await;
+}
+
+/// Waits until all gateways, that many, are attached.
+pub async fn attached(world: &World, count: usize) {
     for _ in 0..200 {
         let gateways: Value = world.admin.get("/v1/gateways").await.expect("gateways");
         let all = gateways.as_array().expect("gateways");
-        if all.len() == 2 && all.iter().all(|gateway| gateway["attached"].is_object()) {
+        if all.len() == count && all.iter().all(|gateway| gateway["attached"].is_object()) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

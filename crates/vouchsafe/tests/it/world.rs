@@ -69,8 +69,13 @@ impl World {
 
     /// Starts a role that opens the state directory `state`: `up`, or a controller alone.
     pub async fn start_role(dir: TempDir, arguments: &[String]) -> Self {
+        Self::start_role_by(Command::new(VOUCHSAFE), dir, arguments).await
+    }
+
+    /// The same by another command, such as one that sees another time.
+    pub async fn start_role_by(program: Command, dir: TempDir, arguments: &[String]) -> Self {
         let state = dir.path().join("state");
-        let (process, ready) = launch(dir.path(), &state, arguments).await;
+        let (process, ready) = launch_by(program, dir.path(), &state, arguments).await;
         let text = |name: &str| ready[name].as_str().map(ToOwned::to_owned);
         let tasks = TaskGroup::new();
         let root_file = PathBuf::from(text("root").expect("root"));
