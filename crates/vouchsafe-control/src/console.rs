@@ -17,7 +17,7 @@ use vouchsafe_wire::audit::Kind;
 
 use crate::audit::{self, AuditError};
 use crate::context::Context;
-use crate::directory::Actor;
+use crate::directory::{Actor, DirectoryError, connectors};
 use crate::pages;
 use crate::store::{StoreError, devices, grants, policy, resources, sessions, users};
 
@@ -33,6 +33,7 @@ pub(crate) fn routes(context: Context) -> Router {
         .route("/users", get(list_users))
         .route("/devices", get(list_devices))
         .route("/resources", get(list_resources))
+        .route("/connectors", get(list_connectors))
         .route("/policy", get(show_policy))
         .route("/audit", get(log))
         .fallback(|| async { ConsoleError::NotFound })
@@ -51,6 +52,8 @@ enum ConsoleError {
     Undecided,
     #[error("Something went wrong on our side. Try again in a moment.")]
     Store(#[from] StoreError),
+    #[error("Something went wrong on our side. Try again in a moment.")]
+    Directory(#[from] DirectoryError),
     #[error("The log can't be shown.")]
     Audit(#[from] AuditError),
 }
@@ -61,6 +64,10 @@ impl IntoResponse for ConsoleError {
             ConsoleError::NotFound => StatusCode::NOT_FOUND,
             ConsoleError::Undecided => StatusCode::FORBIDDEN,
             ConsoleError::Store(error) => {
+                tracing::error!(error = error as &dyn std::error::Error, "a page of the console failed");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            ConsoleError::Directory(error) => {
                 tracing::error!(error = error as &dyn std::error::Error, "a page of the console failed");
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -128,6 +135,10 @@ async fn list_resources(State(context): State<Context>, Admin(actor): Admin) -> 
     let mut read = context.store.read().await?;
     let resources = resources::list(&mut read).await?;
     Ok(views::resources(&actor.label(), &context.settings, &resources, clock::unix_seconds(clock::now())))
+}
+
+async fn list_connectors(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
+    Ok(views::connectors(&actor.label(), &connectors::list(&context).await?))
 }
 
 async fn show_policy(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use http::{Request, header};
 use tower::ServiceExt as _;
-use vouchsafe_model::id::{DecisionId, SessionId, UserId};
-use vouchsafe_model::name::UserName;
+use vouchsafe_model::id::{ConnectorId, DecisionId, GatewayId, SessionId, UserId};
+use vouchsafe_model::name::{SiteName, UserName};
 use vouchsafe_model::subject::{AuthFacts, Epoch, SubjectFacts, UserFacts};
 use vouchsafe_runtime::internal::OwnHost;
+use vouchsafe_runtime::link::{AttachedConnector, Attendance};
 use vouchsafe_wire::api::{NewUser, PolicyFileDoc, PolicyVersion, ResourceDoc};
 use vouchsafe_wire::audit::Record;
 
 use super::*;
 use crate::directory;
+use crate::store::connectors as store;
 
 fn caller(subject: Option<SubjectFacts>) -> Caller {
     Caller {
@@ -52,7 +54,7 @@ async fn get(router: &Router, path: &str, caller: Option<Caller>) -> (StatusCode
     (status, String::from_utf8(body.to_vec()).unwrap(), policy)
 }
 
-const PATHS: [&str; 6] = ["/", "/users", "/devices", "/resources", "/policy", "/audit"];
+const PATHS: [&str; 7] = ["/", "/users", "/devices", "/resources", "/connectors", "/policy", "/audit"];
 
 #[tokio::test]
 async fn i13_nothing_is_shown_without_a_decision() {
@@ -126,4 +128,39 @@ async fn pages_show_what_there_is_and_escape_it() {
     let records = crate::store::testing::records(&context.store);
     let reads = records.iter().filter(|record| record.kind == Kind::AuditRead).count();
     assert!(reads >= 4, "every reading is recorded");
+}
+
+/// Knows of one connector that is attached to the gateway of this process.
+struct Here(ConnectorId);
+
+impl Attendance for Here {
+    fn connectors(&self) -> Vec<AttachedConnector> {
+        let since = clock::from_unix_seconds(1_790_000_000);
+        vec![AttachedConnector { id: self.0, since, connections: 1, streams: 2 }]
+    }
+}
+
+#[tokio::test]
+async fn connectors_are_shown_with_where_they_are_attached() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = Context::for_test(dir.path()).await;
+    let router = routes(context.clone());
+    let page = async || get(&router, "/connectors", Some(caller(Some(admin())))).await.1;
+    assert!(page().await.contains("No connector has joined."));
+    let (here, away) = (ConnectorId::from_random([4; 16]), ConnectorId::from_random([5; 16]));
+    let mut write = context.store.write().await.unwrap();
+    for (id, name) in [(here, "here"), (away, "away")] {
+        let site = SiteName::parse("frankfurt").unwrap();
+        let kept = store::Kept { id, name: name.to_owned(), site, key_sha256: name.to_owned() };
+        store::insert(write.connection(), &kept, 1_790_000_000, 1).await.unwrap();
+    }
+    write.commit().await.unwrap();
+    let gateway = GatewayId::from_random([6; 16]);
+    assert!(context.own_gateway.set((gateway, Arc::new(Here(here)))).is_ok());
+    let body = page().await;
+    let rows: Vec<&str> = body.split("<tr>").collect();
+    let row = |name: &str| *rows.iter().find(|row| row.contains(&format!("<td>{name}"))).unwrap();
+    assert!(row("here").contains(&gateway.to_string()) && row("here").contains("1 connection since"), "{body}");
+    assert!(row("here").contains("2 streams") && row("here").contains("frankfurt"), "{body}");
+    assert!(row("away").contains("chip deny\">nowhere"), "{body}");
 }

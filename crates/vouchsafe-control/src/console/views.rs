@@ -4,18 +4,19 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::{Markup, html};
 use vouchsafe_model::moment::parse_rfc3339;
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{AuditQuery, Device, PolicyVersion, ResourceDoc, User};
+use vouchsafe_wire::api::{AttachedTo, AuditQuery, Connector, Device, PolicyVersion, ResourceDoc, User};
 use vouchsafe_wire::audit::Record;
 
 use super::Counts;
 use crate::context::Settings;
 use crate::pages::layout::{at, at_or, chips, wide};
 
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("/", "Overview"),
     ("/users", "Users"),
     ("/devices", "Devices"),
     ("/resources", "Resources"),
+    ("/connectors", "Connectors"),
     ("/policy", "Policy"),
     ("/audit", "Audit"),
 ];
@@ -128,6 +129,34 @@ pub(super) fn resources(who: &str, settings: &Settings, resources: &[ResourceDoc
         }
     };
     page("Resources", who, table(&["Name", "Kind", "Host", "Upstream", "Groups", "Sensitivity", "Mode"], rows))
+}
+
+pub(super) fn connectors(who: &str, connectors: &[Connector]) -> Response {
+    let rows = html! {
+        @for connector in connectors {
+            tr {
+                td { (connector.name) p .faint { code { (connector.id) } } }
+                td { (connector.site) }
+                td {
+                    @for AttachedTo { gateway, since, connections, streams } in &connector.attached {
+                        div {
+                            span .chip .good { (gateway) }
+                            p .faint { (count(*connections, "connection")) " since " (at(*since)) ", " (count(*streams, "stream")) }
+                        }
+                    }
+                    @if connector.attached.is_empty() { span .chip .deny { "nowhere" } }
+                }
+                td .nowrap { (at(connector.certificate_expires)) }
+                td .nowrap { (at(connector.created)) }
+            }
+        }
+        @if connectors.is_empty() { tr { td colspan="5" .faint { "No connector has joined." } } }
+    };
+    page("Connectors", who, table(&["Name", "Site", "Attached to", "Certificate until", "Joined"], rows))
+}
+
+fn count(number: u32, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 /// What becomes of a denial there, and until when one passes.

@@ -2,18 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
-use vouchsafe_wire::api::{AuditQuery, DeviceInvited};
+use tokio::process::{Child, Command};
+use vouchsafe_wire::api::{AuditQuery, Connector, ConnectorInvited, DeviceInvited};
 use vouchsafe_wire::audit::Record;
 
 use crate::chrome::Chrome;
 use crate::http::POLICY;
 use crate::peers::{LocalProxy, curl};
-use crate::world::{PATIENCE, Recorder, VOUCHSAFE, World};
+use crate::world::{PATIENCE, Recorder, VOUCHSAFE, World, launch};
 
 /// What the browser notes of a page that is answered with 403, which is what a denial is.
 const DENIED: &str = "the server responded with a status of 403";
@@ -419,11 +420,13 @@ async fn every_page_fits_a_desktop_and_a_phone_in_light_and_dark() {
     chrome.look("denied").await;
     let grant = json!({"user": account, "resource": "marketing", "reason": "test"});
     let _: Value = world.admin.post("/v1/grants", &grant).await.expect("granted");
+    let _connector = connectors(world).await;
     for (name, path) in [
         ("console-overview", "/"),
         ("console-users", "/users"),
         ("console-devices", "/devices"),
         ("console-resources", "/resources"),
+        ("console-connectors", "/connectors"),
         ("console-policy", "/policy"),
         ("console-audit", "/audit"),
         ("console-nothing", "/nothing"),
@@ -434,4 +437,27 @@ async fn every_page_fits_a_desktop_and_a_phone_in_light_and_dark() {
     chrome.open(&office.auth("/signed-out")).await;
     chrome.look("signed-out").await;
     chrome.finish(&[DENIED, "the server responded with a status of 404"]).await;
+}
+
+/// Two connectors have joined, of which one is attached.
+async fn connectors(world: &World) -> Child {
+    let mut state = PathBuf::new();
+    for name in ["connector-away", "connector-here"] {
+        state = world.dir.path().join(name);
+        let site = json!({"site": "a-site-with-a-name-as-long-as-they-may-be"});
+        let invited: ConnectorInvited = world.admin.post("/v1/connectors/invites", &site).await.expect("invited");
+        let (exit, out, err) = world.cli(&state, &["connector", "join", &invited.code]).await;
+        assert_eq!(exit, 0, "{out}{err}");
+    }
+    let arguments = ["connector", "--allow", "10.0.0.0/8:443"].map(String::from);
+    let (process, _) = launch(world.dir.path(), &state, &arguments).await;
+    let begun = Instant::now();
+    loop {
+        let all: Vec<Connector> = world.admin.get("/v1/connectors").await.expect("connectors");
+        if all.iter().any(|connector| !connector.attached.is_empty()) {
+            return process;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no connector attaches: {all:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
