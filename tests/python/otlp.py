@@ -1,6 +1,11 @@
-"""A receiver of traces: decodes each export with OpenTelemetry's own definitions, and prints a line of JSON for each span."""
+"""A receiver of traces: decodes each export with OpenTelemetry's own definitions, and prints a line of JSON for each span.
+
+Over TLS where it is given a certificate and its key.
+"""
 
 import json
+import ssl
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -26,6 +31,7 @@ class Receiver(BaseHTTPRequestHandler):
                 for span in of_scope.spans:
                     line = {
                         "service": service,
+                        "authorization": self.headers["authorization"],
                         "scope": of_scope.scope.name,
                         "trace": span.trace_id.hex(),
                         "span": span.span_id.hex(),
@@ -49,6 +55,17 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
-server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+class Server(ThreadingHTTPServer):
+    def handle_error(self, *_):
+        pass
+
+
+server = Server(("127.0.0.1", 0), Receiver)
+if len(sys.argv) == 3:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(sys.argv[1], sys.argv[2])
+    # The handshake is the thread's that serves, so that one that fails ends nobody else's.
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 print(json.dumps({"port": server.server_address[1]}), flush=True)
 server.serve_forever()

@@ -45,6 +45,7 @@ use vouchsafe_runtime::credential::TokenVerifier;
 use vouchsafe_runtime::grpc::{self, Spawn};
 use vouchsafe_runtime::limits::{HANDSHAKE_TIMEOUT, MAX_HEAD_BYTES};
 use vouchsafe_runtime::link::{ControlLink as _, codec};
+use vouchsafe_runtime::spans::{Collector, Spans};
 use vouchsafe_runtime::tls::{self, CertifiedPeer, ClientCertificates, Credentials, Shown, TlsError, proven_gateway};
 use vouchsafe_runtime::{clock, link};
 use vouchsafe_wire::control::message::{Down, DownKind, Era};
@@ -71,6 +72,8 @@ use crate::store::{StoreError, gateways};
 pub const MAX_CONNECTIONS: usize = 4_736;
 /// How long a connection may last on which no gateway was proven: it can do nothing but join.
 const STRANGER: Duration = Duration::from_secs(10);
+/// What the process calls itself in spans.
+const SERVICE: (&str, &str) = ("vouchsafe-controller", env!("CARGO_PKG_VERSION"));
 /// Requests that one gateway may have under way for its clients, besides its stream.
 const MAX_STREAMS: u32 = 1_024;
 /// How often to look whether the controller's certificate wants to be renewed.
@@ -121,6 +124,8 @@ pub struct ChannelOptions {
     pub lease: Duration,
     /// Connections that this process can hold at once; [`MAX_CONNECTIONS`] is what it may want.
     pub connections: usize,
+    /// Where spans of requests and questions go, when they are wanted.
+    pub spans: Option<Collector>,
 }
 
 /// A snapshot as it goes out.
@@ -150,6 +155,7 @@ struct Channel {
     attached: Attached,
     guard: Guard,
     tokens: TokenVerifier,
+    spans: Option<Arc<Spans>>,
 }
 
 /// Where gateways reach this controller, and which are attached.
@@ -215,6 +221,7 @@ pub(crate) async fn serve(
         places: Arc::new(Semaphore::new(places)),
         connections: Connections::default(),
         attached: Attached::default(),
+        spans: options.spans.map(|collector| Spans::start(collector, SERVICE, &context.tasks)),
     });
     let ChannelOptions { host, lease, .. } = options;
     let attached = channel.attached.clone();
@@ -456,7 +463,12 @@ async fn answer(channel: &Arc<Channel>, peer: Option<Peer>, ip: IpAddr, request:
         return plain(StatusCode::UNAUTHORIZED);
     }
     if request.headers().contains_key(CALLER_HEADER) {
-        return forwarded::answer(channel, peer.gateway, request).await;
+        let method = request.method().clone();
+        let answering = forwarded::answer(channel, peer.gateway, request);
+        return match &channel.spans {
+            None => answering.await,
+            Some(spans) => Box::pin(spans.of(&method, "h2", answering, |answer| answer.status().as_u16())).await,
+        };
     }
     match request.uri().path() {
         RENEW => join::renew(channel, peer, request).await,

@@ -13,7 +13,7 @@ use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{Attendance, ControlLink, GatewayIdentity, LinkError, RecordBatch};
 use vouchsafe_runtime::resolve::Resolver;
-use vouchsafe_runtime::spans::{Endpoint, Spans};
+use vouchsafe_runtime::spans::{Collector, Spans};
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::tls::TlsError;
 use vouchsafe_runtime::vitals::Vitals;
@@ -53,7 +53,7 @@ pub struct Options {
     /// Addresses on which a public authority's questions over HTTP are answered.
     pub acme_http: Vec<SocketAddr>,
     /// Where spans of requests go, when they are wanted.
-    pub spans: Option<Endpoint>,
+    pub spans: Option<Collector>,
     /// Existing proxies that may ask for others.
     pub proxies: Vec<Proxy>,
 }
@@ -236,8 +236,8 @@ impl Gateway {
             certificates: Arc::clone(&certificates),
             recorder,
             strangers: Strangers::new(std::time::Instant::now()),
+            spans: options.spans.map(|collector| Spans::start(collector, SERVICE, tasks)),
             proxies: options.proxies,
-            spans: options.spans.map(|endpoint| Spans::start(endpoint, SERVICE, tasks)),
         });
         let vitals = Arc::new(GatewayVitals(Arc::clone(&shared)));
         tasks.spawn_vital("changes", watch::follow_news(shared.watch.clone(), tasks.clone(), news));

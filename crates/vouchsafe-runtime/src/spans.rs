@@ -1,4 +1,5 @@
-//! Where the time of a request went: a span for each request and one for each stage of it, exported by OTLP.
+//! Where the time of a request went: a span for each request and one for each stage of it, exported by OTLP. A controller
+//! has one for each question of a gateway too.
 //!
 //! Nothing is noted unless an endpoint was given. What is noted says which decision it was and how it went, and nothing of
 //! who asked for what: no user, device, address, path or query. The decision's id leads to all that in the audit log.
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use tokio::sync::mpsc;
 
 pub use self::export::{Endpoint, EndpointError};
@@ -25,24 +26,50 @@ const QUEUE: usize = 2_048;
 /// Stages of one request that are kept.
 const MAX_STAGES: usize = 16;
 
+/// Where spans go, and what goes along.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// Header fields; they may be secrets, so each is marked as sensitive.
+    pub headers: HeaderMap,
+    /// Roots that its certificate must lead to, PEM; otherwise those of the public authorities.
+    pub roots_pem: Option<String>,
+    /// What is known of this process; `service.name` takes the place of ours.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Collector {
+    /// One to which nothing goes along.
+    #[must_use]
+    pub fn at(endpoint: Endpoint) -> Self {
+        Self { endpoint, headers: HeaderMap::new(), roots_pem: None, attributes: Vec::new() }
+    }
+}
+
 /// Takes spans of requests, where they are wanted.
 pub struct Spans {
-    queue: mpsc::Sender<Request>,
+    queue: mpsc::Sender<Trace>,
     /// Requests whose spans were lost.
     lost: Arc<AtomicU64>,
 }
 
-/// One request, and what became of it.
+/// One request or question, and what became of it.
 #[derive(Debug)]
-struct Request {
+struct Trace {
     trace: [u8; 16],
     began: SystemTime,
     ended: SystemTime,
-    method: &'static str,
-    protocol: &'static str,
-    status: u16,
+    root: Root,
     decided: Option<Decided>,
     stages: Vec<Stage>,
+}
+
+/// What a trace is of.
+#[derive(Debug, Clone, Copy)]
+enum Root {
+    Request { method: &'static str, protocol: &'static str, status: u16 },
+    Question { kind: &'static str, failed: bool },
 }
 
 /// What was decided, for its span.
@@ -79,12 +106,12 @@ tokio::task_local! {
 }
 
 impl Spans {
-    /// Exports to that endpoint until the group ends. `service` is what the process calls itself, with its version.
+    /// Exports to that collector until the group ends. `service` is what the process calls itself, with its version.
     #[must_use]
-    pub fn start(endpoint: Endpoint, service: (&'static str, &'static str), tasks: &TaskGroup) -> Arc<Self> {
+    pub fn start(collector: Collector, service: (&'static str, &'static str), tasks: &TaskGroup) -> Arc<Self> {
         let (queue, requests) = mpsc::channel(QUEUE);
         let lost = Arc::<AtomicU64>::default();
-        let exporter = export::Exporter::new(endpoint, service, Arc::clone(&lost), tasks.clone());
+        let exporter = export::Exporter::new(collector, service, Arc::clone(&lost), tasks.clone());
         tasks.spawn("spans", exporter.run(requests));
         Arc::new(Self { queue, lost })
     }
@@ -97,15 +124,29 @@ impl Spans {
         work: F,
         status: impl FnOnce(&F::Output) -> u16,
     ) -> F::Output {
-        let (trace, began, method) = (clock::random(), clock::now(), known(method));
+        let method = known(method);
+        self.noted(work, |output| Root::Request { method, protocol, status: status(output) }).await
+    }
+
+    /// Answers a question of that kind; `failed` says whether that could not be done.
+    pub async fn of_question<F: Future>(
+        &self,
+        kind: &'static str,
+        work: F,
+        failed: impl FnOnce(&F::Output) -> bool,
+    ) -> F::Output {
+        self.noted(work, |output| Root::Question { kind, failed: failed(output) }).await
+    }
+
+    async fn noted<F: Future>(&self, work: F, root: impl FnOnce(&F::Output) -> Root) -> F::Output {
+        let (trace, began) = (clock::random(), clock::now());
         let noted = async {
             let output = work.await;
             (output, NOTES.with(RefCell::take))
         };
         let (output, Notes { decided, stages }) = NOTES.scope(RefCell::default(), noted).await;
-        let status = status(&output);
-        let request = Request { trace, began, ended: clock::now(), method, protocol, status, decided, stages };
-        if self.queue.try_send(request).is_err() {
+        let trace = Trace { trace, began, ended: clock::now(), root: root(&output), decided, stages };
+        if self.queue.try_send(trace).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         output
@@ -155,7 +196,7 @@ fn known(method: &Method) -> &'static str {
 }
 
 /// What one batch is made of: that many requests at most.
-type Batch = Vec<Request>;
+type Batch = Vec<Trace>;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use vouchsafe_agent::tunnel::{OpenError, Warned};
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_wire::would_deny::WouldDeny;
 
+use crate::collector::Variables;
 use crate::error::VerbError;
 use crate::output::{Output, Style, clean};
 
@@ -25,6 +26,8 @@ pub(crate) struct Environment {
     pub has_display: bool,
     /// Whether this is the superuser.
     pub is_root: bool,
+    /// What OpenTelemetry's variables say.
+    pub telemetry: Variables,
 }
 
 impl Environment {
@@ -143,7 +146,10 @@ mod tests {
     fn the_state_directory_follows_the_xdg_specification() {
         let state = |state: Option<&str>, home: Option<&str>, is_root| {
             let (state_home, home) = (state.map(PathBuf::from), home.map(PathBuf::from));
-            Environment { state_home, home, has_display: false, is_root }.state_dir().display().to_string()
+            Environment { state_home, home, has_display: false, is_root, ..Environment::default() }
+                .state_dir()
+                .display()
+                .to_string()
         };
         assert_eq!(state(Some("/s"), Some("/h"), true), "/s/vouchsafe");
         assert_eq!(state(None, Some("/root"), true), "/var/lib/vouchsafe");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::call::Call;
+use crate::collector::Variables;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::verbs::logs::LogFormat;
@@ -138,11 +139,11 @@ impl Verb {
     ///
     /// # Errors
     /// [`VerbError`], to be printed.
-    pub(crate) fn confine(&mut self, dir: &Path) -> Result<(), VerbError> {
+    pub(crate) fn confine(&mut self, dir: &Path, telemetry: &Variables) -> Result<(), VerbError> {
         match self {
-            Verb::Up(args) => up::confine(args, dir),
-            Verb::Controller(args) => controller::confine(args, dir),
-            Verb::Gateway(args) => gateway::confine(args, dir),
+            Verb::Up(args) => up::confine(args, dir, telemetry),
+            Verb::Controller(args) => controller::confine(args, dir, telemetry),
+            Verb::Gateway(args) => gateway::confine(args, dir, telemetry),
             Verb::Connector(args) => connector::confine(args, dir),
             Verb::Doctor(verb) => verb.confine(dir),
             Verb::Prover(args) => prover::confine(args),

@@ -13,6 +13,7 @@ mod apart;
 mod call;
 mod certificate_files;
 mod cli;
+mod collector;
 mod diagnostics;
 mod error;
 mod exit;
@@ -37,6 +38,7 @@ use vouchsafe_runtime::task::TaskGroup;
 
 use crate::call::{Call, Environment};
 use crate::cli::Cli;
+use crate::collector::Variables;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::{Colours, Form, Output};
@@ -75,7 +77,7 @@ fn main() -> ExitCode {
     let dir = cli.dir.unwrap_or_else(|| environment.state_dir());
     let call = Call { out, dir, environment, tasks: TaskGroup::new() };
     let mut verb = cli.verb;
-    if let Err(error) = verb.confine(&call.dir) {
+    if let Err(error) = verb.confine(&call.dir, &call.environment.telemetry) {
         call.out.failure(&error);
         return error.exit.into();
     }
@@ -104,6 +106,7 @@ fn environment() -> Environment {
         home: variable("HOME").map(PathBuf::from),
         has_display: has("DISPLAY") || has("WAYLAND_DISPLAY"),
         is_root: rustix::process::geteuid().is_root(),
+        telemetry: Variables::among(std::env::vars_os()),
     }
 }
 

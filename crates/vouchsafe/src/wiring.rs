@@ -13,7 +13,7 @@ use vouchsafe_control::{AcmeOptions, Controller, OpenError, OpenOptions};
 use vouchsafe_gateway::{ConnectionLimits, Gateway, GatewayError, Http3, Options, Proxy};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::DRAIN_TIMEOUT;
-use vouchsafe_runtime::spans::Endpoint;
+use vouchsafe_runtime::spans::Collector;
 use vouchsafe_runtime::task::{Drained, TaskGroup};
 use vouchsafe_runtime::tls::sha256;
 use vouchsafe_wire::ticket::hex;
@@ -42,7 +42,7 @@ pub(crate) struct UpOptions {
     /// How many connections are held.
     pub(crate) connections: ConnectionLimits,
     /// Where spans of requests go.
-    pub(crate) spans: Option<Endpoint>,
+    pub(crate) spans: Option<Collector>,
     /// Existing proxies that may ask.
     pub(crate) proxies: Vec<Proxy>,
 }

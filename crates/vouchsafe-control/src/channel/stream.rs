@@ -150,7 +150,13 @@ async fn listen(
         let (channel, out) = (Arc::clone(channel), out.clone());
         channel.context.tasks.clone().spawn("question of a gateway", async move {
             let kind = match asked {
-                Some(asked) => Some(answer(&channel, gateway, asked).await),
+                Some(asked) => Some(match &channel.spans {
+                    None => answer(&channel, gateway, asked).await,
+                    Some(spans) => {
+                        let failed = |kind: &AnswerKind| matches!(kind, AnswerKind::Failed(_));
+                        spans.of_question(asked.kind(), answer(&channel, gateway, asked), failed).await
+                    }
+                }),
                 None => None,
             };
             let _ = send(&out, DownKind::Answer(Answer { call, kind })).await;
@@ -163,6 +169,19 @@ async fn listen(
 enum Asked {
     Question(Question),
     Records(RecordBatch),
+}
+
+impl Asked {
+    /// What it is called in spans.
+    const fn kind(&self) -> &'static str {
+        match self {
+            Asked::Question(Question::AppCookie(_)) => "app_cookie",
+            Asked::Question(Question::Session(_)) => "session",
+            Asked::Question(Question::Device(_)) => "device",
+            Asked::Question(Question::Redeem(_)) => "redeem",
+            Asked::Records(_) => "records",
+        }
+    }
 }
 
 async fn answer(channel: &Channel, gateway: GatewayId, asked: Asked) -> AnswerKind {

@@ -1,6 +1,7 @@
 //! Spans on their way to an endpoint: in batches, over HTTP, as OTLP has them in protobuf.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,7 +18,7 @@ use vouchsafe_wire::otlp::{
     self, ExportTraces, FAILED, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanKind, Status,
 };
 
-use super::{Batch, Decided, Request};
+use super::{Batch, Collector, Decided, Root, Trace};
 use crate::body::full;
 use crate::clock;
 use crate::http_client::{self, ExchangeError};
@@ -36,7 +37,7 @@ const TELL: Duration = Duration::from_secs(60);
 /// Longest answer that is read, bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Where spans go: `http://host:port` or `https://host:port`, with a path in front of OTLP's own where there is one.
+/// Where spans go: `http://host:port` or `https://host:port`, and a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     secure: bool,
@@ -53,11 +54,22 @@ pub struct EndpointError {
 }
 
 impl Endpoint {
-    /// Reads one. What could be a secret has no place in it, since arguments can be seen by others.
+    /// Reads one that OTLP's own path stands behind. What could be a secret has no place in it, since arguments can be
+    /// seen by others.
     ///
     /// # Errors
     /// [`EndpointError`] says what is wrong.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        let base = Self::parse_whole(text)?;
+        let path = format!("{}{}", base.path.trim_end_matches('/'), otlp::TRACES_PATH);
+        Ok(Self { path, ..base })
+    }
+
+    /// Reads one that is whole, as the variable for traces alone has it.
+    ///
+    /// # Errors
+    /// [`EndpointError`] says what is wrong.
+    pub fn parse_whole(text: &str) -> Result<Self, EndpointError> {
         let wrong = |why| EndpointError { why };
         let uri: Uri = text.parse().map_err(|_| wrong("write it as http://HOST:PORT or https://HOST:PORT"))?;
         let secure = match uri.scheme_str() {
@@ -70,22 +82,44 @@ impl Endpoint {
             return Err(wrong("it has no user, password or query"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = authority.port_u16().unwrap_or(4318);
-        Ok(Self { secure, host, port, path: uri.path().trim_end_matches('/').to_owned() })
+        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        Ok(Self { secure, host, port, path: uri.path().to_owned() })
     }
 
+    /// Whether what goes there can be seen by nobody on the way.
+    #[must_use]
+    pub fn is_confidential(&self) -> bool {
+        self.secure || self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Collector {
     async fn take(&self, body: Bytes, tasks: &TaskGroup) -> Result<(), Failure> {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let request = http::Request::post(format!("{}{}", self.path, otlp::TRACES_PATH))
-            .header(HOST, format!("{host}:{}", self.port))
+        let Self { endpoint, headers, roots_pem, attributes: _ } = self;
+        let mut request = http::Request::post(&endpoint.path)
+            .header(HOST, endpoint.authority())
             .header(CONTENT_TYPE, otlp::CONTENT_TYPE)
             .body(full(body))?;
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(ExchangeError::Connect)?;
-        let response = match self.secure {
+        request.headers_mut().extend(headers.clone());
+        let reached = (endpoint.host.as_str(), endpoint.port);
+        let tcp = TcpStream::connect(reached).await.map_err(ExchangeError::Connect)?;
+        let response = match endpoint.secure {
             false => http_client::send(tcp, request, tasks).await?,
             true => {
-                let config = tls::client(ServerTrust::Public, None, &[b"http/1.1"])?;
-                let name = ServerName::try_from(self.host.clone()).map_err(|_| Failure::Name)?;
+                let trust = match roots_pem {
+                    Some(pem) => ServerTrust::Roots(tls::roots(pem, "root of the collector")?),
+                    None => ServerTrust::Public,
+                };
+                let config = tls::client(trust, None, &[b"http/1.1"])?;
+                let name = ServerName::try_from(endpoint.host.clone()).map_err(|_| Failure::Name)?;
                 let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
                 http_client::send(tls.map_err(ExchangeError::Connect)?, request, tasks).await?
             }
@@ -99,7 +133,7 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
     }
 }
 
@@ -122,7 +156,7 @@ enum Failure {
 
 /// Sends batches on.
 pub(super) struct Exporter {
-    endpoint: Endpoint,
+    collector: Collector,
     service: (&'static str, &'static str),
     lost: Arc<AtomicU64>,
     told: Option<Instant>,
@@ -131,16 +165,16 @@ pub(super) struct Exporter {
 
 impl Exporter {
     pub(super) fn new(
-        endpoint: Endpoint,
+        collector: Collector,
         service: (&'static str, &'static str),
         lost: Arc<AtomicU64>,
         tasks: TaskGroup,
     ) -> Self {
-        Self { endpoint, service, lost, told: None, tasks }
+        Self { collector, service, lost, told: None, tasks }
     }
 
     /// Until the group ends: then what waits is sent once more, if it is taken at once.
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Trace>) {
         let mut batch = Batch::with_capacity(BATCH);
         loop {
             tokio::select! {
@@ -172,17 +206,18 @@ impl Exporter {
             return;
         }
         let count = u64::try_from(batch.len()).unwrap_or_default();
-        let body = encoded(batch, self.service);
+        let body = encoded(batch, self.service, &self.collector.attributes);
         batch.clear();
-        let taken = tokio::time::timeout(patience, self.endpoint.take(body, &self.tasks)).await;
+        let endpoint = &self.collector.endpoint;
+        let taken = tokio::time::timeout(patience, self.collector.take(body, &self.tasks)).await;
         if let Err(error) = taken.unwrap_or(Err(Failure::TimedOut)) {
             self.lost.fetch_add(count, Ordering::Relaxed);
-            tracing::debug!(endpoint = %self.endpoint, error = &error as &dyn std::error::Error, "spans are not taken");
+            tracing::debug!(%endpoint, error = &error as &dyn std::error::Error, "spans are not taken");
         }
         if self.told.is_none_or(|told| told.elapsed() > TELL) {
             let lost = self.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                tracing::warn!(endpoint = %self.endpoint, lost, "spans of requests were lost; nothing else is harmed");
+                tracing::warn!(%endpoint, lost, "spans of requests were lost; nothing else is harmed");
                 self.told = Some(Instant::now());
             }
         }
@@ -190,8 +225,11 @@ impl Exporter {
 }
 
 /// A batch as it is sent.
-pub(super) fn encoded(batch: &Batch, (name, version): (&str, &str)) -> Bytes {
-    let attributes = vec![KeyValue::text("service.name", name), KeyValue::text("service.version", version)];
+pub(super) fn encoded(batch: &Batch, (name, version): (&str, &str), more: &[(String, String)]) -> Bytes {
+    let own = [("service.name", name), ("service.version", version)];
+    let given = |key: &str| more.iter().any(|(name, _)| name == key);
+    let own = own.into_iter().filter(|(key, _)| !given(key)).map(|(key, value)| KeyValue::text(key, value));
+    let attributes = own.chain(more.iter().map(|(key, value)| KeyValue::text(key, value))).collect();
     let scope = Scope { name: "vouchsafe".to_owned(), version: version.to_owned() };
     let spans = batch.iter().flat_map(spans).collect();
     let resource_spans = vec![ResourceSpans {
@@ -201,17 +239,24 @@ pub(super) fn encoded(batch: &Batch, (name, version): (&str, &str)) -> Bytes {
     ExportTraces { resource_spans }.encode_to_vec().into()
 }
 
-/// The span of a request, and those of its stages.
-fn spans(request: &Request) -> Vec<Span> {
-    let trace_id = Bytes::copy_from_slice(&request.trace);
+/// The span of a request or question, and those of its stages.
+fn spans(trace: &Trace) -> Vec<Span> {
+    let trace_id = Bytes::copy_from_slice(&trace.trace);
     let id = || Bytes::copy_from_slice(&clock::random::<8>());
     let own = id();
-    let mut attributes = vec![
-        KeyValue::text("http.request.method", request.method),
-        KeyValue::text("network.protocol.name", request.protocol),
-        KeyValue::number("http.response.status_code", request.status.into()),
-    ];
-    if let Some(Decided { decision, outcome, reason, resource, flow }) = &request.decided {
+    let (name, failed, mut attributes) = match trace.root {
+        Root::Request { method, protocol, status } => {
+            let attributes = vec![
+                KeyValue::text("http.request.method", method),
+                KeyValue::text("network.protocol.name", protocol),
+                KeyValue::number("http.response.status_code", status.into()),
+            ];
+            // A denial is no failure of ours.
+            ("request", status >= 500, attributes)
+        }
+        Root::Question { kind, failed } => ("question", failed, vec![KeyValue::text("vouchsafe.question", kind)]),
+    };
+    if let Some(Decided { decision, outcome, reason, resource, flow }) = &trace.decided {
         attributes.extend([
             KeyValue::text("vouchsafe.decision", decision),
             KeyValue::text("vouchsafe.outcome", *outcome),
@@ -224,15 +269,14 @@ fn spans(request: &Request) -> Vec<Span> {
         trace_id: trace_id.clone(),
         span_id: own.clone(),
         parent_span_id: Bytes::new(),
-        name: "request".to_owned(),
+        name: name.to_owned(),
         kind: SpanKind::Server.into(),
-        start_time_unix_nano: nanoseconds(request.began),
-        end_time_unix_nano: nanoseconds(request.ended),
+        start_time_unix_nano: nanoseconds(trace.began),
+        end_time_unix_nano: nanoseconds(trace.ended),
         attributes,
-        // A denial is no failure of ours.
-        status: (request.status >= 500).then_some(Status { code: FAILED }),
+        status: failed.then_some(Status { code: FAILED }),
     }];
-    all.extend(request.stages.iter().map(|stage| Span {
+    all.extend(trace.stages.iter().map(|stage| Span {
         trace_id: trace_id.clone(),
         span_id: id(),
         parent_span_id: own.clone(),

@@ -11,11 +11,15 @@ use super::*;
 #[test]
 fn an_endpoint_is_a_host_and_a_port_and_no_secret() {
     for (text, shown) in [
-        ("http://127.0.0.1:4318", "http://127.0.0.1:4318"),
-        ("https://otel.example", "https://otel.example:4318"),
-        ("http://[::1]:9/collector/", "http://::1:9/collector"),
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+        ("https://otel.example", "https://otel.example:443/v1/traces"),
+        ("http://[::1]:9/collector/", "http://[::1]:9/collector/v1/traces"),
     ] {
         assert_eq!(Endpoint::parse(text).unwrap().to_string(), shown);
+    }
+    assert_eq!(Endpoint::parse_whole("http://otel/own").unwrap().to_string(), "http://otel:80/own");
+    for (text, confidential) in [("http://otel", false), ("http://10.0.0.1:1", false), ("http://[::1]:1", true)] {
+        assert_eq!(Endpoint::parse(text).unwrap().is_confidential(), confidential, "{text}");
     }
     for bad in ["", "otel:4318", "ftp://otel", "http://user:secret@otel", "http://otel/?key=secret", "/v1/traces"] {
         assert!(Endpoint::parse(bad).is_err(), "{bad}");
@@ -64,7 +68,7 @@ async fn a_request_and_its_stages_come_out_as_one_trace() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tasks = TaskGroup::new();
     let endpoint = Endpoint::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let spans = Spans::start(endpoint, ("vouchsafe-gateway", "1.2.3"), &tasks);
+    let spans = Spans::start(Collector::at(endpoint), ("vouchsafe-gateway", "1.2.3"), &tasks);
     assert_eq!(one_request(&spans).await, 403);
     // Outside of a request nothing is noted, and nothing breaks.
     drop(stage("decide"));
@@ -94,7 +98,7 @@ async fn an_endpoint_that_takes_nothing_holds_up_nobody() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tasks = TaskGroup::new();
     let endpoint = Endpoint::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let spans = Spans::start(endpoint, ("vouchsafe-gateway", "1.2.3"), &tasks);
+    let spans = Spans::start(Collector::at(endpoint), ("vouchsafe-gateway", "1.2.3"), &tasks);
     for _ in 0..4 * QUEUE {
         assert_eq!(one_request(&spans).await, 403);
     }

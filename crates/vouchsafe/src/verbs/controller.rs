@@ -12,6 +12,7 @@ use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::vitals::Board;
 
 use crate::call::Call;
+use crate::collector::{TracesArgs, Variables};
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
@@ -50,6 +51,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     vitals: VitalsArgs,
     #[command(flatten)]
+    traces: TracesArgs,
+    #[command(flatten)]
     log: LogArgs,
     /// Connections that this process can hold.
     #[arg(skip)]
@@ -74,7 +77,7 @@ impl Args {
 ///
 /// # Errors
 /// [`VerbError`] when there is no free port, or the sandbox is required and not to be had.
-pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
+pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Result<(), VerbError> {
     let local = args.domain.as_str().ends_with(".localhost");
     let anywhere: IpAddr = if local { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let mut listen = args.gateways.unwrap_or(SocketAddr::new(anywhere, 8444));
@@ -84,6 +87,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
     args.gateways = Some(listen);
     // Raised while that is still allowed.
     args.connections = wiring::affordable(MAX_CONNECTIONS);
+    args.traces.settle(telemetry)?;
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let ports = [listen.port()].into_iter().chain(args.vitals.confine()?).collect();
     let needs = Needs { dir: dir.to_owned(), read: Vec::new(), ports };
@@ -100,7 +104,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
 /// [`VerbError`] when it can't start, or when a part of it ends unexpectedly.
 pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let begun = Instant::now();
-    let Args { domain, port, gateways, gateways_host, lease, vitals, connections, prover, entered, .. } = args;
+    let Args { domain, port, gateways, gateways_host, lease, vitals, traces, connections, prover, entered, .. } = args;
     let tasks = TaskGroup::new();
     let signals = serve::Signals::catch()?;
     let Some(listen) = gateways else { return Err(VerbError::usage("no address to listen on for gateways")) };
@@ -118,7 +122,8 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     board.add(controller.vitals());
     let (root_file, root_sha256) = wiring::publish_root(&call.dir, controller.root_pem())?;
     let lease_time = Duration::from_secs(lease);
-    let options = ChannelOptions { listen: vec![listen], host: host.clone(), lease: lease_time, connections };
+    let (host_told, spans) = (host.clone(), traces.settled);
+    let options = ChannelOptions { listen: vec![listen], host: host_told, lease: lease_time, connections, spans };
     let addresses = controller.serve_gateways(options).await.map_err(UpError::Controller)?;
     controller.serve_admin().await.map_err(UpError::Controller)?;
     board.complete();

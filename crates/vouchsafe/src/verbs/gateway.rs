@@ -12,7 +12,6 @@ use tokio::sync::Notify;
 use vouchsafe_gateway::{ConnectionLimits, Gateway, Http3, JoinError, Options, Proxy, Remote, RemoteError, StateError};
 use vouchsafe_model::name::GatewayName;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
-use vouchsafe_runtime::spans::Endpoint;
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::vitals::Board;
 use vouchsafe_wire::api::{self, GatewayInvited, NewGateway};
@@ -24,6 +23,7 @@ use super::{ago, agreed, done, now, serve, show};
 use crate::admin::{AdminClient, path};
 use crate::call::Call;
 use crate::certificate_files::CertificateFiles;
+use crate::collector::{TracesArgs, Variables};
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::{Cell, Style, Table, clean};
@@ -110,9 +110,8 @@ struct Run {
     proxies: Option<PathBuf>,
     #[command(flatten)]
     vitals: VitalsArgs,
-    /// Where spans of requests go, by OTLP over HTTP, such as `http://127.0.0.1:4318` [default: nowhere].
-    #[arg(long, value_name = "URL", value_parser = Endpoint::parse)]
-    otlp_endpoint: Option<Endpoint>,
+    #[command(flatten)]
+    traces: TracesArgs,
     #[command(flatten)]
     log: LogArgs,
     #[arg(skip)]
@@ -138,7 +137,7 @@ impl Args {
 ///
 /// # Errors
 /// [`VerbError`] when none has joined, or the sandbox is required and not to be had.
-pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
+pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Result<(), VerbError> {
     if !args.serves() {
         return Ok(());
     }
@@ -149,6 +148,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
     }
     let port = *run.port.get_or_insert(joined.port);
     run.max_connections = wiring::affordable(run.max_connections);
+    run.traces.settle(telemetry)?;
     run.may_ask = proxies::read(run.proxies.as_deref())?;
     let read = run.tls_cert.iter().chain(&run.tls_key).cloned().collect();
     let ports = [port].into_iter().chain(run.vitals.confine()?).collect();
@@ -252,7 +252,7 @@ async fn serve_gateway(run: Run, call: &Call) -> Result<Exit, VerbError> {
         connections: ConnectionLimits { all: run.max_connections, per_source: run.max_connections_per_source },
         http3: if run.no_http3 { Http3::Off } else { Http3::Served },
         acme_http: Vec::new(),
-        spans: run.otlp_endpoint,
+        spans: run.traces.settled,
         proxies: run.may_ask,
     };
     let Remote { identity, link, service, name, .. } = remote;

@@ -9,11 +9,11 @@ use vouchsafe_control::{AcmeOptions, ChallengeKind};
 use vouchsafe_gateway::{ConnectionLimits, Http3, Proxy};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
-use vouchsafe_runtime::spans::Endpoint;
 use vouchsafe_runtime::task::{Drained, TaskGroup};
 use vouchsafe_runtime::vitals::Board;
 
 use crate::call::Call;
+use crate::collector::{TracesArgs, Variables};
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
@@ -77,9 +77,8 @@ pub(crate) struct Args {
     proxies: Option<PathBuf>,
     #[command(flatten)]
     vitals: VitalsArgs,
-    /// Where spans of requests go, by OTLP over HTTP, such as `http://127.0.0.1:4318` [default: nowhere].
-    #[arg(long, value_name = "URL", value_parser = Endpoint::parse)]
-    otlp_endpoint: Option<Endpoint>,
+    #[command(flatten)]
+    traces: TracesArgs,
     #[command(flatten)]
     log: LogArgs,
     /// Program that proves what is to hold of a policy before it is published.
@@ -105,7 +104,7 @@ impl Args {
 ///
 /// # Errors
 /// [`VerbError`] when there is no free port, or the sandbox is required and not to be had.
-pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
+pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Result<(), VerbError> {
     if args.listen.is_empty() {
         args.listen = wiring::usual_addresses(&args.domain);
     }
@@ -113,6 +112,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
         args.port = wiring::free_port(&args.listen).map_err(UpError::Port)?;
     }
     args.max_connections = wiring::affordable(args.max_connections);
+    args.traces.settle(telemetry)?;
     args.may_ask = proxies::read(args.proxies.as_deref())?;
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let read = args.tls_cert.iter().chain(&args.tls_key).chain(&args.acme_ca_file).cloned().collect();
@@ -147,7 +147,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         http3: if args.no_http3 { Http3::Off } else { Http3::Served },
         acme: args.acme.map(|directory| (acme(directory, args.acme_email, args.acme_http_port), args.acme_ca_file)),
         acme_http_port: args.acme_http_port,
-        spans: args.otlp_endpoint,
+        spans: args.traces.settled,
         proxies: args.may_ask,
         connections: ConnectionLimits { all: args.max_connections, per_source: args.max_connections_per_source },
     };

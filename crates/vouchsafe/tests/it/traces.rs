@@ -1,8 +1,10 @@
 //! Traces of requests, as OpenTelemetry's own definitions read them.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -12,7 +14,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use crate::http::Company;
 use crate::http3::python;
 use crate::peers::curl_as;
-use crate::world::{PATIENCE, World};
+use crate::roles::{self, Gate};
+use crate::world::{PATIENCE, VOUCHSAFE, World};
 
 /// A receiver of OTLP, and what it has read.
 struct Receiver {
@@ -23,9 +26,15 @@ struct Receiver {
 
 impl Receiver {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts with a certificate and its key, over TLS.
+    async fn start_with(files: &[&Path]) -> Self {
         let (interpreter, script) = python("otlp.py");
         let mut child = Command::new(interpreter)
             .arg(script)
+            .args(files)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -108,6 +117,57 @@ async fn a_request_is_one_trace_that_tells_the_decision_and_nothing_of_who_asked
     for word in ["alice", "laptop", "secret-path", "hidden", "127.0.0.1", &laptop.token] {
         assert!(!all.contains(word), "{word} in {all}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opentelemetry_s_variables_lead_a_controller_to_a_collector_whose_certificate_is_verified() {
+    let files = tempfile::tempdir().expect("temporary directory");
+    let [mine, key, other] = ["mine.pem", "key.pem", "other.pem"].map(|name| files.path().join(name));
+    let certified = || rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("certified");
+    let rcgen::CertifiedKey { cert, signing_key } = certified();
+    std::fs::write(&mine, cert.pem()).expect("written");
+    std::fs::write(&key, signing_key.serialize_pem()).expect("written");
+    std::fs::write(&other, certified().cert.pem()).expect("written");
+    let mut receiver = Receiver::start_with(&[&mine, &key]).await;
+    let controller = async |root: &Path| {
+        let mut program = Command::new(VOUCHSAFE);
+        program
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://127.0.0.1:{}", receiver.port))
+            .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20c0ffee")
+            .env("OTEL_EXPORTER_OTLP_CERTIFICATE", root)
+            .env("OTEL_SERVICE_NAME", "head-office")
+            .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test%2Feu");
+        let arguments = roles::arguments(roles::free_port(), roles::free_port());
+        World::start_role_by(program, tempfile::tempdir().expect("temporary directory"), &arguments).await
+    };
+    // One that can't prove itself gets nothing, not even the header.
+    let world = controller(&other).await;
+    let gate = Gate::join(&world, "one", Ipv4Addr::LOCALHOST).await;
+    let begun = Instant::now();
+    while !world.log().contains("spans are not taken") {
+        assert!(begun.elapsed() < PATIENCE, "{}", world.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop((gate, world));
+    let world = controller(&mine).await;
+    let _gate = Gate::join(&world, "one", Ipv4Addr::LOCALHOST).await;
+    // Whatever she does to sign up is a request that the gateway sends on; its records are a question.
+    let _bob = world.person("bob", &[]).await;
+    let mut seen = BTreeMap::new();
+    while !(seen.contains_key("request") && seen.contains_key("question")) {
+        let span = receiver.next().await;
+        seen.insert(span["name"].as_str().expect("a name").to_owned(), span);
+    }
+    for span in seen.values() {
+        let service = &span["service"];
+        assert_eq!(
+            (&service["service.name"], &service["deployment.environment.name"]),
+            (&"head-office".into(), &"test/eu".into())
+        );
+        assert_eq!(span["authorization"], "Bearer c0ffee");
+        assert!(!span.to_string().contains("bob"), "{span}");
+    }
+    assert!(!world.log().contains("c0ffee"), "what goes along is in no log");
 }
 
 #[tokio::test(flavor = "multi_thread")]
