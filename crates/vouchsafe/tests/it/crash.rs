@@ -1,6 +1,6 @@
 //! I7: `kill -9` under load loses no record of anything a client was answered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vouchsafe_runtime::tls::{self, Credentials, ServerTrust};
 use vouchsafe_wire::api::AuditQuery;
+use vouchsafe_wire::audit::Record;
 use vouchsafe_wire::spool::{Frame, read_frame};
 
 use crate::http::Company;
@@ -68,9 +69,10 @@ async fn i7_kill_nine_under_load_loses_no_record() {
     assert!(missing.is_empty(), "{} of {} answered requests have no record", missing.len(), ledger.len());
 }
 
-/// Numbers of all requests that have a decision record; none may have two.
+/// Numbers of all requests that have a decision record. No decision has two; no request has two either, but where a
+/// change overtook a permit before its answer: that is a second decision, and denies.
 pub async fn recorded(world: &World) -> BTreeSet<u32> {
-    let mut numbers = BTreeSet::new();
+    let mut numbers = BTreeMap::new();
     let mut after = None;
     loop {
         let query = AuditQuery {
@@ -82,14 +84,18 @@ pub async fn recorded(world: &World) -> BTreeSet<u32> {
         };
         let page = world.admin.audit(&query).await.expect("audit");
         for record in page.records {
-            let path = record.path.unwrap_or_default();
-            if let Some(number) = path.strip_prefix("/n/").and_then(|text| text.parse().ok()) {
-                assert!(numbers.insert(number), "two records of request {number}");
+            let path = record.path.as_deref().unwrap_or_default();
+            if let Some(number) = path.strip_prefix("/n/").and_then(|text| text.parse().ok())
+                && let Some(other) = numbers.insert(number, record.clone())
+            {
+                let denies = |record: &Record| record.outcome.as_deref() == Some("deny");
+                let overtaken = record.id != other.id && denies(&record) != denies(&other);
+                assert!(overtaken, "two records of request {number}: {other:?} and {record:?}");
             }
         }
         match page.next {
             Some(next) => after = Some(next),
-            None => return numbers,
+            None => return numbers.into_keys().collect(),
         }
     }
 }
