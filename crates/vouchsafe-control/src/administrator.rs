@@ -16,6 +16,7 @@ mod proofs;
 pub(crate) mod resources;
 pub(crate) mod rights;
 pub(crate) mod simulate;
+mod standing;
 
 use vouchsafe_model::action::UnknownAction;
 use vouchsafe_model::id::ParseIdError;
@@ -117,6 +118,9 @@ pub(crate) enum AdministratorError {
         /// The first of its policies that computes.
         computing: Option<String>,
     },
+    /// Whoever asked has lost the right while something was being proven.
+    #[error("you were allowed to when you asked, and no longer are")]
+    NoLonger,
     /// What is in force changed while something was being proven.
     #[error("the policy in force changed while this one was being proven")]
     ProofMoved,
@@ -200,6 +204,7 @@ impl AdministratorError {
                          publish without any; nothing was published"
                     .to_owned(),
             }),
+            AdministratorError::NoLonger => Some("nothing was changed; ask another administrator".to_owned()),
             AdministratorError::ProofMoved => Some("publish again; nothing was published".to_owned()),
             AdministratorError::LockOut => Some(
                 "keep a permit of `console:write` on Console::\"console\" that some enabled user with a passkey \

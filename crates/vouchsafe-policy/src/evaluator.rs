@@ -28,11 +28,13 @@ use crate::request::{Detail, Request};
 
 mod inputs;
 mod mentions;
+mod named;
 mod partial;
 mod words;
 
 pub(crate) use inputs::{Inputs, Key};
 pub(crate) use mentions::Mentions;
+pub use named::reads_of_a_named_entity;
 pub(crate) use partial::{Device, Part, Reads, Sketch, Truth};
 pub use words::Limit;
 

@@ -55,7 +55,7 @@ pub use check::{check, check_spread};
 pub use diagnostic::{Diagnostic, Severity};
 pub use difference::{Change, Difference, Example, HostOf, Shift, difference, groups_between};
 pub use engine::{Engine, PolicyListing};
-pub use evaluator::Limit;
+pub use evaluator::{Limit, reads_of_a_named_entity};
 pub use explain::{Condition, Considered, Explained, Explanation, Holds, Part, Question, ScopeMatch, explain};
 pub use permit::Permit;
 pub use plain::{PlainPolicy, plain};

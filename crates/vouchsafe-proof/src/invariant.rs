@@ -16,8 +16,8 @@ const MAX_INVARIANTS: usize = 1_000;
 /// can't be.
 pub(crate) const KNOWN: &str = "
     [\"none\", \"software\", \"hardware\", \"hardware-attested\"].contains(context.device.grade) &&
-    context.time >= datetime(\"1970-01-01\") && context.time < datetime(\"9999-01-01\") &&
-    context.auth.age >= 0 && context.auth.age <= 253370764800 &&
+    context.time >= datetime(\"1970-01-01\") && context.time <= datetime(\"9999-12-31T23:59:59Z\") &&
+    context.auth.age >= 0 && context.auth.age <= 253402300799 &&
     resource.sensitivity >= 0 && resource.sensitivity <= 3 &&
     (if resource is Console
      then resource == Console::\"console\" && resource.sensitivity == 3 && resource.tags.isEmpty()
@@ -194,6 +194,9 @@ fn about(name: &PolicyName, doc: &Doc) -> Result<PolicySet, String> {
     );
     let policy = Policy::parse(Some(PolicyId::new(name.as_str())), text)
         .map_err(|error| format!("`{name}` is not Cedar: {error}"))?;
+    if vouchsafe_policy::reads_of_a_named_entity(&policy) {
+        return Err(format!("`{name}` reads an attribute of an entity that it names, of which requests say nothing"));
+    }
     PolicySet::from_policies([policy]).map_err(|error| format!("`{name}`: {error}"))
 }
 
@@ -230,6 +233,7 @@ mod tests {
             ("[[invariants]]\nname = \"a\"\nclaim = \"sometimes\"\n".to_owned(), "unknown variant", 3),
             (invariant("when = 'principal.salary > 3'"), "salary", 2),
             (invariant("when = 'context.request.port == 22'"), "port", 2),
+            (invariant("when = 'User::\"bob\" has name'"), "entity that it names", 2),
             (invariant("principal = 'in Group::\"x\"); permit(principal'"), "no part of a scope", 2),
             (invariant("when = 'true }; permit(principal, action, resource) when { true'"), "not Cedar", 2),
             (invariant("") + &invariant(""), "two invariants", 7),

@@ -21,6 +21,9 @@ use crate::invariant::{Claim, Invariant};
 use crate::question::{Ask, Material, Scope};
 use crate::solver::{self, Limits, SolverError};
 
+/// Most solvers that run side by side, each with memory of its own.
+const MOST_WORKERS: usize = 4;
+
 /// How a question came out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
@@ -128,7 +131,7 @@ pub fn prove(
     let next = AtomicUsize::new(0);
     let (tell, told) = mpsc::channel();
     let mut answers: Vec<(usize, Ask, Verdict)> = Vec::with_capacity(asks.len());
-    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(asks.len());
+    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_WORKERS).min(asks.len());
     thread::scope(|threads| {
         for _ in 0..workers {
             let (tell, material, asks, next) = (tell.clone(), &material, &asks, &next);

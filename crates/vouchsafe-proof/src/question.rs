@@ -1,11 +1,14 @@
 //! Policies and invariants, prepared for the symbolic compiler.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cedar_policy::{Policy, PolicyId, PolicySet, RequestEnv, Schema};
 use vouchsafe_policy::PlainPolicy;
 
 use crate::invariant::{Claim, Invariant, KNOWN, schema};
+
+/// How much later than by this clock a permit may end by that of a gateway.
+const CLOCK_LEEWAY: Duration = Duration::from_secs(86_400);
 
 /// What is asked besides the invariants.
 #[derive(Debug, Default)]
@@ -25,7 +28,7 @@ pub(crate) type Kind = RequestEnv;
 pub(crate) struct Material {
     pub(crate) schema: Schema,
     pub(crate) kinds: Vec<Kind>,
-    /// All that allows or forbids now. Permits that have expired are out. It allows at least what
+    /// All that allows or forbids now. Permits that expired a day ago are out. It allows at least what
     /// the engine allows, which is more careful only.
     pub(crate) widest: PolicySet,
     /// [`Self::widest`], about nothing but requests that there can be.
@@ -68,7 +71,9 @@ impl Material {
         let mut kinds: Vec<Kind> = schema.request_envs().collect();
         kinds
             .sort_by_key(|kind| (kind.action().to_string(), kind.resource().to_string(), kind.principal().to_string()));
-        let in_force = |policy: &&PlainPolicy| policy.expires.is_none_or(|end| end > now);
+        // A gateway whose clock is behind permits a little longer.
+        let surely_over = now.checked_sub(CLOCK_LEEWAY).unwrap_or(SystemTime::UNIX_EPOCH);
+        let in_force = |policy: &&PlainPolicy| policy.expires.is_none_or(|end| end > surely_over);
         let former = match &scope.no_more_than {
             Some(former) => Some(set(former.iter().filter(in_force))?),
             None => None,

@@ -22,8 +22,18 @@ pub struct ProofQuestion {
 
 /// What the prover says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProofAnswer {
+    /// SHA-256 of the question's bytes, in hexadecimal: what this is the answer to.
+    pub of: String,
+    /// How it came out.
+    pub outcome: ProofOutcome,
+}
+
+/// How a question to the prover came out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ProofAnswer {
+pub enum ProofOutcome {
     /// Each thing that was asked, invariants first.
     Findings(Vec<FindingDoc>),
     /// Nothing could be asked: mistakes in the invariants, no solver. One line.

@@ -21,8 +21,10 @@ use vouchsafe_runtime::clock;
 use vouchsafe_runtime::cores::side_by_side;
 use vouchsafe_runtime::link::BoxFuture;
 use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_runtime::tls::sha256;
 use vouchsafe_wire::api::PolicyFileDoc;
-use vouchsafe_wire::proof::{About, CaseDoc, FindingDoc, ProofAnswer, ProofQuestion, VerdictDoc};
+use vouchsafe_wire::proof::{About, CaseDoc, FindingDoc, ProofAnswer, ProofOutcome, ProofQuestion, VerdictDoc};
+use vouchsafe_wire::ticket::hex;
 
 /// Largest question or answer, bytes.
 pub(crate) const MAX_FRAME_BYTES: u32 = 16 << 20;
@@ -32,10 +34,12 @@ const EACH: Duration = Duration::from_secs(10);
 const ALL: Duration = Duration::from_secs(40);
 /// When the process of one publish is ended, whatever it does.
 pub(crate) const END: Duration = Duration::from_secs(50);
-/// How long a publish waits for its answer, and for those before it.
+/// How long an answer may take, from its question on.
 const PATIENCE: Duration = Duration::from_secs(55);
-/// Most publishes that wait for their proof.
-const MOST_WAITING: usize = 16;
+/// Most publishes that wait for those before them to be proven.
+const MOST_WAITING: usize = 4;
+/// Says, in the place of a question, that the one before needs no answer any more. By itself it is none.
+pub(crate) const NEVER_MIND: &[u8] = b"";
 /// Memory of each of the solver's processes, KiB.
 const MEMORY_KIB: u64 = 2 << 20;
 /// This very program, also after its file was replaced.
@@ -115,7 +119,8 @@ impl Prover {
                 if waits.is_closed() {
                     continue;
                 }
-                let answer = ask(&mut pipes, &question).await;
+                let mut waits = waits;
+                let answer = ask(&mut pipes, &question, &mut waits).await;
                 let failed = answer.is_err();
                 let _ = waits.send(answer);
                 if failed {
@@ -130,27 +135,52 @@ impl Prover {
     async fn ask(&self, question: ProofQuestion) -> Answer {
         let gone = || ProverError("the prover's process has ended; start the controller again".to_owned());
         let (waits, answer) = oneshot::channel();
-        self.0.send(Asked(question, waits)).await.map_err(|_| gone())?;
+        self.0.try_send(Asked(question, waits)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ProverError("too many policies wait to be proven".to_owned()),
+            mpsc::error::TrySendError::Closed(_) => gone(),
+        })?;
         answer.await.map_err(|_| gone())?
     }
 }
 
-async fn ask((questions, answers): &mut (pipe::Sender, pipe::Receiver), question: &ProofQuestion) -> Answer {
+async fn ask(
+    (questions, answers): &mut (pipe::Sender, pipe::Receiver),
+    question: &ProofQuestion,
+    waits: &mut oneshot::Sender<Answer>,
+) -> Answer {
     let broken = |why: String| ProverError(format!("the prover's process did not answer: {why}"));
     let question = serde_json::to_vec(question).map_err(|error| broken(error.to_string()))?;
-    write_frame(questions, &question).await.map_err(|error| broken(error.to_string()))?;
-    let answer = read_frame(answers).await.map_err(|error| broken(error.to_string()))?;
+    let exchange = async {
+        write_frame(questions, &question).await?;
+        let mut answer = std::pin::pin!(read_frame(answers));
+        tokio::select! {
+            answer = &mut answer => answer,
+            // Nobody wants to know any more. What is asked next waits for no more than the word that it ended.
+            () = waits.closed() => {
+                write_frame(questions, NEVER_MIND).await?;
+                answer.await
+            }
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, exchange).await;
+    let answer = answer.map_err(|_| broken(format!("not within {} s", PATIENCE.as_secs())))?;
+    let answer = answer.map_err(|error| broken(error.to_string()))?;
     let answer = answer.ok_or_else(|| broken("it has ended".to_owned()))?;
-    serde_json::from_slice(&answer).map_err(|error| broken(error.to_string()))
+    let answer: ProofAnswer = serde_json::from_slice(&answer).map_err(|error| broken(error.to_string()))?;
+    if answer.of == fingerprint(&question) { Ok(answer) } else { Err(broken("it answered something else".to_owned())) }
+}
+
+/// What a question is known by.
+pub(crate) fn fingerprint(question: &[u8]) -> String {
+    hex(&sha256(question))
 }
 
 impl vouchsafe_control::Prover for Prover {
     fn prove(&self, question: ProofQuestion) -> BoxFuture<'_, Result<Vec<FindingDoc>, ProverError>> {
         Box::pin(async move {
-            let late = || ProverError(format!("no answer within {} s", PATIENCE.as_secs()));
-            match tokio::time::timeout(PATIENCE, self.ask(question)).await.map_err(|_| late())?? {
-                ProofAnswer::Findings(findings) => Ok(findings),
-                ProofAnswer::Failed(why) => Err(ProverError(why)),
+            match self.ask(question).await?.outcome {
+                ProofOutcome::Findings(findings) => Ok(findings),
+                ProofOutcome::Failed(why) => Err(ProverError(why)),
             }
         })
     }
@@ -190,8 +220,8 @@ pub(crate) async fn write_frame(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]
 }
 
 /// Answers one question. Blocks.
-pub(crate) fn answer(question: &ProofQuestion, solver: &Path) -> ProofAnswer {
-    findings(question, solver).map_or_else(ProofAnswer::Failed, ProofAnswer::Findings)
+pub(crate) fn answer(question: &ProofQuestion, solver: &Path) -> ProofOutcome {
+    findings(question, solver).map_or_else(ProofOutcome::Failed, ProofOutcome::Findings)
 }
 
 fn findings(question: &ProofQuestion, solver: &Path) -> Result<Vec<FindingDoc>, String> {

@@ -4,7 +4,7 @@ use vouchsafe_wire::api::{Apply, Manifest, Plan};
 
 use super::plan::{Step, draft};
 use super::policy::Wanted;
-use super::{AdministratorError, policy, proofs, resources};
+use super::{AdministratorError, policy, proofs, resources, standing};
 use crate::context::Context;
 use crate::directory::{Actor, groups};
 use crate::store;
@@ -20,6 +20,7 @@ pub(crate) async fn apply(context: &Context, apply: &Apply, by: &Actor) -> Resul
     let Apply { manifest, digest } = apply;
     let proven = proven(context, apply).await?;
     let mut write = context.store.write().await?;
+    standing::still_may(context, &mut write, by, "POST /v1/apply").await?;
     let draft = draft(write.connection(), &context.settings, manifest).await?;
     if draft.plan.digest != *digest {
         return Err(AdministratorError::PlanMoved);

@@ -7,7 +7,7 @@ use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{Checked, PolicyFileDoc, PolicyVersion, Publish};
 
 use super::proofs::{self, Proven};
-use super::{AdministratorError, confirm, gate, shortened};
+use super::{AdministratorError, confirm, gate, shortened, standing};
 use crate::context::Context;
 use crate::directory::Actor;
 use crate::store::{Write, policy};
@@ -58,6 +58,7 @@ pub(crate) async fn publish(
     let former = compare.then_some(present.files.as_slice());
     let proven = proofs::prove(context, files, invariants.unwrap_or(&present.invariants), former).await?;
     let mut write = context.store.write().await?;
+    standing::still_may(context, &mut write, by, "POST /v1/policy/publish").await?;
     let current = policy::highest(write.connection()).await?;
     if let Some(expected) = expected_version.filter(|expected| *expected != current) {
         return Err(AdministratorError::VersionMoved { expected, current });
@@ -84,6 +85,7 @@ pub(crate) async fn roll_back(context: &Context, number: u64, by: &Actor) -> Res
     let earlier = show(&mut *context.store.read().await?, number).await?;
     let proven = proofs::prove(context, &earlier.files, &earlier.invariants, None).await?;
     let mut write = context.store.write().await?;
+    standing::still_may(context, &mut write, by, "POST /v1/policy/rollback").await?;
     // Whoever goes back has decided about what waits to be confirmed.
     policy::settled(write.connection()).await?;
     let note = format!("rollback to version {number}");

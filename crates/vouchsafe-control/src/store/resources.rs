@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteQueryResult;
 use vouchsafe_model::mode::{Mode, Trial};
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::Resource;
@@ -117,7 +118,7 @@ pub(crate) async fn put(connection: &mut SqliteConnection, doc: &ResourceDoc) ->
     .await?;
     let resource = doc.to_resource().map_err(|_| StoreError::Corrupt { what: "resource" })?;
     match resource.mode.trial() {
-        None => sqlx::query("DELETE FROM trials WHERE resource = $1").bind(&doc.name).execute(connection).await?,
+        None => forget_trial(connection, &doc.name).await?,
         // One that has ended goes on only with another end, which somebody has to set.
         Some((_, trial)) => {
             sqlx::query(
@@ -133,6 +134,16 @@ pub(crate) async fn put(connection: &mut SqliteConnection, doc: &ResourceDoc) ->
         }
     };
     Ok(())
+}
+
+/// Forgets a trial that somebody took back. One that has ended stays known, so that it can't begin anew by the same
+/// end and a clock that went back.
+async fn forget_trial(connection: &mut SqliteConnection, name: &str) -> Result<SqliteQueryResult, StoreError> {
+    let forget = sqlx::query("DELETE FROM trials WHERE resource = $1 AND ended = 0 AND until > $2");
+    let now = to_db(clock::unix_seconds(clock::now()));
+    let forgotten = forget.bind(name).bind(now).execute(&mut *connection).await?;
+    sqlx::query("UPDATE trials SET ended = 1 WHERE resource = $1").bind(name).execute(connection).await?;
+    Ok(forgotten)
 }
 
 /// Removes a resource.

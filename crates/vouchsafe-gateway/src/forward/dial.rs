@@ -99,6 +99,11 @@ async fn connect_any(endpoint: &Endpoint, resolver: &Resolver, own_ports: &[u16]
         }
         match TcpStream::connect(address).await {
             Ok(stream) => {
+                // Whatever its address is, it is this very machine: a name that leads here would make somebody
+                // from anywhere one of our own network.
+                if own_ports.contains(&endpoint.port) && is_here(stream.local_addr(), stream.peer_addr()) {
+                    return Err(DialError::Loop { address });
+                }
                 // Without it, small messages wait for an acknowledgement of the one before.
                 let _ = stream.set_nodelay(true);
                 // A peer that is gone without a word is noticed within minutes.
@@ -139,11 +144,22 @@ pub(crate) async fn connect_udp(
             Ok(socket)
         };
         match opened.await {
+            Ok(socket) if own_ports.contains(&endpoint.port) && is_here(socket.local_addr(), socket.peer_addr()) => {
+                return Err(DialError::Loop { address });
+            }
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(DialError::Connect { endpoint: endpoint.to_string(), source: last })
+}
+
+/// Whether a socket leads to the machine that it is on; also where that can't be known.
+fn is_here(local: io::Result<SocketAddr>, peer: io::Result<SocketAddr>) -> bool {
+    match (local, peer) {
+        (Ok(local), Ok(peer)) => local.ip() == peer.ip(),
+        (Ok(_) | Err(_), Ok(_) | Err(_)) => true,
+    }
 }
 
 /// Addresses that may be connected to, in the resolver's order.
@@ -206,6 +222,19 @@ mod tests {
             addresses(&endpoint, &Resolver::default()).await,
             Err(DialError::Forbidden { .. } | DialError::Lookup { .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn this_machine_is_known_by_whatever_address_it_was_reached() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        for (from, here) in [("127.0.0.1:0", true), ("127.0.0.2:0", false)] {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(from.parse().unwrap()).unwrap();
+            let stream = socket.connect(to).await.unwrap();
+            assert_eq!(is_here(stream.local_addr(), stream.peer_addr()), here, "{from}");
+        }
+        assert!(is_here(Err(io::ErrorKind::NotConnected.into()), Ok(to)), "what isn't known is no way out");
     }
 
     #[tokio::test]

@@ -98,7 +98,12 @@ pub(super) fn validate(words: &Words, read: &[Read], spread: Spread<'_>, wrong: 
     let doubted: Vec<(usize, &Fresh)> =
         alike.into_iter().zip(doubted).filter(|(_, it)| *it).flat_map(|(group, _)| group).collect();
     tell(words, alone(doubted, wrong), wrong);
-    for (file, Fresh { policy, piece, .. }) in fresh {
+    for (file, Fresh { policy, piece, expression, .. }) in fresh {
+        if expression.as_ref().is_some_and(Expression::reads_of_a_named_entity) {
+            let message = "attributes of an entity that the policy names are not known here".to_owned();
+            let found = wrong.at(file, "named_entity", message, piece.at.clone());
+            wrong.push(file, found.hint("a request brings its own principal, device and resource and no others: read theirs, and compare them with a name, as in `principal == User::\"ann\"` or `resource == Http::\"wiki\" && resource.sensitivity < 2`"));
+        }
         let text = wrong.files.get(file).map_or("", |file| piece.text(&file.text));
         if hint::asks_for_groups_of_an_owner(policy, text) {
             let message = "the groups of a device's owner are not known here".to_owned();

@@ -86,6 +86,37 @@ fn the_groups_of_an_owner_can_not_be_asked_for() {
     }
 }
 
+/// A request brings no other entities than its own, so such a condition would be about nothing: true or false by
+/// who asks, and a proof about it would prove nothing.
+#[test]
+fn nothing_is_read_of_an_entity_that_a_policy_names() {
+    for condition in [
+        "User::\"bob\" has name",
+        "Http::\"ledger\".sensitivity < 2",
+        "Device::\"x\".tags.contains(\"y\")",
+        "Device::\"x\" has owner.name",
+        "(if context.auth.age > 5 then User::\"bob\" else User::\"ann\").name == \"bob\"",
+        "{who: User::\"bob\"}.who.name == \"bob\"",
+        "!(User::\"bob\" has name) || context.auth.age > 5",
+    ] {
+        for when in ["when", "unless"] {
+            let text = format!("@id(\"a\") forbid(principal, action, resource is Http) {when} {{ {condition} }};");
+            let found = check(&[file(&text)]);
+            assert!(found.iter().any(|one| one.code == "named_entity" && one.is_error()), "{text}: {found:?}");
+        }
+    }
+    for condition in [
+        "principal == User::\"bob\" && resource.sensitivity < 2",
+        "principal in Group::\"staff\" && context.device.grade == \"hardware\"",
+        "[Http::\"a\", Http::\"b\"].contains(resource)",
+        "context.device has owner && context.device.owner == principal && context.device.owner == User::\"bob\"",
+    ] {
+        let text = format!("@id(\"a\") forbid(principal is User, action, resource is Http) when {{ {condition} }};");
+        let found = check(&[file(&text)]);
+        assert!(!found.iter().any(|one| one.code == "named_entity"), "{text}: {found:?}");
+    }
+}
+
 #[test]
 fn every_policy_has_an_id_of_its_own() {
     only("\n\n  permit(principal, action, resource);", "missing_id", 3, 3, "@id(");

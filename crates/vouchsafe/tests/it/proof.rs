@@ -154,6 +154,56 @@ async fn where_there_is_no_solver_only_what_needs_no_proof_is_published() {
     assert_eq!(draft.in_force().await, kept);
 }
 
+/// A question that nobody waits for any more holds up none that somebody does.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provers_process_lets_go_of_what_nobody_waits_for() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    // A solver that never answers.
+    let mut process = tokio::process::Command::new(VOUCHSAFE)
+        .args(["prover", "--solver", "/bin/cat"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("started");
+    let (mut to, mut from) = (process.stdin.take().expect("piped"), process.stdout.take().expect("piped"));
+    let question = |invariants: &str| {
+        serde_json::json!({
+            "files": [{"name": "a.cedar", "text": STAFF}],
+            "invariants": [{"name": "invariants/a.toml", "text": invariants}],
+            "now": 1_800_000_000,
+        })
+        .to_string()
+    };
+    let mut frame = async |bytes: &[u8]| {
+        to.write_u32(u32::try_from(bytes.len()).expect("small")).await.expect("written");
+        to.write_all(bytes).await.expect("written");
+    };
+    let mut answer = async || {
+        let answer = async {
+            let mut bytes = vec![0; from.read_u32().await.expect("a length") as usize];
+            from.read_exact(&mut bytes).await.expect("an answer");
+            serde_json::from_slice::<serde_json::Value>(&bytes).expect("JSON")
+        };
+        tokio::time::timeout(crate::world::PATIENCE, answer).await.expect("long before the proof would end")
+    };
+    let endless = question(&never_of_many());
+    frame(endless.as_bytes()).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    frame(b"").await;
+    let ended = answer().await;
+    assert_eq!(ended["outcome"]["failed"], "nobody waited for it", "{ended}");
+    let wrong = question("[[invariants]]\nname = \"a\"\nclaim = \"sometimes\"\n");
+    frame(wrong.as_bytes()).await;
+    let next = answer().await;
+    assert!(next["outcome"]["failed"].as_str().is_some_and(|why| why.contains("sometimes")), "{next}");
+    assert_ne!(ended["of"], next["of"], "each says what it is the answer to");
+}
+
+fn never_of_many() -> String {
+    (0..20).map(|number| format!("[[invariants]]\nname = \"a{number}\"\nclaim = \"never\"\n")).collect()
+}
+
 /// Nothing of the prover's process goes on without its controller, and it has given up what it can.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_provers_process_is_confined_and_ends_with_its_controller() {

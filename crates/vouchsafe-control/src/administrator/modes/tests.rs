@@ -225,3 +225,25 @@ async fn progress_counts_from_when_the_mode_began_and_says_when_it_is_over() {
         "reading the log is recorded"
     );
 }
+
+/// What has ended can't begin anew by the same end, whatever was between, nor by a clock that went back.
+#[tokio::test]
+async fn an_end_that_has_come_is_not_forgotten_when_the_resource_enforces() {
+    let bench = bench().await;
+    let until = in_seconds(DAY);
+    bench.done("PUT", "/v1/resources/wiki/mode", observe(&until)).await;
+    // By a clock that was ahead it has ended.
+    let mut write = bench.context().store.write().await.unwrap();
+    assert_eq!(end_over(&mut write, clock::unix_seconds(clock::now()) + 2 * DAY, 10).await.unwrap(), 1);
+    write.commit().await.unwrap();
+    bench.done("PUT", "/v1/resources/wiki/mode", json!({"mode": "enforce"})).await;
+    let (status, problem) = bench.ask("PUT", "/v1/resources/wiki/mode", observe(&until)).await;
+    assert!(!status.is_success() && problem.to_string().contains("ended already"), "{problem}");
+    // One that somebody took back before its end can be set again.
+    bench.done("PUT", "/v1/resources/wiki/mode", observe(&in_seconds(2 * DAY))).await;
+    let other = in_seconds(2 * DAY);
+    bench.done("PUT", "/v1/resources/wiki/mode", observe(&other)).await;
+    bench.done("PUT", "/v1/resources/wiki/mode", json!({"mode": "enforce"})).await;
+    bench.done("PUT", "/v1/resources/wiki/mode", observe(&other)).await;
+    assert_eq!(in_force(&bench.context().store).await, "observe");
+}

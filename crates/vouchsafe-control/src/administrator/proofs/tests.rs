@@ -1,17 +1,24 @@
 //! What the gate makes of a prover's answers. The real prover and solver: `vouchsafe/tests/it/proof.rs`.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use vouchsafe_model::id::SessionId;
+use vouchsafe_model::name::UserName;
 use vouchsafe_policy::default_policy;
+use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::BoxFuture;
 use vouchsafe_wire::api::{PolicyFileDoc, Publish};
 use vouchsafe_wire::proof::{About, FindingDoc, ProofQuestion, VerdictDoc};
+use vouchsafe_wire::resource::second_text;
 
 use super::{nobody_knows, prove};
-use crate::administrator::policy::{Wanted, publish, publish_in};
+use crate::administrator::AdministratorError;
+use crate::administrator::policy::{Wanted, publish, publish_in, roll_back};
 use crate::context::Context;
 use crate::directory::Actor;
 use crate::prover::{Prover, ProverError};
@@ -57,6 +64,10 @@ fn never() -> Value {
     json!([{"name": "invariants/a.toml", "text": "[[invariants]]\nname = \"a\"\nclaim = \"never\"\n"}])
 }
 
+fn two() -> Value {
+    json!([{"name": "invariants/a.toml", "text": "[[invariants]]\nname = \"a\"\n[[invariants]]\nname = \"b\"\n"}])
+}
+
 /// A bench whose prover says these, the last one first.
 async fn bench(answers: Vec<Result<Vec<FindingDoc>, ProverError>>) -> (Bench, Arc<Says>) {
     let bench = Bench::open().await;
@@ -84,6 +95,7 @@ async fn i8_anything_but_a_proof_of_each_thing_refuses() {
         (Ok(Vec::new()), never(), PLAIN, "no_proof"),
         (Ok(Vec::new()), json!([]), SUMS, "no_proof"),
         (Ok(invariant(VerdictDoc::Proven)), json!([]), SUMS, "no_proof"),
+        (Ok(invariant(VerdictDoc::Proven)), two(), PLAIN, "no_proof"),
         (Ok(vec![finding(About::CannotFail, "other", VerdictDoc::Proven)]), json!([]), SUMS, "no_proof"),
         (Err(ProverError("it is gone".into())), never(), PLAIN, "no_proof"),
     ] {
@@ -116,6 +128,42 @@ async fn invariants_stay_with_the_version_until_somebody_takes_them_away() {
     assert_eq!(says.asked.lock().len(), 3);
     let history = bench.done("GET", "/v1/policy", Value::Null).await;
     assert_eq!((history["version"].as_u64(), history["invariants"].is_null()), (Some(5), true), "{history}");
+}
+
+#[tokio::test]
+async fn i6_who_has_lost_the_right_while_something_was_proven_publishes_nothing() {
+    let (bench, _) = bench(vec![Ok(vec![finding(About::CannotFail, "sums", VerdictDoc::Proven)])]).await;
+    let asked: Publish = serde_json::from_value(json!({"files": files(SUMS)})).unwrap();
+    let gone = Actor::User {
+        name: UserName::parse("admin").unwrap(),
+        session: Some(SessionId::from_random([7; 16])),
+        device: None,
+        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        decision: None,
+    };
+    let refused = publish(bench.context(), &asked, &gone).await;
+    assert!(matches!(refused, Err(AdministratorError::NoLonger)), "{refused:?}");
+    let back = roll_back(bench.context(), 1, &gone).await;
+    assert!(matches!(back, Err(AdministratorError::NoLonger)), "{back:?}");
+    let plan = bench.done("POST", "/v1/plan", json!({"groups": []})).await;
+    let apply = serde_json::from_value(json!({"manifest": {"groups": []}, "digest": plan["digest"]})).unwrap();
+    let applied = crate::administrator::apply::apply(bench.context(), &apply, &gone).await;
+    assert!(matches!(applied, Err(AdministratorError::NoLonger)), "{applied:?}");
+    assert_eq!(bench.done("GET", "/v1/policy", Value::Null).await["version"], 1);
+}
+
+#[tokio::test]
+async fn i8_who_could_administer_for_a_minute_is_locked_out_all_the_same() {
+    let bench = Bench::open().await;
+    let soon = second_text(clock::now() + Duration::from_secs(60)).unwrap();
+    let console = |more: &str| {
+        let permit = "permit(principal in Group::\"administrators\", action, resource is Console)";
+        json!([{"name": "a.cedar", "text": format!("@id(\"console\") {more} {permit};")}])
+    };
+    let expires = format!("@expires(\"{soon}\")");
+    let (_, problem) = refused(&bench, json!({"files": console(&expires)})).await;
+    assert_eq!(problem["type"], "lock_out", "{problem}");
+    bench.done("POST", "/v1/policy/publish", json!({"files": console("")})).await;
 }
 
 #[tokio::test]
