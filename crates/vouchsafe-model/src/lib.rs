@@ -13,6 +13,7 @@
 //! - [`address`]: the one form of a client's address
 //! - [`mode`]: what becomes of a denial, and the bounded time in which one may pass
 //! - [`moment`]: instants as text
+//! - [`observed`]: what people really did, counted
 
 pub mod action;
 pub mod address;
@@ -22,5 +23,6 @@ pub mod id;
 pub mod mode;
 pub mod moment;
 pub mod name;
+pub mod observed;
 pub mod resource;
 pub mod subject;

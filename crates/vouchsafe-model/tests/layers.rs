@@ -26,6 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("vouchsafe-demo", &["model", "wire", "runtime", "agent"]),
     // Looks at files of a host and knows no role, and no role knows it.
     ("vouchsafe-assess", &["model", "wire"]),
+    // Reads logs of other programs, line by line; a crate of its own because it is pure and meets foreign bytes.
+    ("vouchsafe-observed", &["model"]),
     (
         "vouchsafe",
         &[
@@ -41,13 +43,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "demo",
             "assess",
             "proof",
+            "observed",
         ],
     ),
     ("vouchsafe-bench", &["model", "policy", "wire", "replay", "runtime", "control", "gateway", "agent", "demo"]),
 ];
 
 /// Crates that know no sockets, files, threads, async runtime, clock or randomness.
-const PURE: &[&str] = &["vouchsafe-model", "vouchsafe-policy", "vouchsafe-replay", "vouchsafe-wire"];
+const PURE: &[&str] =
+    &["vouchsafe-model", "vouchsafe-observed", "vouchsafe-policy", "vouchsafe-replay", "vouchsafe-wire"];
 
 /// What would make a pure crate impure. `http` and `bytes` are types only.
 const IMPURE: &[&str] = &[

@@ -11,7 +11,8 @@ use crate::exit::Exit;
 use crate::verbs::logs::LogFormat;
 use crate::verbs::{
     apply, assess, audit, completions, connect, connector, controller, demo, device, doctor, enroll, gateway, grant,
-    group, lock, login, logout, pipe, plan, policy, prover, proxy, resource, session, status, up, user, version,
+    group, lock, login, logout, observed, pipe, plan, policy, prover, proxy, resource, session, status, up, user,
+    version,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -97,6 +98,9 @@ pub(crate) enum Verb {
     /// The audit log: who reached what, and why.
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Observed accesses: who used what, from logs that exist.
+    #[command(subcommand)]
+    Observed(observed::Verb),
     /// Looks at this host or at files of another, and says how far it is from zero trust.
     Assess(assess::Args),
     /// Looks at this machine and says what holds.
@@ -181,6 +185,7 @@ impl Verb {
             Verb::Plan(args) => plan::run(args, call).await,
             Verb::Apply(args) => apply::run(args, call).await,
             Verb::Audit(verb) => audit::run(verb, call).await,
+            Verb::Observed(verb) => observed::run(verb, call),
             Verb::Assess(args) => assess::run(args, call).await,
             Verb::Doctor(verb) => doctor::run(verb, call).await,
             Verb::Prover(args) => prover::run(args, call).await,
@@ -250,6 +255,7 @@ mod tests {
             "vouchsafe audit query --since 1h --outcome deny --json",
             "vouchsafe connect db:5432 --listen 127.0.0.1:6000",
             "vouchsafe apply -f dir --yes",
+            "vouchsafe observed import --format nginx --resource wiki --utc-offset -05:00 -o seen.jsonl access.log -",
             "vouchsafe assess --root collected --html report.html --drafts drafts --baseline earlier.json",
         ] {
             if let Err(error) = parse(good) {
@@ -272,6 +278,9 @@ mod tests {
             "vouchsafe session remove dev_1",
             "vouchsafe connect db:0",
             "vouchsafe connector --gateway gw",
+            "vouchsafe observed import --format iis -o seen.jsonl access.log",
+            "vouchsafe observed import --format nginx -o seen.jsonl",
+            "vouchsafe observed import --format nginx --utc-offset CET -o seen.jsonl access.log",
             "vouchsafe connector invite Frankfurt",
             "vouchsafe resource add udp dns 10.0.0.5:53 --via frankfurt",
             "vouchsafe connect 10.0.0.1:80",

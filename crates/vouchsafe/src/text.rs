@@ -160,6 +160,12 @@ pub(crate) fn bytes(count: u64) -> String {
     count.to_string()
 }
 
+/// `1 user`, `3 users`
+#[must_use]
+pub(crate) fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 /// Text in lines of at most that many characters, cut between words where that is possible.
 #[must_use]
 pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
@@ -220,6 +226,7 @@ mod tests {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1_250), "1.2 kB");
         assert_eq!(bytes(25_000_000), "25 MB");
+        assert_eq!((counted(1, "user", "users"), counted(0, "user", "users")), ("1 user".into(), "0 users".into()));
     }
 
     #[test]
