@@ -17,10 +17,12 @@ pub(crate) mod resources;
 pub(crate) mod rights;
 pub(crate) mod simulate;
 mod standing;
+pub(crate) mod suggest;
 
 use vouchsafe_model::action::UnknownAction;
 use vouchsafe_model::id::ParseIdError;
 use vouchsafe_model::name::NameError;
+use vouchsafe_policy::SuggestError;
 use vouchsafe_wire::api::{Diagnostic, FailedTest};
 use vouchsafe_wire::proof::FindingDoc;
 use vouchsafe_wire::resource::ResourceDocError;
@@ -158,6 +160,9 @@ pub(crate) enum AdministratorError {
     /// The policies could not be compiled because the worker failed.
     #[error("compiling the policy was broken off")]
     BrokenOff,
+    /// No policy could be suggested.
+    #[error(transparent)]
+    Suggest(#[from] SuggestError),
     /// The audit log can't be read.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -222,6 +227,12 @@ impl AdministratorError {
             }
             AdministratorError::Busy => Some("try again in some minutes".to_owned()),
             AdministratorError::PlanMoved => Some("look at a new plan with `vouchsafe plan`".to_owned()),
+            AdministratorError::Suggest(SuggestError::TooLong) => {
+                Some("ask for some of the resources, one after the other".to_owned())
+            }
+            AdministratorError::Suggest(SuggestError::NoResource(_)) => {
+                Some("see `vouchsafe resource list`".to_owned())
+            }
             AdministratorError::Directory(error) => error.hint(),
             AdministratorError::Name(_)
             | AdministratorError::Id(_)
@@ -230,6 +241,7 @@ impl AdministratorError {
             | AdministratorError::Value { .. }
             | AdministratorError::Twice { .. }
             | AdministratorError::BrokenOff
+            | AdministratorError::Suggest(SuggestError::Wrong(_))
             | AdministratorError::Audit(_)
             | AdministratorError::Store(_) => None,
         }

@@ -22,6 +22,7 @@
 //! - `rights`: who can do what, with the conditions still attached
 //! - `difference`: what changes for whom between two policies
 //! - `suite`: tests of a policy, as its authors write them
+//! - `suggest`: a policy from what was really used, and rights that nobody used
 
 mod admission;
 mod annotation;
@@ -47,6 +48,7 @@ mod source;
 mod spread;
 mod step_up;
 mod subject;
+mod suggest;
 mod suite;
 
 pub use admission::{Admission, Tolerance};
@@ -65,4 +67,8 @@ pub use schema::schema_text;
 pub use source::{PolicyFile, PolicySource, default_policy};
 pub use spread::{Spread, Work, in_turn};
 pub use subject::PreparedSubject;
+pub use suggest::{
+    Coverage, GiveUp, LeftOut, RightsCounted, SuggestError, SuggestOptions, Suggested, SuggestedFile, Suggestion,
+    Unused, UnusedRight, suggest, unused,
+};
 pub use suite::{CaseResult, Memberships, Suite, SuiteReport};

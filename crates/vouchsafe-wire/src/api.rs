@@ -50,6 +50,8 @@
 //! | `POST /v1/policy/explain` | write | [`ExplainRequest`] → explanation (`docs/reference/policy.md`) |
 //! | `POST /v1/policy/diff` | write | [`DiffRequest`] → who gains and loses what (`docs/spec/api.md`) |
 //! | `POST /v1/policy/simulate` | write | [`SimulateRequest`] → lines of JSON, [`SimulateLine`] |
+//! | `POST /v1/policy/suggest` | write | [`SuggestRequest`] → [`Seen`] of a suggestion (`docs/spec/api.md`) |
+//! | `POST /v1/policy/unused` | write | [`UnusedRequest`] → [`Seen`] of unused rights (`docs/spec/api.md`) |
 //! | `GET /v1/policy/who-can?…` | read | [`WhoCanQuery`] → who can (`docs/spec/api.md`) |
 //! | `GET /v1/policy/what-can?…` | read | [`WhatCanQuery`] → what somebody can (`docs/spec/api.md`) |
 //! | `POST /v1/plan` | write | [`Manifest`] → [`Plan`] |
@@ -58,6 +60,7 @@
 //! | `GET /v1/audit/tail?…` | read | [`AuditQuery`] → records as lines of JSON, until the client closes |
 
 use serde::{Deserialize, Serialize};
+use vouchsafe_model::observed::Observed;
 
 use crate::proof::FindingDoc;
 pub use crate::resource::{ResourceDoc, TrialDoc};
@@ -736,6 +739,78 @@ pub struct SimulateProgress {
     pub done: u64,
     /// How much of it there is to walk.
     pub of: u64,
+}
+
+/// Asks for a least-privilege policy from what was used.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuggestRequest {
+    /// Days of the audit log to look at, 1 to 366; absent is 30, or none where something else was observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u32>,
+    /// Accesses that were observed elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<Observed>,
+    /// Names of resources; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+    /// Fewer accesses than these are rare, 1 to 1,000,000; default 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rare: Option<u64>,
+    /// Percent of a group's members that must have used something so that the group stands for them, 1 to 100, which
+    /// is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_share: Option<u8>,
+    /// Whether policies demand the grade of device that all accesses came from.
+    #[serde(default)]
+    pub demand_grade: bool,
+    /// Whether policies need no device where accesses came without one.
+    #[serde(default)]
+    pub without_device: bool,
+}
+
+/// Asks for rights that nobody used.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnusedRequest {
+    /// Days in which they weren't used, 1 to 366.
+    pub days: u32,
+    /// Accesses that were observed elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<Observed>,
+    /// Names of resources; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+}
+
+/// An answer that is made of what was observed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Seen<A> {
+    /// What was looked at.
+    pub looked: Looked,
+    /// The answer.
+    pub answer: A,
+}
+
+/// What was looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// Since when the audit log was looked at, unix seconds; absent when it wasn't.
+    pub since: Option<u64>,
+    /// Whether all of its records since were looked at. Of too many, the latest were.
+    pub whole: bool,
+    /// The oldest decision among them, unix seconds.
+    pub oldest: Option<u64>,
+    /// Decisions in it that let somebody go on.
+    pub decisions: u64,
+    /// Those of nobody known, which can't be suggested for anybody.
+    pub nobody: u64,
+    /// Those that grants alone allowed, which have their own end.
+    pub granted: u64,
+    /// Those beyond the most kinds of accesses that are told apart.
+    pub beyond: u64,
+    /// Kinds of accesses that were given with the question.
+    pub given: usize,
 }
 
 /// Asks who can do something.

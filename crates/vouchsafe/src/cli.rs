@@ -255,6 +255,7 @@ mod tests {
             "vouchsafe audit query --since 1h --outcome deny --json",
             "vouchsafe connect db:5432 --listen 127.0.0.1:6000",
             "vouchsafe apply -f dir --yes",
+            "vouchsafe policy suggest --since 30d --observed seen.jsonl --group-share 80% -o dir",
             "vouchsafe observed import --format nginx --resource wiki --utc-offset -05:00 -o seen.jsonl access.log -",
             "vouchsafe assess --root collected --html report.html --drafts drafts --baseline earlier.json",
         ] {
@@ -278,6 +279,7 @@ mod tests {
             "vouchsafe session remove dev_1",
             "vouchsafe connect db:0",
             "vouchsafe connector --gateway gw",
+            "vouchsafe policy suggest --unused 90d --rare 3",
             "vouchsafe observed import --format iis -o seen.jsonl access.log",
             "vouchsafe observed import --format nginx -o seen.jsonl",
             "vouchsafe observed import --format nginx --utc-offset CET -o seen.jsonl access.log",

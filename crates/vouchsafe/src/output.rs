@@ -323,7 +323,8 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    fn lines(&self, out: &Output) -> Vec<String> {
+    /// The lines of it, the heading first.
+    pub(crate) fn lines(&self, out: &Output) -> Vec<String> {
         const GAP: usize = 2;
         let heading: Vec<Cell> =
             self.heading.iter().map(|name| Cell::new(Style::Dim, name.trim_end_matches('…').to_uppercase())).collect();

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use vouchsafe_policy::SuggestError;
 use vouchsafe_wire::api::Problem;
 
 use crate::administrator::AdministratorError;
@@ -133,7 +134,11 @@ impl From<AdministratorError> for ApiError {
                 let AdministratorError::Audit(error) = error else { return Self::internal(&error) };
                 return Self::from(error);
             }
-            AdministratorError::BrokenOff => return Self::internal(&error),
+            AdministratorError::Suggest(SuggestError::NoResource(_)) => (StatusCode::NOT_FOUND, "not_found"),
+            AdministratorError::Suggest(SuggestError::TooLong) => (StatusCode::UNPROCESSABLE_ENTITY, "too_much"),
+            AdministratorError::BrokenOff | AdministratorError::Suggest(SuggestError::Wrong(_)) => {
+                return Self::internal(&error);
+            }
             AdministratorError::Store(error) => return Self::internal(error),
         };
         let mut answer = Self::new(status, kind, error.to_string(), error.hint());

@@ -4,16 +4,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use vouchsafe_policy::{Difference, Explanation, WhatCan, WhoCan};
+use vouchsafe_policy::{Difference, Explanation, Suggestion, Unused, WhatCan, WhoCan};
 use vouchsafe_wire::api::{
-    Checked, Confirm, DiffRequest, ExplainRequest, PolicyFiles, PolicyVersion, Publish, Rollback, SimulateRequest,
-    WhatCanQuery, WhoCanQuery,
+    Checked, Confirm, DiffRequest, ExplainRequest, PolicyFiles, PolicyVersion, Publish, Rollback, Seen,
+    SimulateRequest, SuggestRequest, UnusedRequest, WhatCanQuery, WhoCanQuery,
 };
 
 use super::answer::Answer;
 use super::extract::{Body, By, Path, Query};
 use crate::administrator::{
     confirm as confirming, difference, explain as explaining, policy, rights, simulate as simulating,
+    suggest as suggesting,
 };
 use crate::context::Context;
 use crate::store;
@@ -100,4 +101,20 @@ pub(super) async fn simulate(
 
 pub(super) async fn diff(State(context): State<Context>, Body(asked): Body<DiffRequest>) -> Answer<Json<Difference>> {
     Ok(Json(difference::compare(&context, &asked).await?))
+}
+
+pub(super) async fn suggest(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(asked): Body<SuggestRequest>,
+) -> Answer<Json<Seen<Suggestion>>> {
+    Ok(Json(suggesting::suggest(&context, asked, &actor).await?))
+}
+
+pub(super) async fn unused(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(asked): Body<UnusedRequest>,
+) -> Answer<Json<Seen<Unused>>> {
+    Ok(Json(suggesting::unused(&context, asked, &actor).await?))
 }

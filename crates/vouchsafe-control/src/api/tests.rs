@@ -553,6 +553,56 @@ async fn a_diff_compares_versions_and_drafts_over_the_directory() {
 }
 
 #[tokio::test]
+async fn a_suggestion_is_made_of_what_was_observed_and_changes_nothing() {
+    let bench = Bench::open().await;
+    bench.done("PUT", "/v1/groups/mkt", Value::Null).await;
+    for user in ["alice", "bob", "carl"] {
+        bench.done("POST", "/v1/users", json!({"name":user,"groups":["mkt"]})).await;
+    }
+    bench.done("PUT", "/v1/resources/wiki", json!({"name":"wiki","kind":"http","upstream":"http://10.0.0.1"})).await;
+    let files = policy(&[("a.cedar", CONSOLE), ("b.cedar", WIKI)]);
+    bench.done("POST", "/v1/policy/publish", json!({"files":files})).await;
+    let before = bench.changes().await;
+    let seen = |user: &str, count: u64| json!({"user":user,"resource":"wiki","action":"http:read","count":count,"first":5,"last":9,"source":"nginx"});
+    let observed = json!([seen("alice", 4), seen("bob", 2), seen("carl", 1), seen("gone", 9)]);
+    let answer = bench.done("POST", "/v1/policy/suggest", json!({"observed": observed})).await;
+    assert_eq!((&answer["looked"]["given"], &answer["looked"]["since"]), (&json!(4), &Value::Null), "{answer}");
+    let suggestion = &answer["answer"];
+    assert_eq!(
+        suggestion["coverage"],
+        json!({"observed":16,"kept":6,"allowed":6,"without_device":0,"rare":1,"left_out":9})
+    );
+    let text = suggestion["files"][0]["text"].as_str().unwrap();
+    assert!(text.contains("[User::\"alice\", User::\"bob\"].contains(principal)"), "{text}");
+    let shared = json!({"observed": observed, "group_share": 60});
+    let shared = bench.done("POST", "/v1/policy/suggest", shared).await;
+    assert_eq!(
+        (&shared["answer"]["policies"][0]["group"], &shared["answer"]["policies"][0]["beyond"]),
+        (&json!("mkt"), &json!(["carl"]))
+    );
+    let unused = bench.done("POST", "/v1/policy/unused", json!({"days":30})).await;
+    assert_eq!(unused["answer"]["rights"], unused["answer"]["unused"], "the log knows of nobody: {unused}");
+    assert!(unused["answer"]["files"][0]["text"].as_str().unwrap().contains("forbid ("), "{unused}");
+    assert_eq!(bench.changes().await, before);
+
+    for (path, body, status) in [
+        ("suggest", json!({"rare":0}), 422),
+        ("suggest", json!({"group_share":101}), 422),
+        ("suggest", json!({"days":367}), 422),
+        ("suggest", json!({"resources":["gone"]}), 404),
+        ("suggest", json!({"resources":["console"]}), 422),
+        ("suggest", json!({"observed":[seen("alice", 0)]}), 422),
+        ("suggest", json!({"observed":[seen("Alice", 1)]}), 422),
+        ("suggest", json!({"guess":true}), 422),
+        ("unused", json!({}), 422),
+        ("unused", json!({"days":0}), 422),
+    ] {
+        let (got, _) = bench.refused("POST", &format!("/v1/policy/{path}"), body.clone()).await;
+        assert_eq!(got, status, "{path} {body}");
+    }
+}
+
+#[tokio::test]
 async fn an_apply_does_all_of_the_shown_plan_or_nothing() {
     let bench = Bench::open().await;
     bench.done("POST", "/v1/users", json!({"name":"alice"})).await;

@@ -17,4 +17,5 @@ mod modes;
 mod properties;
 mod rights;
 mod step_up;
+mod suggest;
 mod world;

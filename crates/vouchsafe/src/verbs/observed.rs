@@ -270,7 +270,8 @@ fn tell(out: &Output, output: &Path, summary: &Summary) -> io::Result<()> {
         out.line(&out.paint(Style::Dim, &format!("    {}", clean(&one.text))))?;
     }
     let path = out.paint(Style::Bold, &clean(&output.display().to_string()));
-    out.line(&format!("\nwritten to {path}"))
+    let next = out.paint(Style::Accent, "vouchsafe policy suggest --observed FILE");
+    out.line(&format!("\nwritten to {path}; next: {next}"))
 }
 
 fn unknown(out: &Output, heading: &'static str, names: &[Unmapped]) -> io::Result<()> {

@@ -9,6 +9,7 @@ mod proof;
 mod rights;
 mod simulate;
 mod story;
+mod suggest;
 mod suite;
 
 pub(crate) use findings::unproven;
@@ -137,6 +138,14 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  vouchsafe policy simulate company/policy\n  vouchsafe policy simulate -f company --since 7d --json"
     )]
     Simulate(simulate::Args),
+    /// Suggests a policy that allows what was used and no more, or shows rights that nobody used.
+    ///
+    /// A right goes to exactly those who used it; a group stands for its members where all of them did. Nothing is published:
+    /// the files are drafts to read.
+    #[command(
+        after_help = "Examples:\n  vouchsafe policy suggest --since 30d --resource wiki -o company/policy\n  vouchsafe policy suggest --observed wiki.jsonl --group-share 80%\n  vouchsafe policy suggest --unused 90d"
+    )]
+    Suggest(suggest::Args),
     /// Lists everybody who can do something to a resource, by which policy, and under which conditions.
     ///
     /// Over the users, groups, grants and resources that there are. What only a request can bring with it stays as a
@@ -221,6 +230,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
         Verb::Explain(question) => explain(call, question).await,
         Verb::Diff(args) => difference::run(&args, call).await,
         Verb::Simulate(args) => simulate::run(&args, call).await,
+        Verb::Suggest(args) => suggest::run(&args, call).await,
         Verb::WhoCan(args) => rights::who(&args, call).await,
         Verb::WhatCan(args) => rights::what(&args, call).await,
     }

@@ -27,6 +27,7 @@ mod http;
 mod http3;
 mod installation;
 mod killed;
+mod learning;
 mod logs;
 mod modes;
 mod network;

@@ -96,7 +96,7 @@ impl Host {
 }
 
 /// OpenSSH's server with keys and settings of its own, for whoever runs the test.
-async fn sshd(dir: &Path, address: std::net::SocketAddr) -> Server {
+pub async fn sshd(dir: &Path, address: std::net::SocketAddr) -> Server {
     if rustix::process::getuid().is_root() {
         // Where Debian's service keeps nothing, but sshd insists on it.
         std::fs::create_dir_all("/run/sshd").expect("/run/sshd");
