@@ -13,7 +13,9 @@ use crate::haproxy::{self, Captures};
 use crate::lines::{Layout, Record, Records};
 use crate::names::{Meant, Names};
 use crate::time::Clock;
-use crate::web::{APACHE_COMBINED, APACHE_VHOST, Fields, NGINX_COMBINED, Template, TemplateError};
+use crate::web::{
+    APACHE_COMBINED, APACHE_COMMON, APACHE_VHOST, Fields, NGINX_COMBINED, NGINX_COMMON, Template, TemplateError,
+};
 use crate::{postgres, sshd};
 
 /// Malformed lines that are shown.
@@ -27,10 +29,10 @@ const MAX_UNKNOWN_CHARS: usize = 200;
 /// Which log it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
-    /// nginx's access log.
-    Nginx(Template),
+    /// nginx's access log; the first description that a line has counts.
+    Nginx(Vec<Template>),
     /// Apache's access log.
-    Apache(Template),
+    Apache(Vec<Template>),
     /// HAProxy's HTTP log.
     Haproxy(Captures),
     /// PostgreSQL's CSV log.
@@ -45,11 +47,11 @@ impl Format {
     /// # Errors
     /// [`TemplateError`].
     pub fn nginx(format: Option<&str>, fields: Fields<'_>) -> Result<Self, TemplateError> {
-        let format = match format {
-            None | Some("combined" | "common") => NGINX_COMBINED,
-            Some(format) => format,
+        let formats: &[&str] = match &format {
+            None | Some("combined" | "common") => &[NGINX_COMBINED, NGINX_COMMON],
+            Some(format) => &[format],
         };
-        Template::nginx(format, fields).map(Format::Nginx)
+        formats.iter().map(|format| Template::nginx(format, fields)).collect::<Result<_, _>>().map(Format::Nginx)
     }
 
     /// Apache's, as its `LogFormat` says or by the names `common`, `combined` and `vhost_combined`.
@@ -57,12 +59,12 @@ impl Format {
     /// # Errors
     /// [`TemplateError`].
     pub fn apache(format: Option<&str>, fields: Fields<'_>) -> Result<Self, TemplateError> {
-        let format = match format {
-            None | Some("combined" | "common") => APACHE_COMBINED,
-            Some("vhost_combined") => APACHE_VHOST,
-            Some(format) => format,
+        let formats: &[&str] = match &format {
+            None | Some("combined" | "common") => &[APACHE_COMBINED, APACHE_COMMON],
+            Some("vhost_combined") => &[APACHE_VHOST],
+            Some(format) => &[format],
         };
-        Template::apache(format, fields).map(Format::Apache)
+        formats.iter().map(|format| Template::apache(format, fields)).collect::<Result<_, _>>().map(Format::Apache)
     }
 
     /// Where accesses of it come from.
@@ -86,8 +88,9 @@ impl Format {
 
     fn read<'l>(&self, bytes: &'l [u8], clock: &Clock) -> Read<'l> {
         match self {
-            Format::Nginx(template) | Format::Apache(template) => {
-                template.read(bytes, clock).unwrap_or(Read::Malformed("it doesn't have the form of the log format"))
+            Format::Nginx(templates) | Format::Apache(templates) => {
+                let read = templates.iter().find_map(|template| template.read(bytes, clock));
+                read.unwrap_or(Read::Malformed("it doesn't have the form of the log format"))
             }
             Format::Haproxy(captures) => haproxy::read(bytes, *captures, clock),
             Format::Postgres => postgres::read(bytes, clock),

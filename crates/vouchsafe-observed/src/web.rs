@@ -1,9 +1,10 @@
 //! Access logs of nginx and Apache: a template made of the server's own description of a line, and lines read
 //! by it.
 //!
-//! A line is taken apart from left to right, each field up to the text behind it. Both servers escape quotes and
-//! backslashes in fields, so a name can't pretend to be the rest of a line; what doesn't fit to the last byte is
-//! malformed and never guessed.
+//! A line is taken apart from left to right, each field up to the first text that stands behind it, and from right to
+//! left, up to the last. Where both come to the same, there is no other way to read it; where they don't, somebody has
+//! put into a field what looks like the rest of a line, and it is malformed. Both servers escape quotes and backslashes
+//! in fields, so what stands in quotes can't do that.
 
 use std::borrow::Cow;
 
@@ -16,12 +17,19 @@ use crate::time::{self, Clock};
 const MAX_FORMAT: usize = 4_096;
 const MAX_FIELDS: usize = 128;
 
-/// nginx's `combined`, and what has less: nobody needs what stands behind the status.
-pub(crate) const NGINX_COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status $rest";
-/// Apache's `combined` and `common`.
-pub(crate) const APACHE_COMBINED: &str = "%h %l %u %t \"%r\" %>s %b";
-/// Apache's `vhost_combined`.
-pub(crate) const APACHE_VHOST: &str = "%v:%p %h %l %u %t \"%r\" %>s %O";
+/// nginx's `combined`, and the same without what only that has.
+pub(crate) const NGINX_COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
+                                         \"$http_referer\" \"$http_user_agent\"";
+pub(crate) const NGINX_COMMON: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent";
+/// Apache's formats of these names.
+pub(crate) const APACHE_COMBINED: &str = "%h %l %u %t \"%r\" %>s %b \"%{Referer}i\" \"%{User-Agent}i\"";
+pub(crate) const APACHE_COMMON: &str = "%h %l %u %t \"%r\" %>s %b";
+pub(crate) const APACHE_VHOST: &str = "%v:%p %h %l %u %t \"%r\" %>s %O \"%{Referer}i\" \"%{User-Agent}i\"";
+
+/// Length of `27/Nov/2026:14:03:02 +0000`.
+const TIME_BYTES: usize = 26;
+/// Why a line is malformed that can be taken apart in several ways.
+const TWO_WAYS: &str = "it can be read in two ways: a field holds what looks like the rest of the line";
 
 /// A description of lines that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,8 +71,6 @@ enum Field {
     Host,
     /// `27/Nov/2026:14:03:02 +0000`
     Time,
-    /// The same in brackets.
-    Bracketed,
     Iso,
     /// Since 1970, with so many figures behind the seconds.
     Epoch(usize),
@@ -160,7 +166,7 @@ impl Template {
                     let usual = match item.as_str() {
                         "u" if fields.user.is_none() => Field::User,
                         "v" | "V" | "{Host}i" if fields.host.is_none() => Field::Host,
-                        "t" => Field::Bracketed,
+                        "t" => Field::Time,
                         "{sec}t" | "{begin:sec}t" | "{end:sec}t" => Field::Epoch(0),
                         "{msec}t" | "{begin:msec}t" | "{end:msec}t" => Field::Epoch(3),
                         "{usec}t" | "{begin:usec}t" | "{end:usec}t" => Field::Epoch(6),
@@ -172,7 +178,11 @@ impl Template {
                         }
                         _ => Field::Skipped,
                     };
+                    // The brackets aren't part of the time, but always there.
+                    let (before, behind) = if item == "t" { ("[", "]") } else { ("", "") };
+                    push_text(&mut pieces, before.as_bytes());
                     pieces.push(Piece::Field(chosen(&item, usual, fields), format!("%{item}")));
+                    push_text(&mut pieces, behind.as_bytes());
                     letters = after.chars();
                     continue;
                 }
@@ -196,7 +206,7 @@ impl Template {
         let kind = |field: Field| match field {
             Field::User => Some(0),
             Field::Host => Some(1),
-            Field::Time | Field::Bracketed | Field::Iso | Field::Epoch(_) => Some(2),
+            Field::Time | Field::Iso | Field::Epoch(_) => Some(2),
             Field::Request | Field::Method => Some(3),
             Field::Status => Some(4),
             Field::Skipped => None,
@@ -222,59 +232,118 @@ impl Template {
 
     /// Reads a line; `None` when it doesn't have this form.
     pub(crate) fn read<'l>(&self, line: &'l [u8], clock: &Clock) -> Option<Read<'l>> {
-        let (mut user, mut place, mut at) = (None, None, None);
-        let (mut status, mut asked): (&[u8], Option<(Field, &[u8])>) = (b"", None);
-        let mut rest = line;
-        let mut pieces = self.pieces.iter().peekable();
-        while let Some(piece) = pieces.next() {
-            let field = match piece {
-                Piece::Text(text) => {
-                    rest = rest.strip_prefix(text.as_slice())?;
-                    continue;
-                }
-                Piece::Field(field, _) => *field,
-            };
-            let length = match pieces.peek() {
-                Some(Piece::Text(behind)) => end(rest, behind)?,
-                Some(Piece::Field(..)) | None => rest.len(),
-            };
-            let (value, after) = rest.split_at_checked(length)?;
-            rest = after;
-            match field {
-                Field::User => user = Some(value),
-                Field::Host => place = Some(value),
-                Field::Time => at = Some(time::common(value, clock)),
-                Field::Bracketed => {
-                    let inner = value.strip_prefix(b"[").and_then(|value| value.strip_suffix(b"]"));
-                    at = Some(inner.and_then(|inner| time::common(inner, clock)));
-                }
-                Field::Iso => at = Some(time::iso(value, clock)),
-                Field::Epoch(figures) => at = Some(time::epoch(value, figures)),
-                Field::Status => status = value,
-                Field::Request | Field::Method => asked = Some((field, value)),
-                Field::Skipped => {}
-            }
-        }
-        if !rest.is_empty() {
-            return None;
-        }
-        let method = || match asked? {
+        let (parts, last) = (self.from_left(line)?, self.from_right(line)?);
+        let method = || match parts.asked? {
             (Field::Method, name) => method(name),
             (_, line) => request_line(line),
         };
-        let action = match exchange(status, method) {
-            Exchange::Let(action) => action,
+        let action = match exchange(parts.status, method) {
+            // That it was refused is as sure as its status.
+            Exchange::Refused if place(Some(parts.status)) == place(Some(last.status)) => return Some(Read::Refused),
+            _ if !parts.are(&last) => return Some(Read::Malformed(TWO_WAYS)),
             Exchange::Refused => return Some(Read::Refused),
+            Exchange::Let(action) => action,
             Exchange::Malformed(why) => return Some(Read::Malformed(why)),
         };
-        let Some(at) = at.flatten() else { return Some(Read::Malformed(NO_TIME)) };
+        let at = match parts.time? {
+            (Field::Iso, value) => time::iso(value, clock),
+            (Field::Epoch(figures), value) => time::epoch(value, figures),
+            (_, value) => time::common(value, clock),
+        };
+        let Some(at) = at else { return Some(Read::Malformed(NO_TIME)) };
         let said = |value: Option<&'l [u8]>| match value {
             None | Some(b"" | b"-" | b"\"\"") => Some(None),
             Some(value) => text(unescaped(value)?).map(Some),
         };
-        let (Some(user), Some(place)) = (said(user), said(place)) else { return Some(Read::Malformed(NO_TEXT)) };
+        let (Some(user), Some(place)) = (said(parts.user), said(parts.place)) else {
+            return Some(Read::Malformed(NO_TEXT));
+        };
         Some(Read::Access(Access { user, place: place.map(host), action, at }))
     }
+
+    /// Each field up to the first text that stands behind it.
+    fn from_left<'l>(&self, line: &'l [u8]) -> Option<Parts<'l>> {
+        let mut parts = Parts::default();
+        let mut rest = line;
+        let mut pieces = self.pieces.iter().peekable();
+        while let Some(piece) = pieces.next() {
+            match piece {
+                Piece::Text(text) => rest = rest.strip_prefix(text.as_slice())?,
+                Piece::Field(field, _) => {
+                    let length = match pieces.peek() {
+                        Some(Piece::Text(behind)) => end(rest, behind)?,
+                        Some(Piece::Field(..)) | None => rest.len(),
+                    };
+                    let (value, after) = rest.split_at_checked(length)?;
+                    rest = after;
+                    parts.put(*field, value);
+                }
+            }
+        }
+        rest.is_empty().then_some(parts)
+    }
+
+    /// Each field from the last text that stands before it.
+    fn from_right<'l>(&self, line: &'l [u8]) -> Option<Parts<'l>> {
+        let mut parts = Parts::default();
+        let mut rest = line;
+        let mut pieces = self.pieces.iter().rev().peekable();
+        while let Some(piece) = pieces.next() {
+            match piece {
+                Piece::Text(text) => rest = rest.strip_suffix(text.as_slice())?,
+                Piece::Field(field, _) => {
+                    let from = match pieces.peek() {
+                        // It holds a blank itself, but always has the same length.
+                        Some(Piece::Text(_)) if *field == Field::Time => rest.len().checked_sub(TIME_BYTES)?,
+                        Some(Piece::Text(before)) => begin(rest, before)?,
+                        Some(Piece::Field(..)) | None => 0,
+                    };
+                    let (before, value) = rest.split_at_checked(from)?;
+                    rest = before;
+                    parts.put(*field, value);
+                }
+            }
+        }
+        rest.is_empty().then_some(parts)
+    }
+}
+
+/// The fields of a line that count, as they stand in it.
+#[derive(Default)]
+struct Parts<'l> {
+    user: Option<&'l [u8]>,
+    place: Option<&'l [u8]>,
+    time: Option<(Field, &'l [u8])>,
+    asked: Option<(Field, &'l [u8])>,
+    status: &'l [u8],
+}
+
+impl<'l> Parts<'l> {
+    fn put(&mut self, field: Field, value: &'l [u8]) {
+        match field {
+            Field::User => self.user = Some(value),
+            Field::Host => self.place = Some(value),
+            Field::Time | Field::Iso | Field::Epoch(_) => self.time = Some((field, value)),
+            Field::Request | Field::Method => self.asked = Some((field, value)),
+            Field::Status => self.status = value,
+            Field::Skipped => {}
+        }
+    }
+
+    /// Whether these are the same places of a line.
+    fn are(&self, other: &Self) -> bool {
+        let of = |field: Option<(Field, &'l [u8])>| place(field.map(|(_, value)| value));
+        place(self.user) == place(other.user)
+            && place(self.place) == place(other.place)
+            && place(Some(self.status)) == place(Some(other.status))
+            && of(self.time) == of(other.time)
+            && of(self.asked) == of(other.asked)
+    }
+}
+
+/// Where bytes stand, rather than which they are.
+fn place(value: Option<&[u8]>) -> Option<(*const u8, usize)> {
+    value.map(|value| (value.as_ptr(), value.len()))
 }
 
 fn chosen(name: &str, usual: Field, fields: Fields<'_>) -> Field {
@@ -325,6 +394,24 @@ fn end(rest: &[u8], behind: &[u8]) -> Option<usize> {
             b'"' => return rest.get(at..)?.starts_with(behind).then_some(at),
             _ => at += 1,
         }
+    }
+}
+
+/// Where a field begins that this text stands before, the last that can be.
+fn begin(rest: &[u8], before: &[u8]) -> Option<usize> {
+    let mut upto = rest.len();
+    loop {
+        let at = memmem::rfind(rest.get(..upto)?, before)?;
+        // A quote that is escaped is part of a field.
+        let escaped = |quote: usize| {
+            let slashes = rest.get(..quote).unwrap_or_default().iter().rev().take_while(|byte| **byte == b'\\').count();
+            slashes % 2 == 1
+        };
+        let mut quotes = before.iter().enumerate().filter(|(_, byte)| **byte == b'"').map(|(offset, _)| at + offset);
+        if !quotes.any(escaped) {
+            return Some(at + before.len());
+        }
+        upto = at + before.len() - 1;
     }
 }
 
@@ -423,9 +510,24 @@ mod tests {
             )
         };
         // nginx escapes the quotes, and nothing else of these.
-        let forged = of("root [27/Nov/2026:14:03:02 +0000] \\x22GET / HTTP/1.1\\x22 200 1");
-        assert!(!forged.starts_with("root here"), "{forged}");
+        assert_eq!(of("root [27/Nov/2026:14:03:02 +0000] \\x22GET / HTTP/1.1\\x22 200 1"), "refused");
         assert_eq!(of("root [x"), "refused");
+        let two_ways = format!("malformed: {TWO_WAYS}");
+        let log = |user: &str| {
+            let line = format!("::1 - {user} [27/Nov/2026:14:03:02 +0000] \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"");
+            nginx(NGINX_COMBINED, &line)
+        };
+        for name in ["root [x", "root [27/Nov/2026:14:03:02 +0000", "x - root"] {
+            assert_eq!(log(name), two_ways, "{name}");
+        }
+        // A header that the client sends, without quotes.
+        let own = Template::apache("%{msec}t %{X-User}i %m %>s %b", Fields { user: Some("{X-User}i"), host: None });
+        let own = own.expect("a format");
+        let of = |user: &str| told(own.read(format!("1795788182009 {user} GET 401 5").as_bytes(), &CLOCK));
+        assert_eq!(of("ann"), "refused");
+        assert_eq!(of("root GET 200"), two_ways);
+        assert_eq!(told(own.read(b"1795788182009 ann b GET 200 5", &CLOCK)), two_ways);
+        assert_eq!(told(own.read(b"1795788182009 ann GET 200 5", &CLOCK)), "ann here http:read");
         let agent = "10.0.0.7 - - [27/Nov/2026:14:03:02 +0000] \"GET / HTTP/1.1\" 401 1 \"-\" \"\\x22 200 \\x22\"";
         assert_eq!(nginx(NGINX_COMBINED, agent), "refused");
     }
@@ -451,7 +553,7 @@ mod tests {
             told(Template::apache(format, Fields::default()).expect("a format").read(line.as_bytes(), &CLOCK))
         };
         let line = "10.0.0.7 - alice [27/Nov/2026:14:03:02 +0000] \"DELETE /\\\"a HTTP/1.1\" 204 -";
-        assert_eq!(of(APACHE_COMBINED, line), "alice here http:write");
+        assert_eq!(of(APACHE_COMMON, line), "alice here http:write");
         let combined = format!("{line} \"-\" \"Mozilla \\\"5\\\"\"");
         assert_eq!(of(APACHE_COMBINED, &combined), "alice here http:write");
         let vhost =
