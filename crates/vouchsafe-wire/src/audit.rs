@@ -602,6 +602,7 @@ mod tests {
         record.passed = Some("warn".into());
         record.policies = vec!["p".into()];
         record.port = Some(5432);
+        record.proxy = Some("nginx".into());
         record.repeated = Some(4);
         record.via = Some("frankfurt".into());
         record.status = Some(403);
