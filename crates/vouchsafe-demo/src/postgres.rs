@@ -154,6 +154,12 @@ impl Cluster {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// The directory of its settings and data.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join(keeper::CLUSTER)
+    }
+
     /// Name of its database.
     #[must_use]
     pub fn database(&self) -> &'static str {

@@ -232,7 +232,7 @@ impl Template {
 
     /// Reads a line; `None` when it doesn't have this form.
     pub(crate) fn read<'l>(&self, line: &'l [u8], clock: &Clock) -> Option<Read<'l>> {
-        let (parts, last) = (self.from_left(line)?, self.from_right(line)?);
+        let (parts, last) = (self.read_from_left(line)?, self.read_from_right(line)?);
         let method = || match parts.asked? {
             (Field::Method, name) => method(name),
             (_, line) => request_line(line),
@@ -262,7 +262,7 @@ impl Template {
     }
 
     /// Each field up to the first text that stands behind it.
-    fn from_left<'l>(&self, line: &'l [u8]) -> Option<Parts<'l>> {
+    fn read_from_left<'l>(&self, line: &'l [u8]) -> Option<Parts<'l>> {
         let mut parts = Parts::default();
         let mut rest = line;
         let mut pieces = self.pieces.iter().peekable();
@@ -284,7 +284,7 @@ impl Template {
     }
 
     /// Each field from the last text that stands before it.
-    fn from_right<'l>(&self, line: &'l [u8]) -> Option<Parts<'l>> {
+    fn read_from_right<'l>(&self, line: &'l [u8]) -> Option<Parts<'l>> {
         let mut parts = Parts::default();
         let mut rest = line;
         let mut pieces = self.pieces.iter().rev().peekable();

@@ -22,7 +22,7 @@ use super::install::Installation;
 pub(super) const LOG: &str = "log";
 /// The cluster's superuser.
 pub(super) const OWNER: &str = "owner";
-const CLUSTER: &str = "cluster";
+pub(super) const CLUSTER: &str = "cluster";
 /// Longest start, `initdb` apart.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);

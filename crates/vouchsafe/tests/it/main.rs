@@ -45,5 +45,6 @@ mod traces;
 mod udp;
 mod upstreams;
 mod vitals;
+mod week;
 mod workbench;
 mod world;
