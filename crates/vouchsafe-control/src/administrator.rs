@@ -13,6 +13,7 @@ pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod progress;
 mod proofs;
+pub(crate) mod requests;
 pub(crate) mod resources;
 pub(crate) mod rights;
 pub(crate) mod simulate;
@@ -143,6 +144,27 @@ pub(crate) enum AdministratorError {
         /// Which.
         version: u64,
     },
+    /// Only a signed-in user can ask for access.
+    #[error("only somebody who signed in on a device can ask for access")]
+    NoUser,
+    /// Nobody decides her own request.
+    #[error("this is your own request: somebody else has to decide it")]
+    OwnRequest,
+    /// She has asked already.
+    #[error("you have asked for `{resource}` already")]
+    RequestedAlready {
+        /// For what.
+        resource: String,
+    },
+    /// It isn't open any more.
+    #[error("the request is {state} already")]
+    RequestSettled {
+        /// What became of it.
+        state: &'static str,
+    },
+    /// More wait than may.
+    #[error("too many requests wait to be decided")]
+    TooManyRequests,
     /// The state changed since the plan was shown.
     #[error("the plan is no longer what would be done: the state has changed since it was shown")]
     PlanMoved,
@@ -226,6 +248,13 @@ impl AdministratorError {
                 Some("set another end: a later one than now, and at most 90 days ahead".to_owned())
             }
             AdministratorError::Busy => Some("try again in some minutes".to_owned()),
+            AdministratorError::NoUser => {
+                Some("enroll a device with `vouchsafe enroll`, and sign in with `vouchsafe login`".to_owned())
+            }
+            AdministratorError::RequestedAlready { .. } | AdministratorError::TooManyRequests => {
+                Some("wait for a decision, or take one back with `vouchsafe request withdraw`".to_owned())
+            }
+            AdministratorError::RequestSettled { .. } => Some("see `vouchsafe request list`".to_owned()),
             AdministratorError::PlanMoved => Some("look at a new plan with `vouchsafe plan`".to_owned()),
             AdministratorError::Suggest(SuggestError::TooLong) => {
                 Some("ask for some of the resources, one after the other".to_owned())
@@ -240,6 +269,7 @@ impl AdministratorError {
             | AdministratorError::Resource(_)
             | AdministratorError::Value { .. }
             | AdministratorError::Twice { .. }
+            | AdministratorError::OwnRequest
             | AdministratorError::BrokenOff
             | AdministratorError::Suggest(SuggestError::Wrong(_))
             | AdministratorError::Audit(_)

@@ -10,6 +10,7 @@ mod audit;
 mod directory;
 mod extract;
 mod policy;
+mod requests;
 mod state;
 
 use axum::Router;
@@ -83,6 +84,12 @@ routes! {
     delete "/v1/resources/{name}" => state::remove_resource,
     put "/v1/resources/{name}/mode" => state::set_mode,
     get "/v1/resources/{name}/progress" => state::progress,
+    get "/v1/requests" => requests::list,
+    get "/v1/requests/mine" => requests::own,
+    post "/v1/resources/{name}/requests" => requests::add,
+    post "/v1/resources/{name}/requests/{id}/approve" => requests::approve,
+    post "/v1/resources/{name}/requests/{id}/deny" => requests::deny,
+    post "/v1/resources/{name}/requests/{id}/withdraw" => requests::withdraw,
     get "/v1/grants" => state::list_grants,
     post "/v1/grants" => state::add_grant,
     delete "/v1/grants/{id}" => state::remove_grant,

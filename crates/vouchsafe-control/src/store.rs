@@ -26,6 +26,7 @@ mod outbox;
 pub(crate) mod passkeys;
 pub(crate) mod policy;
 pub(crate) mod purge;
+pub(crate) mod requests;
 pub(crate) mod resources;
 pub(crate) mod sessions;
 pub(crate) mod settings;
@@ -340,6 +341,7 @@ fn migrator(count: usize) -> Migrator {
         migration(11, "policy confirmation", include_str!("../migrations/0011_policy_confirmation.sql")),
         migration(12, "modes", include_str!("../migrations/0012_modes.sql")),
         migration(13, "invariants", include_str!("../migrations/0013_invariants.sql")),
+        migration(14, "requests", include_str!("../migrations/0014_requests.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

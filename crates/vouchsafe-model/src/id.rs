@@ -158,6 +158,8 @@ ids! {
     ConnectorId = "con";
     /// A policy made from a template for one subject and one resource.
     GrantId = "grt";
+    /// A user's request for a grant.
+    RequestId = "req";
     /// A registered passkey.
     PasskeyId = "pky";
     /// One decision of the policy engine; quoted to people so that an administrator can find it.

@@ -11,8 +11,8 @@ use crate::exit::Exit;
 use crate::verbs::logs::LogFormat;
 use crate::verbs::{
     apply, assess, audit, completions, connect, connector, controller, demo, device, doctor, enroll, gateway, grant,
-    group, lock, login, logout, observed, pipe, plan, policy, prover, proxy, resource, session, status, up, user,
-    version,
+    group, lock, login, logout, observed, pipe, plan, policy, prover, proxy, request, resource, session, status, up,
+    user, version,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -79,6 +79,8 @@ pub(crate) enum Verb {
     /// Resources: what can be reached.
     #[command(subcommand)]
     Resource(resource::Verb),
+    /// Asks for access to a resource for a time, and decides what others ask for.
+    Request(request::Args),
     /// Grants: one user's right to one resource.
     #[command(subcommand)]
     Grant(grant::Verb),
@@ -178,6 +180,7 @@ impl Verb {
             Verb::Device(verb) => device::run(verb, call).await,
             Verb::Session(verb) => session::run(verb, call).await,
             Verb::Resource(verb) => resource::run(verb, call).await,
+            Verb::Request(args) => request::run(args, call).await,
             Verb::Grant(verb) => grant::run(verb, call).await,
             Verb::Lock(verb) => lock::run(verb, call).await,
             Verb::Unlock(unlock) => lock::run_unlock(unlock, call).await,
@@ -251,6 +254,8 @@ mod tests {
             "vouchsafe resource mode wiki warn --until 2026-12-31T18:00:00Z --yes",
             "vouchsafe resource mode wiki enforce",
             "vouchsafe grant add alice finance --for 8h --reason audit",
+            "vouchsafe request finance --for 2h --reason audit",
+            "vouchsafe request list --all",
             "vouchsafe policy explain --user alice --resource finance --path /ledger --ip 203.0.113.9",
             "vouchsafe audit query --since 1h --outcome deny --json",
             "vouchsafe connect db:5432 --listen 127.0.0.1:6000",
@@ -273,6 +278,9 @@ mod tests {
             "vouchsafe resource mode wiki observe --for 14d --until 2026-12-31T18:00:00Z",
             "vouchsafe resource mode wiki observe --until tomorrow",
             "vouchsafe grant add alice finance --for 8",
+            "vouchsafe request finance --for 2h",
+            "vouchsafe request finance --reason audit",
+            "vouchsafe request",
             "vouchsafe enroll --ticket vse1.x",
             "vouchsafe audit query --outcome maybe",
             "vouchsafe policy explain --user alice",

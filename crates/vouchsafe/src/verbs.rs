@@ -24,6 +24,7 @@ pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod prover;
 pub(crate) mod proxy;
+pub(crate) mod request;
 pub(crate) mod resource;
 pub(crate) mod serve;
 pub(crate) mod session;

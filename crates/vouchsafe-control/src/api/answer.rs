@@ -124,6 +124,11 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::LockOut => (StatusCode::CONFLICT, "lock_out"),
             AdministratorError::VersionMoved { .. } => (StatusCode::CONFLICT, "version_moved"),
             AdministratorError::Unconfirmed { .. } => (StatusCode::CONFLICT, "unconfirmed"),
+            AdministratorError::NoUser => (StatusCode::CONFLICT, "no_user"),
+            AdministratorError::OwnRequest => (StatusCode::FORBIDDEN, "own_request"),
+            AdministratorError::RequestedAlready { .. } => (StatusCode::CONFLICT, "requested_already"),
+            AdministratorError::RequestSettled { .. } => (StatusCode::CONFLICT, "request_settled"),
+            AdministratorError::TooManyRequests => (StatusCode::CONFLICT, "too_many_requests"),
             AdministratorError::PlanMoved => (StatusCode::CONFLICT, "plan_moved"),
             AdministratorError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             AdministratorError::Directory(_) => {

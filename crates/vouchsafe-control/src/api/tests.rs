@@ -761,3 +761,111 @@ async fn bodies_are_json_and_bounded_and_unknown_routes_are_problems() {
     let text = response.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&text).contains("entity User"));
 }
+
+/// Asks as that user, who was let through by a policy.
+async fn as_user(bench: &Bench, user: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .extension(caller(OwnHost::Api, Some(user)))
+        .body(body)
+        .unwrap();
+    let response = routes(bench.context().clone()).oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_request_is_decided_once_by_somebody_else_and_for_its_own_resource() {
+    let bench = Bench::open().await;
+    for user in ["alice", "bob"] {
+        bench.done("POST", "/v1/users", json!({"name": user})).await;
+    }
+    for name in ["wiki", "git"] {
+        let doc = json!({"name": name, "kind": "tcp", "upstream": "10.0.0.1:22"});
+        bench.done("PUT", &format!("/v1/resources/{name}"), doc).await;
+    }
+    let asked = json!({"seconds": 3600, "reason": "closing the quarter"});
+    let ask = async |user: &'static str, resource: &str| {
+        as_user(&bench, user, "POST", &format!("/v1/resources/{resource}/requests"), asked.clone()).await
+    };
+    let (status, request) = ask("alice", "wiki").await;
+    assert_eq!((status, &request["state"]), (201, &json!("open")), "{request}");
+    let id = request["id"].as_str().unwrap().to_owned();
+    let decide = async |user: &'static str, resource: &str, verb: &str| {
+        let path = format!("/v1/resources/{resource}/requests/{id}/{verb}");
+        let (status, answer) = as_user(&bench, user, "POST", &path, json!({})).await;
+        (status, answer["type"].as_str().unwrap_or_default().to_owned())
+    };
+    // The owner of the machine is nobody who could ask; a user who doesn't exist neither.
+    let refused = bench.refused("POST", "/v1/resources/wiki/requests", asked.clone()).await;
+    assert_eq!(refused, (409, "no_user".into()));
+    assert_eq!(ask("carol", "wiki").await.0, 404);
+    // Once for each resource, whether there is one or not, and five in all.
+    assert_eq!(ask("alice", "wiki").await.1["type"], "requested_already");
+    for resource in ["git", "nothing-1", "nothing-2", "nothing-3"] {
+        assert_eq!(ask("alice", resource).await.0, 201, "{resource}");
+    }
+    assert_eq!(ask("alice", "nothing-4").await.1["type"], "too_many_requests");
+    for (member, value) in
+        [("seconds", json!(59)), ("seconds", json!(2_592_001)), ("reason", json!(" ")), ("reason", json!("a\nb"))]
+    {
+        let mut bad = asked.clone();
+        bad[member] = value;
+        assert_eq!(as_user(&bench, "bob", "POST", "/v1/resources/wiki/requests", bad.clone()).await.0, 422, "{bad}");
+    }
+
+    // Policies were asked about the resource in the path: a request for another one isn't there.
+    for (user, resource, verb, expected) in [
+        ("alice", "wiki", "approve", (403, "own_request")),
+        ("alice", "wiki", "deny", (403, "own_request")),
+        ("bob", "git", "approve", (404, "not_found")),
+        ("alice", "git", "withdraw", (404, "not_found")),
+        ("bob", "wiki", "withdraw", (404, "not_found")),
+    ] {
+        let (status, kind) = decide(user, resource, verb).await;
+        assert_eq!((status, kind.as_str()), expected, "{user} {resource} {verb}");
+    }
+    assert_eq!(bench.done("GET", "/v1/grants", Value::Null).await, json!([]));
+    assert_eq!(decide("bob", "wiki", "approve").await.0, 200);
+    let grants = bench.done("GET", "/v1/grants", Value::Null).await;
+    assert_eq!(
+        (&grants[0]["user"], &grants[0]["by"], grants.as_array().unwrap().len()),
+        (&json!("alice"), &json!("bob"), 1)
+    );
+    let lasts = grants[0]["expires"].as_u64().unwrap() - grants[0]["created"].as_u64().unwrap();
+    assert_eq!(lasts, 3600);
+    for verb in ["approve", "deny"] {
+        assert_eq!(decide("bob", "wiki", verb).await, (409, "request_settled".into()), "{verb}");
+    }
+    // A grant for what isn't there can't be given; what is taken back can't be given either.
+    let (_, own) = as_user(&bench, "alice", "GET", "/v1/requests/mine", Value::Null).await;
+    let id_of = |resource: &str| {
+        let all = own.as_array().unwrap();
+        let found = all.iter().find(|request| request["resource"] == resource).unwrap();
+        found["id"].as_str().unwrap().to_owned()
+    };
+    let absent = format!("/v1/resources/nothing-1/requests/{}/approve", id_of("nothing-1"));
+    assert_eq!(as_user(&bench, "bob", "POST", &absent, json!({})).await.0, 404);
+    let git = format!("/v1/resources/git/requests/{}", id_of("git"));
+    assert_eq!(as_user(&bench, "alice", "POST", &format!("{git}/withdraw"), json!({})).await.0, 200);
+    assert_eq!(as_user(&bench, "bob", "POST", &format!("{git}/approve"), json!({})).await.0, 409);
+    assert_eq!(as_user(&bench, "bob", "GET", "/v1/requests/mine", Value::Null).await.1, json!([]));
+    let changes = bench.changes().await;
+    for verb in ["request.add", "request.approve", "request.withdraw", "grant.add"] {
+        assert!(changes.iter().any(|change| change.starts_with(verb)), "{verb}: {changes:?}");
+    }
+
+    // A week later what nobody decided is over, and with its user a request goes.
+    let later = vouchsafe_runtime::clock::unix_seconds(vouchsafe_runtime::clock::now()) + 604_801;
+    let mut write = bench.context().store.write().await.unwrap();
+    assert_eq!(crate::administrator::requests::end_over(&mut write, later, 100).await.unwrap(), 3);
+    write.commit().await.unwrap();
+    assert_eq!(as_user(&bench, "bob", "POST", &absent, json!({})).await.1["type"], "request_settled");
+    assert!(bench.changes().await.iter().any(|change| change.starts_with("request.expire")));
+    bench.done("DELETE", "/v1/users/alice", Value::Null).await;
+    assert_eq!(bench.done("GET", "/v1/requests", Value::Null).await, json!([]));
+}

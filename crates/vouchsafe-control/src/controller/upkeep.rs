@@ -9,7 +9,7 @@ use vouchsafe_wire::api::GrantDoc;
 use super::start;
 use crate::administrator::confirm;
 use crate::administrator::grants::described;
-use crate::administrator::modes;
+use crate::administrator::{modes, requests};
 use crate::context::Context;
 use crate::directory::{self, Actor, locks};
 use crate::store::{StoreError, Write, grants, purge, sessions, settings};
@@ -118,6 +118,7 @@ pub(super) async fn remove_expired(context: &Context) -> Result<u64, StoreError>
         removed += 1;
     }
     removed += modes::end_over(&mut write, now, BATCH).await?;
+    removed += requests::end_over(&mut write, now, BATCH).await?;
     if clock_jumped(now) {
         tracing::warn!("the clock went ahead of the time that passed, so locks with an end stay until a new start");
     } else {

@@ -74,12 +74,13 @@ pub(crate) async fn remove_openings(connection: &mut SqliteConnection, name: &Us
     Ok(())
 }
 
-/// Marks a user as deleted and removes passkeys, memberships and grants. The name stays taken.
+/// Marks a user as deleted and removes passkeys, memberships, grants and requests. The name stays taken.
 pub(crate) async fn delete(connection: &mut SqliteConnection, name: &UserName) -> Result<(), StoreError> {
     let statements = [
         "DELETE FROM passkeys WHERE user_name = $1",
         "DELETE FROM memberships WHERE user_name = $1",
         "DELETE FROM grants WHERE user_name = $1",
+        "DELETE FROM requests WHERE user_name = $1",
         "UPDATE users SET deleted = 1 WHERE name = $1",
     ];
     for statement in statements {

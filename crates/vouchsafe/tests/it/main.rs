@@ -36,6 +36,7 @@ mod peers;
 mod proof;
 mod proxies;
 mod replays;
+mod requests;
 mod roles;
 mod sandbox;
 mod ssh;
