@@ -121,7 +121,7 @@ impl Office {
         office.config("vouchsafe-proxy.conf");
         let here = |name: &str| office.dir.join(name).display().to_string();
         let around = format!(
-            "daemon off; pid {}; error_log {} info; worker_processes 1;\nevents {{}}\nhttp {{ access_log off; \
+            "daemon off; master_process off; pid {}; error_log {} info;\nevents {{}}\nhttp {{ access_log off; \
              client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3; \
              uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;\ninclude {}; }}\n",
             here("nginx.pid"),
