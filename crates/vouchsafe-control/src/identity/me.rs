@@ -112,7 +112,7 @@ pub(super) async fn end_session(
     Ok(Redirect::to("/").into_response())
 }
 
-/// `POST /passkeys/remove`: never the last one, and only freshly signed in.
+/// `POST /passkeys/remove`: never the last one, and only freshly signed in. All other sessions of hers end.
 pub(super) async fn remove_passkey(
     State(service): State<Service>,
     peer: Peer,
@@ -139,6 +139,14 @@ async fn remove(service: &Service, peer: &Peer, signed_in: &SignedIn, id: &Passk
         return Err(Refusal::Conflict("This is your only passkey, so it can't be removed. Add another one first."));
     }
     let name = passkeys::remove(write.connection(), user, id).await?.unwrap_or_default();
-    note(&mut write, &signed_in.actor(peer), "passkey.remove", id, &name);
+    let actor = signed_in.actor(peer);
+    note(&mut write, &actor, "passkey.remove", id, &name);
+    // Whoever removes a passkey doesn't trust it any more, nor what was opened with it. Which sessions those are isn't
+    // kept, so all end but the one that she has just proven herself in.
+    for session in sessions::of_user(write.connection(), user).await? {
+        if session.id != signed_in.facts.session {
+            directory::end_session(&mut write, &session.id, "a passkey was removed", &actor).await?;
+        }
+    }
     Ok(write.commit().await?)
 }

@@ -154,6 +154,12 @@ async fn a_second_passkey_needs_session_token_and_a_fresh_sign_in() {
         json!({ "ceremony": begun["ceremony"], "name": "key\u{7}", "credential": second.create(&begun["publicKey"]) });
     assert_eq!(world.post_with_csrf(&client, "/webauthn/register/finish", &body).await.status, StatusCode::OK);
     assert_eq!(world.authenticate(&Client::new(), &mut second, None).await.status, StatusCode::OK);
+    let sessions = async || {
+        let mut read = world.context.store.read().await.unwrap();
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sessions").fetch_one(&mut *read).await.unwrap();
+        count
+    };
+    assert_eq!(sessions().await, 2);
 
     let first: String = {
         let mut read = world.context.store.read().await.unwrap();
@@ -165,7 +171,10 @@ async fn a_second_passkey_needs_session_token_and_a_fresh_sign_in() {
         world.submit(&client, "/passkeys/remove", format!("passkey={first}")).await.status,
         StatusCode::FORBIDDEN
     );
+    assert_eq!(sessions().await, 2, "a refused removal ends nothing");
     assert_eq!(world.submit(&client, "/passkeys/remove", remove.clone()).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(sessions().await, 1, "what may have been opened with it ends, and what she asks in stays");
+    assert_eq!(world.get(&client, "/").await.status, StatusCode::OK);
     let last: String = {
         let mut read = world.context.store.read().await.unwrap();
         sqlx::query_scalar("SELECT id FROM passkeys").fetch_one(&mut *read).await.unwrap()
