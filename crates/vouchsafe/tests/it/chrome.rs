@@ -40,18 +40,7 @@ impl Chrome {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let home = tempfile::tempdir().expect("temporary directory");
         trust(home.path(), &world.root_file).await;
-        let mut driver = Command::new("chromedriver")
-            .args(["--port=0", "--log-level=SEVERE"])
-            .env("HOME", home.path())
-            .env("TMPDIR", home.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("chromedriver: {error}; run ./test, which installs it"));
-        let port = port_of(&mut driver).await;
+        let (driver, port) = driver(home.path()).await;
         let mut all = vec![
             "--headless=new".to_owned(),
             "--no-sandbox".into(),
@@ -302,22 +291,44 @@ async fn trust(home: &Path, root: &Path) {
     assert_eq!(added.code, 0, "{}", added.err);
 }
 
-/// The port that chromedriver chose.
-async fn port_of(driver: &mut Child) -> u16 {
+/// chromedriver, and the port that it chose.
+async fn driver(home: &Path) -> (Child, u16) {
+    // It takes a free port of IPv4 and ends when the same one is in use on IPv6.
+    for _ in 0..5 {
+        let mut driver = Command::new("chromedriver")
+            .args(["--port=0", "--log-level=SEVERE"])
+            .env("HOME", home)
+            .env("TMPDIR", home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("chromedriver: {error}; run ./test, which installs it"));
+        if let Some(port) = port_of(&mut driver).await {
+            return (driver, port);
+        }
+    }
+    panic!("chromedriver ends at every start");
+}
+
+/// The port that it says; none when it ended.
+async fn port_of(driver: &mut Child) -> Option<u16> {
     let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines();
     let found = tokio::time::timeout(PATIENCE, async {
         while let Ok(Some(line)) = lines.next_line().await {
             let port =
                 line.split_once("successfully on port ").and_then(|(_, port)| port.trim_end_matches('.').parse().ok());
             if let Some(port) = port {
-                return port;
+                return Some(port);
             }
         }
-        panic!("chromedriver ended");
+        None
     });
-    let port = found.await.expect("chromedriver is ready in time");
+    let port = found.await.expect("chromedriver is ready in time")?;
     // Reads on, so that chromedriver never waits for its output.
     #[expect(clippy::disallowed_methods, reason = "a test's reader, which ends with the process it reads")]
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    port
+    Some(port)
 }
