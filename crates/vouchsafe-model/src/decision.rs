@@ -159,6 +159,34 @@ reasons! {
     UpstreamUnavailable = "upstream_unavailable", "You have access, but the resource doesn't answer.", None;
 }
 
+impl Reason {
+    /// Whether policies were asked and this is what they said; otherwise it was settled before, or without them.
+    #[must_use]
+    pub const fn is_of_policies(self) -> bool {
+        match self {
+            Reason::Permitted
+            | Reason::DeviceRequired
+            | Reason::ConditionFailed
+            | Reason::StepUpRequired
+            | Reason::NoPermit
+            | Reason::Forbidden
+            | Reason::PolicyError => true,
+            Reason::SignInRequired
+            | Reason::SessionEnded
+            | Reason::CredentialInvalid
+            | Reason::DeviceMismatch
+            | Reason::DeviceUnknown
+            | Reason::UnknownResource
+            | Reason::Ambiguous
+            | Reason::FactsUnavailable
+            | Reason::ControllerSilent
+            | Reason::AuditUnavailable
+            | Reason::TooManyFlows
+            | Reason::UpstreamUnavailable => false,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.code())

@@ -236,26 +236,11 @@ fn may_be_lenient(kind: ResourceKind, action: Action) -> bool {
 /// nobody says who asks. Everything else stands in every mode: a session that ended or a device that was removed
 /// was ended by somebody, and what can't be known or recorded isn't a matter of policy.
 fn may_pass(denial: &Decision, by: Lenience, is_proven: bool) -> bool {
-    let of_policy = match denial.reason {
-        Reason::DeviceRequired
-        | Reason::ConditionFailed
-        | Reason::StepUpRequired
-        | Reason::NoPermit
-        | Reason::Forbidden
-        | Reason::PolicyError => true,
-        Reason::SignInRequired => return !is_proven && by == Lenience::Observe && denial.outcome == Outcome::Deny,
-        Reason::Permitted
-        | Reason::SessionEnded
-        | Reason::CredentialInvalid
-        | Reason::DeviceMismatch
-        | Reason::DeviceUnknown
-        | Reason::UnknownResource
-        | Reason::Ambiguous
-        | Reason::FactsUnavailable
-        | Reason::ControllerSilent
-        | Reason::AuditUnavailable
-        | Reason::TooManyFlows
-        | Reason::UpstreamUnavailable => false,
-    };
-    of_policy && is_proven && denial.outcome == Outcome::Deny
+    if denial.outcome != Outcome::Deny {
+        return false;
+    }
+    match denial.reason {
+        Reason::SignInRequired => !is_proven && by == Lenience::Observe,
+        reason => is_proven && reason.is_of_policies(),
+    }
 }

@@ -161,7 +161,7 @@ fn verdict(record: &Record) -> Result<Verdict, NotReplayed> {
     }
     let reason = Reason::from_code(text(record.reason.as_deref(), "reason")?).ok_or(unusable("reason"))?;
     // Without an epoch, the enforcement point itself said no.
-    if record.user.is_none() || record.epoch.unwrap_or_default() == 0 || !is_of_policies(reason) {
+    if record.user.is_none() || record.epoch.unwrap_or_default() == 0 || !reason.is_of_policies() {
         return Err(NotReplayed::NoPolicyAsked);
     }
     let outcome = match text(record.outcome.as_deref(), "outcome")? {
@@ -180,31 +180,6 @@ fn verdict(record: &Record) -> Result<Verdict, NotReplayed> {
         return Err(unusable("outcome"));
     }
     Ok(Verdict { outcome, reason, policies: record.policies.clone(), passed })
-}
-
-/// Whether policies were asked before it came to this.
-fn is_of_policies(reason: Reason) -> bool {
-    match reason {
-        Reason::Permitted
-        | Reason::DeviceRequired
-        | Reason::ConditionFailed
-        | Reason::StepUpRequired
-        | Reason::NoPermit
-        | Reason::Forbidden
-        | Reason::PolicyError => true,
-        Reason::SignInRequired
-        | Reason::SessionEnded
-        | Reason::CredentialInvalid
-        | Reason::DeviceMismatch
-        | Reason::DeviceUnknown
-        | Reason::UnknownResource
-        | Reason::Ambiguous
-        | Reason::FactsUnavailable
-        | Reason::ControllerSilent
-        | Reason::AuditUnavailable
-        | Reason::TooManyFlows
-        | Reason::UpstreamUnavailable => false,
-    }
 }
 
 fn subject(record: &Record) -> Result<SubjectFacts, NotReplayed> {
