@@ -26,6 +26,7 @@ use vouchsafe_model::subject::SubjectFacts;
 use crate::moment;
 use crate::request::{Detail, Request};
 
+mod computing;
 mod inputs;
 mod mentions;
 mod named;

@@ -5,13 +5,12 @@
 
 use std::time::SystemTime;
 
-use cedar_policy::Policy;
-use serde_json::Value;
 use vouchsafe_model::name::PolicyName;
 
 use crate::annotation::Effect;
 use crate::check::{self, Source};
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::evaluator::Expression;
 use crate::schema::Words;
 use crate::source::PolicyFile;
 use crate::spread::Spread;
@@ -67,7 +66,7 @@ pub fn plain(files: &[PolicyFile], spread: Spread<'_>) -> Result<Vec<PlainPolicy
         all.push(PlainPolicy {
             name: policy.name,
             effect: meaning.effect,
-            computes: computes(&text),
+            computes: meaning.expression.as_ref().is_some_and(Expression::computes),
             text,
             expires,
             file: file.name.clone(),
@@ -77,32 +76,10 @@ pub fn plain(files: &[PolicyFile], spread: Spread<'_>) -> Result<Vec<PlainPolicy
     Ok(all)
 }
 
-/// Operators and functions of Cedar that fail where their result is too large.
-const COMPUTING: [&str; 7] = ["+", "-", "*", "neg", "offset", "durationSince", "toDate"];
-
-/// Whether a policy computes; also of one that can't be read, so that nobody relies on it.
-fn computes(text: &str) -> bool {
-    // Most don't have a trace of it, and needn't be read again.
-    if !["+", "-", "*", "offset", "durationSince", "toDate"].iter().any(|word| text.contains(word)) {
-        return false;
-    }
-    Policy::parse(None, text).ok().and_then(|policy| policy.to_json().ok()).is_none_or(|policy| computing(&policy))
-}
-
-fn computing(value: &Value) -> bool {
-    let literal = |value: &Value| value.pointer("/arg/Value").is_some_and(Value::is_number);
-    match value {
-        Value::Object(members) => members.iter().any(|(name, value)| {
-            let is_number = name == "neg" && literal(value);
-            COMPUTING.contains(&name.as_str()) && !is_number || computing(value)
-        }),
-        Value::Array(all) => all.iter().any(computing),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use cedar_policy::Policy;
+
     use super::*;
     use crate::spread::in_turn;
 
