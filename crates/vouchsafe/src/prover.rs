@@ -58,6 +58,8 @@ pub(crate) struct Started {
 /// # Errors
 /// What the system says.
 fn start(solver: &Path) -> io::Result<Started> {
+    // A path from where we are, since the process will be elsewhere; a bare name is looked for in `PATH`.
+    let solver = if solver.components().count() > 1 { std::path::absolute(solver)? } else { solver.to_owned() };
     let mut process = Command::new(OURSELVES)
         .args([OsString::from("prover"), OsString::from("--solver"), solver.into()])
         .env_clear()
