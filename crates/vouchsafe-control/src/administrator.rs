@@ -2,6 +2,7 @@
 //! policy, changes them as transactions, and explains what they come to.
 
 pub(crate) mod apply;
+pub(crate) mod approval;
 pub(crate) mod confirm;
 pub(crate) mod difference;
 pub(crate) mod explain;
@@ -165,6 +166,45 @@ pub(crate) enum AdministratorError {
     /// More wait than may.
     #[error("too many requests wait to be decided")]
     TooManyRequests,
+    /// Only signed-in users count for two.
+    #[error("it takes two users to change {}, and the owner of the machine counts for neither", approval::listed(.protected))]
+    TwoUsers {
+        /// The policies.
+        protected: Vec<String>,
+    },
+    /// An apply can't be held for somebody else.
+    #[error("the manifest changes {}, which takes two people", approval::listed(.protected))]
+    TwoPeople {
+        /// The policies.
+        protected: Vec<String>,
+    },
+    /// Nobody approves her own proposal.
+    #[error("this is your own proposal: somebody else has to approve it")]
+    OwnProposal,
+    /// It isn't what the caller looked at.
+    #[error("the proposal has another digest")]
+    OtherProposal,
+    /// It isn't open any more.
+    #[error("the proposal is {state} already")]
+    ProposalSettled {
+        /// What became of it.
+        state: &'static str,
+    },
+    /// Another version came into force since.
+    #[error("the proposal is a change to version {base} of the policy, which isn't in force any more")]
+    StaleProposal {
+        /// That version.
+        base: u64,
+    },
+    /// Who proposed it could not any more.
+    #[error("`{author}`, who proposed it, may not publish now")]
+    AuthorMayNot {
+        /// Who.
+        author: String,
+    },
+    /// More wait than may.
+    #[error("too many proposals wait to be decided")]
+    TooManyProposals,
     /// The state changed since the plan was shown.
     #[error("the plan is no longer what would be done: the state has changed since it was shown")]
     PlanMoved,
@@ -210,6 +250,7 @@ impl AdministratorError {
             AdministratorError::Missing { what: "policy version", .. } => {
                 Some("see `vouchsafe policy history`".to_owned())
             }
+            AdministratorError::Missing { what: "proposal", .. } => Some("see `vouchsafe policy pending`".to_owned()),
             AdministratorError::Missing { what, .. } => Some(format!("see `vouchsafe {what} list`")),
             AdministratorError::PolicyInvalid { .. } => {
                 Some("mend the files and try them with `vouchsafe policy check`; nothing was published".to_owned())
@@ -255,6 +296,25 @@ impl AdministratorError {
                 Some("wait for a decision, or take one back with `vouchsafe request withdraw`".to_owned())
             }
             AdministratorError::RequestSettled { .. } => Some("see `vouchsafe request list`".to_owned()),
+            AdministratorError::TwoUsers { .. } => Some(
+                "sign in as a user (`vouchsafe login`) and do it from there, and let another user approve it; nothing was \
+                 changed"
+                    .to_owned(),
+            ),
+            AdministratorError::TwoPeople { .. } => Some(
+                "publish the policy with `vouchsafe policy publish`, let another administrator approve it, and apply the \
+                 rest then; nothing was changed"
+                    .to_owned(),
+            ),
+            AdministratorError::OtherProposal
+            | AdministratorError::ProposalSettled { .. }
+            | AdministratorError::TooManyProposals => Some("see `vouchsafe policy pending`".to_owned()),
+            AdministratorError::StaleProposal { .. } => {
+                Some("let its author publish it again, on top of what is in force; nothing was published".to_owned())
+            }
+            AdministratorError::AuthorMayNot { .. } => {
+                Some("publish it yourself and let another administrator approve it; nothing was published".to_owned())
+            }
             AdministratorError::PlanMoved => Some("look at a new plan with `vouchsafe plan`".to_owned()),
             AdministratorError::Suggest(SuggestError::TooLong) => {
                 Some("ask for some of the resources, one after the other".to_owned())
@@ -270,12 +330,22 @@ impl AdministratorError {
             | AdministratorError::Value { .. }
             | AdministratorError::Twice { .. }
             | AdministratorError::OwnRequest
+            | AdministratorError::OwnProposal
             | AdministratorError::BrokenOff
             | AdministratorError::Suggest(SuggestError::Wrong(_))
             | AdministratorError::Audit(_)
             | AdministratorError::Store(_) => None,
         }
     }
+}
+
+/// Refuses what isn't one line of some length.
+pub(crate) fn one_line(member: &'static str, text: &str) -> Result<(), AdministratorError> {
+    if text.chars().count() > 200 || text.chars().any(char::is_control) {
+        let expected = "one line of at most 200 characters";
+        return Err(AdministratorError::Value { member, given: shortened(text), expected });
+    }
+    Ok(())
 }
 
 /// A value as messages show it.

@@ -25,6 +25,7 @@ pub(crate) mod locks;
 mod outbox;
 pub(crate) mod passkeys;
 pub(crate) mod policy;
+pub(crate) mod proposals;
 pub(crate) mod purge;
 pub(crate) mod requests;
 pub(crate) mod resources;
@@ -342,6 +343,7 @@ fn migrator(count: usize) -> Migrator {
         migration(12, "modes", include_str!("../migrations/0012_modes.sql")),
         migration(13, "invariants", include_str!("../migrations/0013_invariants.sql")),
         migration(14, "requests", include_str!("../migrations/0014_requests.sql")),
+        migration(15, "proposals", include_str!("../migrations/0015_proposals.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

@@ -160,6 +160,8 @@ ids! {
     GrantId = "grt";
     /// A user's request for a grant.
     RequestId = "req";
+    /// A version of the policy that waits for a second administrator.
+    ProposalId = "prp";
     /// A registered passkey.
     PasskeyId = "pky";
     /// One decision of the policy engine; quoted to people so that an administrator can find it.

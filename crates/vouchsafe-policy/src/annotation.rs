@@ -1,4 +1,5 @@
-//! What a policy says about itself: `@id`, `@reason`, `@advice`, `@owner`, `@expires`, `@device`.
+//! What a policy says about itself: `@id`, `@reason`, `@advice`, `@owner`, `@expires`, `@device`,
+//! `@approval`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -54,6 +55,16 @@ pub(crate) enum DeviceNeed {
     Nothing,
 }
 
+/// How many people it takes to change a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Approval {
+    /// One administrator.
+    #[default]
+    One,
+    /// Two, because the policy says `@approval("two-person")`.
+    Two,
+}
+
 /// The annotations of one policy, read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Notes {
@@ -62,9 +73,14 @@ pub(crate) struct Notes {
     pub(crate) owner: Option<String>,
     pub(crate) expires: Option<SystemTime>,
     pub(crate) device: DeviceNeed,
+    pub(crate) approval: Approval,
 }
 
-const KNOWN: [&str; 6] = ["id", "reason", "advice", "owner", "expires", "device"];
+const KNOWN: [&str; 7] = ["id", "reason", "advice", "owner", "expires", "device", APPROVAL];
+/// The annotation that makes it take two people to change a policy.
+pub(crate) const APPROVAL: &str = "approval";
+/// The one thing that it can say.
+const TWO_PERSON: &str = "two-person";
 const MAX_WORDS_CHARS: usize = 300;
 
 /// Reads the annotations of a policy. `None` for the name when it is missing or no name.
@@ -102,10 +118,11 @@ impl Reader<'_> {
             "advice" => self.advice(value),
             "expires" => self.expires(value),
             "device" => self.device(value),
+            APPROVAL => self.approval(value),
             _ => {
                 let hint = match nearest(name, KNOWN) {
                     Some(known) => format!("did you mean `@{known}`?"),
-                    None => "annotations are @id, @reason, @advice, @owner, @expires and @device".to_owned(),
+                    None => "annotations are @id, @reason, @advice, @owner, @expires, @device and @approval".to_owned(),
                 };
                 let found = self.at(name, "unknown_annotation", format!("there is no annotation `@{name}`"));
                 self.wrong.push(found.hint(hint));
@@ -199,6 +216,15 @@ impl Reader<'_> {
             self.wrong.push(found.hint("take it out"));
         } else {
             self.notes.device = DeviceNeed::Nothing;
+        }
+    }
+
+    fn approval(&mut self, value: &str) {
+        if value == TWO_PERSON {
+            self.notes.approval = Approval::Two;
+        } else {
+            let found = self.at(APPROVAL, "invalid_approval", format!("`@approval` can only say \"{TWO_PERSON}\""));
+            self.wrong.push(found.hint("leave it out where one administrator may change the policy alone"));
         }
     }
 }

@@ -22,6 +22,7 @@
 //! - `rights`: who can do what, with the conditions still attached
 //! - `difference`: what changes for whom between two policies
 //! - `suite`: tests of a policy, as its authors write them
+//! - `protect`: what a change does to policies that it takes two people to change
 //! - `suggest`: a policy from what was really used, and rights that nobody used
 
 mod admission;
@@ -39,6 +40,7 @@ mod memo;
 mod moment;
 mod permit;
 mod plain;
+mod protect;
 mod request;
 mod rights;
 mod scan;
@@ -61,6 +63,7 @@ pub use evaluator::{Limit, reads_of_a_named_entity};
 pub use explain::{Condition, Considered, Explained, Explanation, Holds, Part, Question, ScopeMatch, explain};
 pub use permit::Permit;
 pub use plain::{PlainPolicy, plain};
+pub use protect::touched;
 pub use request::{Detail, OwnedDetail, Request};
 pub use rights::{Class, OnDevice, Open, People, Rights, Wanted, Way, WhatCan, WhoCan};
 pub use schema::schema_text;

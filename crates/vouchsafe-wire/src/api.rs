@@ -42,11 +42,15 @@
 //! | `GET /v1/policy` | read | → [`PolicyVersion`] with files |
 //! | `GET /v1/policy/schema` | read | → text/plain |
 //! | `POST /v1/policy/check` | write | [`PolicyFiles`] → [`Checked`] |
-//! | `POST /v1/policy/publish` | write | [`Publish`] → [`PolicyVersion`] |
+//! | `POST /v1/policy/publish` | write | [`Publish`] → [`Published`] (202 where it waits) |
 //! | `GET /v1/policy/history` | read | → `Vec<`[`PolicyVersion`]`>` without files |
 //! | `GET /v1/policy/history/{version}` | read | → [`PolicyVersion`] with files |
 //! | `POST /v1/policy/confirm` | write | [`Confirm`] → [`PolicyVersion`] |
-//! | `POST /v1/policy/rollback` | write | [`Rollback`] → [`PolicyVersion`] |
+//! | `POST /v1/policy/rollback` | write | [`Rollback`] → [`Published`] (202 where it waits) |
+//! | `GET /v1/policy/pending` | read | → `Vec<`[`ProposalDoc`]`>` without files |
+//! | `GET /v1/policy/pending/{id}` | read | → [`ProposalDoc`] with files |
+//! | `POST /v1/policy/pending/{id}/approve` | write | [`DecideProposal`] → [`PolicyVersion`] |
+//! | `POST /v1/policy/pending/{id}/reject` | write | [`DecideProposal`] → [`ProposalDoc`] |
 //! | `POST /v1/policy/explain` | write | [`ExplainRequest`] → explanation (`docs/reference/policy.md`) |
 //! | `POST /v1/policy/diff` | write | [`DiffRequest`] → who gains and loses what (`docs/spec/api.md`) |
 //! | `POST /v1/policy/simulate` | write | [`SimulateRequest`] → lines of JSON, [`SimulateLine`] |
@@ -60,6 +64,7 @@
 //! | `GET /v1/audit/tail?…` | read | [`AuditQuery`] → records as lines of JSON, until the client closes |
 
 mod policy;
+mod proposals;
 mod requests;
 mod roles;
 mod state;
@@ -71,6 +76,7 @@ pub use self::policy::{
     Rollback, Seen, SimulateLine, SimulateProgress, SimulateRequest, SuggestRequest, UnusedRequest, WhatCanQuery,
     WhoCanQuery,
 };
+pub use self::proposals::{DecideProposal, ProposalDoc, ProposalState, Published};
 pub use self::requests::{DecideRequest, GrantDoc, NewGrant, NewRequest, RequestDoc, RequestState};
 pub use self::roles::{
     Attached, AttachedTo, Connector, ConnectorInvited, Gateway, GatewayInvited, NewConnector, NewGateway,

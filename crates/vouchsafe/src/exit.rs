@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     Denied = 3,
     /// Nobody answered.
     Unreachable = 4,
+    /// It waits for somebody else.
+    Waits = 5,
 }
 
 impl From<Exit> for std::process::ExitCode {

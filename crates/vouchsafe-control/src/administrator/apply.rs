@@ -1,9 +1,9 @@
 //! Carries out a plan that was shown, in one transaction.
 
-use vouchsafe_wire::api::{Apply, Manifest, Plan};
+use vouchsafe_wire::api::{Apply, Manifest, Plan, Published};
 
 use super::plan::{Step, draft};
-use super::policy::Wanted;
+use super::policy::{Kind, Wanted};
 use super::{AdministratorError, policy, proofs, resources, standing};
 use crate::context::Context;
 use crate::directory::{Actor, groups};
@@ -38,9 +38,16 @@ pub(crate) async fn apply(context: &Context, apply: &Apply, by: &Actor) -> Resul
                 let (files, tests, invariants) = (&files, tests.as_deref(), invariants.as_deref());
                 // Two plans of the same digest publish the same.
                 let proven = proven.as_ref().ok_or(AdministratorError::PlanMoved)?;
-                let (note, verb) = ("applied from a manifest", "policy.publish");
-                let wanted = Wanted { files, tests, invariants, note, verb, proven };
-                policy::publish_in(&mut write, &wanted, by).await?;
+                let (note, kind) = ("applied from a manifest", Kind::Publish);
+                let (confirm_within, proposal) = (None, None);
+                let wanted = Wanted { files, tests, invariants, note, kind, confirm_within, proven, proposal };
+                match policy::publish_in(&mut write, &wanted, by).await? {
+                    Published::InForce(_) => {}
+                    // All of it or nothing: the rest must not go ahead of a policy that waits.
+                    Published::Waits(held) => {
+                        return Err(AdministratorError::TwoPeople { protected: held.protected });
+                    }
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use sqlx::SqliteConnection;
@@ -15,7 +15,7 @@ use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade,
 use vouchsafe_policy::{CaseResult, Engine, Memberships, PolicyFile, PolicySource, PreparedSubject, Suite};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::cores::side_by_side;
-use vouchsafe_wire::api::{Diagnostic, FailedTest};
+use vouchsafe_wire::api::{Device, Diagnostic, FailedTest};
 use vouchsafe_wire::resource::ResourceDoc;
 
 use super::AdministratorError;
@@ -56,18 +56,41 @@ pub(crate) async fn pass(
     let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let now = clock::now();
     // What ends within the month keeps nobody in: by then it must still be possible, whoever it is.
-    for time in [now, now + LASTING] {
-        let anybody = candidates.iter().any(|subject| {
-            let auth = AuthFacts { at: time, ..subject.auth.clone() };
-            let subject = SubjectFacts { auth, expires: time + FRESH, ..subject.clone() };
-            let subject = PreparedSubject::new(Arc::clone(&engine), Arc::new(subject));
-            subject.decide_console(Action::ConsoleWrite, PUBLISHING, ip, time).is_ok()
-        });
-        if !anybody {
-            return Err(AdministratorError::LockOut);
-        }
+    if [now, now + LASTING].into_iter().any(|time| !anybody_may(&engine, &candidates, PUBLISHING, ip, time)) {
+        return Err(AdministratorError::LockOut);
     }
     Ok(Passed { policies })
+}
+
+fn anybody_may(
+    engine: &Arc<Engine>,
+    candidates: &[SubjectFacts],
+    operation: &str,
+    ip: IpAddr,
+    time: SystemTime,
+) -> bool {
+    candidates.iter().any(|subject| {
+        let auth = AuthFacts { at: time, ..subject.auth.clone() };
+        let subject = SubjectFacts { auth, expires: time + FRESH, ..subject.clone() };
+        let subject = PreparedSubject::new(Arc::clone(engine), Arc::new(subject));
+        subject.decide_console(Action::ConsoleWrite, operation, ip, time).is_ok()
+    })
+}
+
+/// Whether somebody could do this under a policy if she signed in now, on whichever of her devices.
+pub(super) async fn could(
+    connection: &mut SqliteConnection,
+    engine: &Arc<Engine>,
+    name: &UserName,
+    operation: &str,
+    ip: IpAddr,
+) -> Result<bool, AdministratorError> {
+    let mut candidates = Vec::new();
+    if users::able_to_sign_in(connection).await?.iter().any(|able| able == name.as_str()) {
+        let devices = devices::list(connection).await?;
+        candidates_of(connection, name, &devices, &mut candidates).await?;
+    }
+    Ok(anybody_may(engine, &candidates, operation, ip, clock::now()))
 }
 
 /// Compiles policy files with what the store holds.
@@ -208,15 +231,24 @@ async fn candidates(connection: &mut SqliteConnection) -> Result<Vec<SubjectFact
     let all = devices::list(connection).await?;
     let mut candidates = Vec::new();
     for name in &names {
-        let name = UserName::parse(name)?;
-        let Some(user) = facts::user(connection, &name).await? else { continue };
-        candidates.push(subject(&user, None));
-        candidates.push(subject(&user, Some(new_device(Some(&name))?)));
-        for device in all.iter().filter(|device| device.owner.as_deref() == Some(name.as_str())) {
-            candidates.push(subject(&user, facts::device(connection, &device.id.parse()?).await?));
-        }
+        candidates_of(connection, &UserName::parse(name)?, &all, &mut candidates).await?;
     }
     Ok(candidates)
+}
+
+async fn candidates_of(
+    connection: &mut SqliteConnection,
+    name: &UserName,
+    devices: &[Device],
+    candidates: &mut Vec<SubjectFacts>,
+) -> Result<(), AdministratorError> {
+    let Some(user) = facts::user(connection, name).await? else { return Ok(()) };
+    candidates.push(subject(&user, None));
+    candidates.push(subject(&user, Some(new_device(Some(name))?)));
+    for device in devices.iter().filter(|device| device.owner.as_deref() == Some(name.as_str())) {
+        candidates.push(subject(&user, facts::device(connection, &device.id.parse()?).await?));
+    }
+    Ok(())
 }
 
 /// A device as enrolment makes it.

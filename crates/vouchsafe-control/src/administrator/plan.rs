@@ -9,7 +9,7 @@ use vouchsafe_wire::api::{Group, GroupDoc, Manifest, Plan, PlannedChange, Policy
 use vouchsafe_wire::resource::ResourceDoc;
 use vouchsafe_wire::ticket::hex;
 
-use super::{AdministratorError, modes, policy, resources};
+use super::{AdministratorError, approval, modes, policy, resources};
 use crate::context::Settings;
 use crate::directory::groups::Membership;
 use crate::directory::{ADMINISTRATORS, users};
@@ -65,7 +65,7 @@ pub(crate) async fn draft(
     if policy.is_some() || tests.is_some() || invariants.is_some() {
         let present = store::policy::current(connection).await?;
         state.policy_version = Some(present.version);
-        making.policy([policy, tests, invariants].map(Option::as_deref), &present);
+        making.policy([policy, tests, invariants].map(Option::as_deref), &present)?;
     }
     let Making { changes, steps } = making;
     let bound = serde_json::to_vec(&(&changes, &state)).map_err(|_| store::StoreError::Corrupt { what: "plan" })?;
@@ -182,15 +182,25 @@ impl Making {
         Ok(())
     }
 
-    fn policy(&mut self, [files, tests, invariants]: [Option<&[PolicyFileDoc]>; 3], present: &PolicyVersion) {
+    fn policy(
+        &mut self,
+        [files, tests, invariants]: [Option<&[PolicyFileDoc]>; 3],
+        present: &PolicyVersion,
+    ) -> Result<(), AdministratorError> {
         let files = files.unwrap_or(&present.files);
         let mut details = policy::differences(&present.files, files);
         details.extend(policy::differences(&present.tests, tests.unwrap_or(&present.tests)));
         details.extend(policy::differences(&present.invariants, invariants.unwrap_or(&present.invariants)));
         if !details.is_empty() {
+            let protected = approval::touched(&present.files, files)?;
+            if !protected.is_empty() {
+                let names: Vec<String> = protected.iter().map(ToString::to_string).collect();
+                details.push(format!("it takes two people to change {}", approval::listed(&names)));
+            }
             self.change("change", "policy".to_owned(), details);
             let (tests, invariants) = (tests.map(<[_]>::to_vec), invariants.map(<[_]>::to_vec));
             self.steps.push(Step::Publish { files: files.to_vec(), tests, invariants });
         }
+        Ok(())
     }
 }

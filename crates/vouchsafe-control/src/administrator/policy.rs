@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use sqlx::SqliteConnection;
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{Checked, PolicyFileDoc, PolicyVersion, Publish};
+use vouchsafe_wire::api::{Checked, PolicyFileDoc, PolicyVersion, ProposalDoc, Publish, Published};
 
 use super::proofs::{self, Proven};
-use super::{AdministratorError, confirm, gate, shortened, standing};
+use super::{AdministratorError, approval, confirm, gate, shortened, standing};
 use crate::context::Context;
 use crate::directory::Actor;
 use crate::store::{Write, policy};
@@ -35,11 +35,7 @@ pub(crate) async fn check_files(context: &Context, files: &[PolicyFileDoc]) -> R
 
 /// Publishes files as the next version. When they are what is in force already, that version is
 /// the answer and nothing changes.
-pub(crate) async fn publish(
-    context: &Context,
-    publish: &Publish,
-    by: &Actor,
-) -> Result<PolicyVersion, AdministratorError> {
+pub(crate) async fn publish(context: &Context, publish: &Publish, by: &Actor) -> Result<Published, AdministratorError> {
     let Publish { files, tests, invariants, compare, note, expected_version, confirm_within } = publish;
     let (tests, invariants) = (tests.as_deref(), invariants.as_deref());
     acceptable(files, tests.unwrap_or_default(), invariants.unwrap_or_default())?;
@@ -67,34 +63,30 @@ pub(crate) async fn publish(
     if *compare && current != present.version {
         return Err(AdministratorError::ProofMoved);
     }
-    let wanted = Wanted { files, tests, invariants, note, verb: "policy.publish", proven: &proven };
-    let mut version = publish_in(&mut write, &wanted, by).await?;
-    if let Some(seconds) = confirm_within.filter(|_| version.version != current) {
-        let confirm_by = clock::unix_seconds(clock::now()).saturating_add(seconds);
-        let waits = policy::Unconfirmed { version: version.version, before: current, confirm_by };
-        policy::await_confirmation(write.connection(), &waits).await?;
-        version.confirm_by = Some(confirm_by);
-    }
+    let (kind, confirm_within, proposal) = (Kind::Publish, *confirm_within, None);
+    let wanted = Wanted { files, tests, invariants, note, kind, confirm_within, proven: &proven, proposal };
+    let mut published = publish_in(&mut write, &wanted, by).await?;
     write.commit().await?;
-    version.proofs = proven.findings;
-    Ok(version)
+    if let Published::InForce(version) = &mut published {
+        version.proofs = proven.findings;
+    }
+    Ok(published)
 }
 
 /// Publishes the files of an earlier version as a new one, through the same gate.
-pub(crate) async fn roll_back(context: &Context, number: u64, by: &Actor) -> Result<PolicyVersion, AdministratorError> {
+pub(crate) async fn roll_back(context: &Context, number: u64, by: &Actor) -> Result<Published, AdministratorError> {
     let earlier = show(&mut *context.store.read().await?, number).await?;
     let proven = proofs::prove(context, &earlier.files, &earlier.invariants, None).await?;
     let mut write = context.store.write().await?;
     standing::still_may(context, &mut write, by, "POST /v1/policy/rollback").await?;
-    // Whoever goes back has decided about what waits to be confirmed.
-    policy::settled(write.connection()).await?;
     let note = format!("rollback to version {number}");
     let (files, tests) = (&earlier.files, Some(earlier.tests.as_slice()));
     let invariants = Some(earlier.invariants.as_slice());
-    let wanted = Wanted { files, tests, invariants, note: &note, verb: "policy.rollback", proven: &proven };
-    let version = publish_in(&mut write, &wanted, by).await?;
+    let (kind, confirm_within, proposal) = (Kind::Rollback, None, None);
+    let wanted = Wanted { files, tests, invariants, note: &note, kind, confirm_within, proven: &proven, proposal };
+    let published = publish_in(&mut write, &wanted, by).await?;
     write.commit().await?;
-    Ok(version)
+    Ok(published)
 }
 
 /// One version with its files.
@@ -112,19 +104,49 @@ pub(crate) struct Wanted<'w> {
     /// `None` for those of the version in force.
     pub(crate) invariants: Option<&'w [PolicyFileDoc]>,
     pub(crate) note: &'w str,
-    /// Verb of the record.
-    pub(crate) verb: &'w str,
+    pub(crate) kind: Kind,
+    /// Seconds within which it has to be confirmed.
+    pub(crate) confirm_within: Option<u64>,
     /// That what must hold of it does.
     pub(crate) proven: &'w Proven,
+    /// The proposal that this is, where a second administrator stands up for it now.
+    pub(crate) proposal: Option<&'w ProposalDoc>,
 }
 
-/// Publishes within a change.
+/// How somebody came by what is to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It was written.
+    Publish,
+    /// It was in force before.
+    Rollback,
+}
+
+impl Kind {
+    /// The word for it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Publish => "publish",
+            Kind::Rollback => "rollback",
+        }
+    }
+
+    /// What policies are asked about: method and path.
+    pub(crate) const fn operation(self) -> &'static str {
+        match self {
+            Kind::Publish => "POST /v1/policy/publish",
+            Kind::Rollback => "POST /v1/policy/rollback",
+        }
+    }
+}
+
+/// Publishes within a change; or keeps it for a second administrator, where it touches what one can't change alone.
 pub(crate) async fn publish_in(
     write: &mut Write,
     wanted: &Wanted<'_>,
     by: &Actor,
-) -> Result<PolicyVersion, AdministratorError> {
-    let Wanted { files, tests, invariants, note, verb, proven } = wanted;
+) -> Result<Published, AdministratorError> {
+    let Wanted { files, tests, invariants, note, kind, confirm_within, proven, proposal } = wanted;
     let number = policy::highest(write.connection()).await?;
     let before = policy::show(write.connection(), number).await?;
     let kept = |of: fn(&PolicyVersion) -> &[PolicyFileDoc]| before.as_ref().map(of).unwrap_or_default();
@@ -136,10 +158,15 @@ pub(crate) async fn publish_in(
         parts.into_iter().all(|(before, after)| sorted(before) == sorted(after))
     };
     if let Some(same) = before.as_ref().filter(is_same) {
-        return Ok(same.clone());
+        if *kind == Kind::Rollback {
+            policy::settled(write.connection()).await?;
+        }
+        return Ok(Published::InForce(Box::new(same.clone())));
     }
-    if let Some(waits) = policy::unconfirmed(write.connection()).await? {
-        return Err(AdministratorError::Unconfirmed { version: waits.version });
+    match (kind, policy::unconfirmed(write.connection()).await?) {
+        (Kind::Publish, Some(waits)) => return Err(AdministratorError::Unconfirmed { version: waits.version }),
+        // Whoever goes back has decided about what waits to be confirmed.
+        (Kind::Publish, None) | (Kind::Rollback, _) => {}
     }
     if !proven.is_of(files, invariants) {
         return Err(AdministratorError::ProofMoved);
@@ -147,13 +174,23 @@ pub(crate) async fn publish_in(
     let ip = address_of(by);
     let engine_tests = policy::to_engine(tests);
     let passed = gate::pass(write.connection(), policy::to_engine(files), &engine_tests, number + 1, ip).await?;
+    let protected = approval::touched(kept(|before| &before.files), files)?;
+    if proposal.is_none() && !protected.is_empty() {
+        let draft =
+            approval::Draft { base: number, kind: *kind, files, tests, invariants, confirm_within: *confirm_within };
+        let held = approval::hold(write, &draft, protected, note, by).await?;
+        return Ok(Published::Waits(Box::new(held)));
+    }
+    policy::settled(write.connection()).await?;
+    let now = clock::unix_seconds(clock::now());
     let version = PolicyVersion {
         version: number + 1,
-        created: clock::unix_seconds(clock::now()),
-        by: by.label(),
+        created: now,
+        by: proposal.map_or_else(|| by.label(), |proposal| proposal.by.clone()),
+        approved_by: proposal.map(|_| by.label()),
         note: (*note).to_owned(),
         current: true,
-        confirm_by: None,
+        confirm_by: confirm_within.map(|seconds| now.saturating_add(seconds)),
         policies: passed.policies,
         files: sorted(files).into_iter().cloned().collect(),
         tests: sorted(tests).into_iter().cloned().collect(),
@@ -161,6 +198,10 @@ pub(crate) async fn publish_in(
         proofs: Vec::new(),
     };
     policy::insert(write.connection(), &version).await?;
+    if let Some(confirm_by) = version.confirm_by {
+        let waits = policy::Unconfirmed { version: version.version, before: number, confirm_by };
+        policy::await_confirmation(write.connection(), &waits).await?;
+    }
     write.snapshot_changed();
     let mut detail = differences(kept(|before| &before.files), files);
     detail.extend(differences(kept(|before| &before.tests), tests));
@@ -169,10 +210,14 @@ pub(crate) async fn publish_in(
     if !note.is_empty() {
         detail.insert(0, (*note).to_owned());
     }
-    let mut record = by.changed(verb, format!("policy/{}", version.version), detail.join("; "));
+    if let Some(ProposalDoc { proposal, by, protected, .. }) = proposal {
+        detail.push(format!("proposed by {by} as {proposal}; touches {}", approval::listed(protected)));
+    }
+    let verb = format!("policy.{}", kind.as_str());
+    let mut record = by.changed(&verb, format!("policy/{}", version.version), detail.join("; "));
     record.policy_version = Some(version.version);
     write.audit(record);
-    Ok(version)
+    Ok(Published::InForce(Box::new(version)))
 }
 
 fn address_of(by: &Actor) -> Option<IpAddr> {

@@ -25,7 +25,7 @@ pub(crate) struct Proven {
 impl Proven {
     /// Whether it is about these policies and invariants.
     pub(crate) fn is_of(&self, files: &[PolicyFileDoc], invariants: &[PolicyFileDoc]) -> bool {
-        self.of == fingerprint(files, invariants)
+        self.of == fingerprint(&[files, invariants])
     }
 
     /// In one line, for the record; empty when nothing was asked.
@@ -54,7 +54,7 @@ pub(crate) async fn prove(
     invariants: &[PolicyFileDoc],
     former: Option<&[PolicyFileDoc]>,
 ) -> Result<Proven, AdministratorError> {
-    let of = fingerprint(files, invariants);
+    let of = fingerprint(&[files, invariants]);
     let computing = computing(files).await?;
     let must = !invariants.is_empty() || !computing.is_empty();
     if !must && former.is_none() {
@@ -136,9 +136,10 @@ async fn computing(files: &[PolicyFileDoc]) -> Result<Vec<String>, Administrator
     Ok(policies.into_iter().filter(|policy| policy.computes).map(|policy| policy.name.to_string()).collect())
 }
 
-fn fingerprint(files: &[PolicyFileDoc], invariants: &[PolicyFileDoc]) -> [u8; 32] {
+/// SHA-256 of files, whose order says nothing.
+pub(super) fn fingerprint(parts: &[&[PolicyFileDoc]]) -> [u8; 32] {
     let mut hash = digest::Context::new(&digest::SHA256);
-    for part in [files, invariants] {
+    for part in parts {
         hash.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         for PolicyFileDoc { name, text } in policy::sorted(part) {
             for piece in [name, text] {

@@ -2,18 +2,18 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use vouchsafe_policy::{Difference, Explanation, Suggestion, Unused, WhatCan, WhoCan};
 use vouchsafe_wire::api::{
-    Checked, Confirm, DiffRequest, ExplainRequest, PolicyFiles, PolicyVersion, Publish, Rollback, Seen,
-    SimulateRequest, SuggestRequest, UnusedRequest, WhatCanQuery, WhoCanQuery,
+    Checked, Confirm, DecideProposal, DiffRequest, ExplainRequest, PolicyFiles, PolicyVersion, ProposalDoc, Publish,
+    Published, Rollback, Seen, SimulateRequest, SuggestRequest, UnusedRequest, WhatCanQuery, WhoCanQuery,
 };
 
 use super::answer::Answer;
 use super::extract::{Body, By, Path, Query};
 use crate::administrator::{
-    confirm as confirming, difference, explain as explaining, policy, rights, simulate as simulating,
+    approval, confirm as confirming, difference, explain as explaining, policy, rights, simulate as simulating,
     suggest as suggesting,
 };
 use crate::context::Context;
@@ -39,8 +39,44 @@ pub(super) async fn publish(
     State(context): State<Context>,
     By(actor): By,
     Body(publish): Body<Publish>,
+) -> Answer<(StatusCode, Json<Published>)> {
+    Ok(published(policy::publish(&context, &publish, &actor).await?))
+}
+
+/// What waits is accepted, and not yet done.
+fn published(published: Published) -> (StatusCode, Json<Published>) {
+    let status = match &published {
+        Published::InForce(_) => StatusCode::OK,
+        Published::Waits(_) => StatusCode::ACCEPTED,
+    };
+    (status, Json(published))
+}
+
+pub(super) async fn pending(State(context): State<Context>) -> Answer<Json<Vec<ProposalDoc>>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(store::proposals::list(&mut read).await?))
+}
+
+pub(super) async fn proposal(State(context): State<Context>, Path(id): Path<String>) -> Answer<Json<ProposalDoc>> {
+    Ok(Json(approval::show(&context, &id).await?))
+}
+
+pub(super) async fn approve(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(id): Path<String>,
+    Body(with): Body<DecideProposal>,
 ) -> Answer<Json<PolicyVersion>> {
-    Ok(Json(policy::publish(&context, &publish, &actor).await?))
+    Ok(Json(approval::approve(&context, &id, &with, &actor).await?))
+}
+
+pub(super) async fn reject(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(id): Path<String>,
+    Body(with): Body<DecideProposal>,
+) -> Answer<Json<ProposalDoc>> {
+    Ok(Json(approval::reject(&context, &id, &with, &actor).await?))
 }
 
 pub(super) async fn history(State(context): State<Context>) -> Answer<Json<Vec<PolicyVersion>>> {
@@ -65,8 +101,8 @@ pub(super) async fn roll_back(
     State(context): State<Context>,
     By(actor): By,
     Body(Rollback { version }): Body<Rollback>,
-) -> Answer<Json<PolicyVersion>> {
-    Ok(Json(policy::roll_back(&context, version, &actor).await?))
+) -> Answer<(StatusCode, Json<Published>)> {
+    Ok(published(policy::roll_back(&context, version, &actor).await?))
 }
 
 pub(super) async fn explain(

@@ -89,6 +89,7 @@ async fn pages_show_what_there_is_and_escape_it() {
         version: 1,
         created: 1,
         by: "root".to_owned(),
+        approved_by: None,
         note: HOSTILE.to_owned(),
         current: true,
         confirm_by: None,

@@ -103,6 +103,7 @@ pub(super) async fn first_start(context: &Context) -> Result<Option<Invited>, Op
             version: 1,
             created: clock::unix_seconds(clock::now()),
             by: by.label(),
+            approved_by: None,
             note: "first policy".to_owned(),
             current: true,
             confirm_by: None,

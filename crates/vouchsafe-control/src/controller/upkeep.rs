@@ -9,7 +9,7 @@ use vouchsafe_wire::api::GrantDoc;
 use super::start;
 use crate::administrator::confirm;
 use crate::administrator::grants::described;
-use crate::administrator::{modes, requests};
+use crate::administrator::{approval, modes, requests};
 use crate::context::Context;
 use crate::directory::{self, Actor, locks};
 use crate::store::{StoreError, Write, grants, purge, sessions, settings};
@@ -119,6 +119,7 @@ pub(super) async fn remove_expired(context: &Context) -> Result<u64, StoreError>
     }
     removed += modes::end_over(&mut write, now, BATCH).await?;
     removed += requests::end_over(&mut write, now, BATCH).await?;
+    removed += approval::end_over(&mut write, now, BATCH).await?;
     if clock_jumped(now) {
         tracing::warn!("the clock went ahead of the time that passed, so locks with an end stay until a new start");
     } else {

@@ -6,7 +6,7 @@ use vouchsafe_wire::api::{PolicyFileDoc, PolicyVersion};
 
 use super::{StoreError, from_db, to_db};
 
-type VersionRow = (i64, String, String, String, i64, String, String, i64);
+type VersionRow = (i64, String, String, String, i64, String, String, i64, Option<String>);
 
 /// The version in force, while nobody has confirmed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,12 +51,13 @@ pub(crate) async fn settled(connection: &mut SqliteConnection) -> Result<(), Sto
 }
 
 fn version(row: VersionRow, highest: u64, waits: Option<Unconfirmed>) -> Result<PolicyVersion, StoreError> {
-    let (version, files, tests, invariants, policies, note, by, created) = row;
+    let (version, files, tests, invariants, policies, note, by, created, approved_by) = row;
     let version = from_db(version);
     Ok(PolicyVersion {
         version,
         created: from_db(created),
         by,
+        approved_by,
         note,
         current: version == highest,
         confirm_by: waits.filter(|waits| waits.version == version).map(|waits| waits.confirm_by),
@@ -80,7 +81,7 @@ pub(crate) async fn show(connection: &mut SqliteConnection, number: u64) -> Resu
     let highest = highest(connection).await?;
     let waits = unconfirmed(connection).await?;
     let row: Option<VersionRow> = sqlx::query_as(
-        "SELECT version, files, tests, invariants, policies, note, created_by, created FROM policy_versions
+        "SELECT version, files, tests, invariants, policies, note, created_by, created, approved_by FROM policy_versions
          WHERE version = $1",
     )
     .bind(to_db(number))
@@ -100,7 +101,7 @@ pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<Vec<Pol
     let highest = highest(connection).await?;
     let waits = unconfirmed(connection).await?;
     let rows: Vec<VersionRow> = sqlx::query_as(
-        "SELECT version, '[]', '[]', '[]', policies, note, created_by, created FROM policy_versions
+        "SELECT version, '[]', '[]', '[]', policies, note, created_by, created, approved_by FROM policy_versions
          ORDER BY version DESC LIMIT 1000",
     )
     .fetch_all(connection)
@@ -110,13 +111,13 @@ pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<Vec<Pol
 
 /// Adds a version, which is in force with the commit.
 pub(crate) async fn insert(connection: &mut SqliteConnection, version: &PolicyVersion) -> Result<(), StoreError> {
-    let PolicyVersion { version, created, by, note, policies, files, tests, invariants, .. } = version;
+    let PolicyVersion { version, created, by, approved_by, note, policies, files, tests, invariants, .. } = version;
     let files = serde_json::to_string(files).map_err(|_| StoreError::Corrupt { what: "policy files" })?;
     let tests = serde_json::to_string(tests).map_err(|_| StoreError::Corrupt { what: "policy tests" })?;
     let invariants = serde_json::to_string(invariants).map_err(|_| StoreError::Corrupt { what: "invariants" })?;
     sqlx::query(
-        "INSERT INTO policy_versions (version, files, tests, invariants, policies, note, created_by, created)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO policy_versions (version, files, tests, invariants, policies, note, created_by, created,
+             approved_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(to_db(*version))
     .bind(files)
@@ -126,6 +127,7 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, version: &PolicyVe
     .bind(note)
     .bind(by)
     .bind(to_db(*created))
+    .bind(approved_by)
     .execute(connection)
     .await?;
     Ok(())

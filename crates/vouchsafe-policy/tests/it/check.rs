@@ -140,6 +140,8 @@ fn annotations_have_their_rules() {
     only(&with("@advice(\"fix:\")"), "invalid_advice", 1, 10, "enrol-device");
     only(&with("@expires(\"2027-01-01\")"), "invalid_expires", 1, 10, "RFC 3339");
     only(&with("@device(\"any\")"), "invalid_device", 1, 10, "grade");
+    only(&with("@approval(\"two\")"), "invalid_approval", 1, 10, "leave it out");
+    only(&with("@aproval(\"two-person\")"), "unknown_annotation", 1, 10, "`@approval`");
     only(&with("@reason(\"\")"), "invalid_words", 1, 10, "");
     only(&with("@reason(\"a\\nb\")"), "invalid_words", 1, 10, "");
     only("@id(\"a\") @device(\"none\") forbid(principal, action, resource);", "invalid_device", 1, 10, "take it out");

@@ -15,6 +15,7 @@ mod explain;
 mod memo;
 mod modes;
 mod properties;
+mod protect;
 mod rights;
 mod step_up;
 mod suggest;

@@ -79,6 +79,9 @@ pub struct PolicyVersion {
     pub created: u64,
     /// Who.
     pub by: String,
+    /// Who stood up for it beside its author, where it took two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
     /// Why.
     pub note: String,
     /// Whether it is in force.

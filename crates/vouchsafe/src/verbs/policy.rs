@@ -5,6 +5,7 @@ mod findings;
 mod history;
 mod junit;
 mod lines;
+mod pending;
 mod proof;
 mod rights;
 mod simulate;
@@ -25,7 +26,8 @@ use vouchsafe_model::name::{DeviceName, UserName};
 use vouchsafe_model::subject::Grade;
 use vouchsafe_policy::{Explanation, PolicyFile};
 use vouchsafe_wire::api::{
-    Checked, Confirm, Diagnostic, ExplainRequest, PolicyFileDoc, PolicyFiles, PolicyVersion, Publish, Rollback,
+    Checked, Confirm, Diagnostic, ExplainRequest, PolicyFileDoc, PolicyFiles, PolicyVersion, Publish, Published,
+    Rollback,
 };
 
 use super::plan::unusable;
@@ -76,6 +78,8 @@ pub(crate) enum Verb {
     /// Tests below a folder `tests` and invariants below a folder `invariants` go with it: it is refused when a test
     /// fails, an invariant isn't proven, or a policy could fail. Without any, those of the version in force stay.
     /// The answer says whether anything is allowed that was not before.
+    ///
+    /// What touches a policy that says `@approval("two-person")` waits for another administrator: exit code 5.
     #[command(after_help = "Example:\n  vouchsafe policy publish company/policy --note 'open the wiki to all'")]
     Publish {
         /// Directory of .cedar files; it is the whole policy.
@@ -115,6 +119,21 @@ pub(crate) enum Verb {
         #[arg(long)]
         yes: bool,
     },
+    /// Lists versions that wait for a second administrator, or shows what one of them would change.
+    #[command(
+        after_help = "Examples:\n  vouchsafe policy pending\n  vouchsafe policy pending show prp_06f2k0q8c1m5s7v9x3b4d6g8h0"
+    )]
+    Pending(pending::Args),
+    /// Puts a version into force that another administrator proposed.
+    #[command(
+        after_help = "Example:\n  vouchsafe policy approve prp_06f2k0q8c1m5s7v9x3b4d6g8h0 --reason 'seen with ann'"
+    )]
+    Approve(pending::Deciding),
+    /// Decides that a proposed version comes to nothing; its author may, too.
+    #[command(
+        after_help = "Example:\n  vouchsafe policy reject prp_06f2k0q8c1m5s7v9x3b4d6g8h0 --reason 'opens payroll'"
+    )]
+    Reject(pending::Deciding),
     /// Prints the policy in force.
     #[command(after_help = "Example:\n  vouchsafe policy show")]
     Show,
@@ -220,9 +239,12 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             let client = AdminClient::open(call).await?;
             agreed(call, yes, &format!("Put version {version} of the policy into force again?"))?;
             let rollback = Rollback { version };
-            let now: PolicyVersion = client.send(Method::POST, "/v1/policy/rollback", &rollback).await?;
-            show(call, &now, |now| in_force(call, now))
+            let published = client.send(Method::POST, "/v1/policy/rollback", &rollback).await?;
+            told(call, &published)
         }
+        Verb::Pending(args) => pending::run(args, call).await,
+        Verb::Approve(args) => pending::approve(args, call).await,
+        Verb::Reject(args) => pending::reject(args, call).await,
         Verb::Show => {
             let version: PolicyVersion = AdminClient::open(call).await?.get("/v1/policy").await?;
             show(call, &version, |version| files(call, version))
@@ -331,8 +353,18 @@ async fn publish(call: &Call, dir: &Path, how: Publishing) -> Result<Exit, VerbE
     let confirm_within = confirm_within.map(|within| within.as_secs());
     let compare = true;
     let body = Publish { files, tests, invariants, compare, note, expected_version: expect, confirm_within };
-    let version: PolicyVersion = client.send_files(call, Method::POST, "/v1/policy/publish", &body, &all).await?;
-    show(call, &version, |version| in_force(call, version))
+    let published = client.send_files(call, Method::POST, "/v1/policy/publish", &body, &all).await?;
+    told(call, &published)
+}
+
+fn told(call: &Call, published: &Published) -> Result<Exit, VerbError> {
+    match published {
+        Published::InForce(version) => show(call, version, |version| in_force(call, version)),
+        Published::Waits(proposal) => {
+            show(call, proposal, |proposal| pending::waits(call, proposal))?;
+            Ok(Exit::Waits)
+        }
+    }
 }
 
 fn in_force(call: &Call, version: &PolicyVersion) -> std::io::Result<()> {

@@ -18,7 +18,7 @@ use vouchsafe_wire::resource::second_text;
 
 use super::{nobody_knows, prove};
 use crate::administrator::AdministratorError;
-use crate::administrator::policy::{Wanted, publish, publish_in, roll_back};
+use crate::administrator::policy::{Kind, Wanted, publish, publish_in, roll_back};
 use crate::context::Context;
 use crate::directory::Actor;
 use crate::prover::{Prover, ProverError};
@@ -192,8 +192,10 @@ async fn a_proof_is_good_for_what_it_is_about_and_nothing_else() {
             tests: None,
             invariants: Some(&invariants),
             note: "",
-            verb: "policy.publish",
+            kind: Kind::Publish,
+            confirm_within: None,
             proven: &proven,
+            proposal: None,
         };
         let same = invariants.len() == 1;
         let outcome = publish_in(&mut write, &wanted, &Actor::Controller).await;

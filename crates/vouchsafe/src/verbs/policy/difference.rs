@@ -104,7 +104,7 @@ async fn recorded(
     }
 }
 
-fn tell(out: &Output, found: &Difference, title: &str) -> io::Result<()> {
+pub(super) fn tell(out: &Output, found: &Difference, title: &str) -> io::Result<()> {
     out.line(&out.paint(Style::Bold, title))?;
     for change in &found.changes {
         one(out, change)?;

@@ -31,7 +31,7 @@ pub(super) async fn run(call: &Call, version: Option<u64>) -> Result<Exit, VerbE
 }
 
 fn table(versions: &[PolicyVersion]) -> Table {
-    let mut table = Table::new(&["version", "", "policies", "when", "by", "note…"]);
+    let mut table = Table::new(&["version", "", "policies", "when", "by", "approved by", "note…"]);
     for version in versions {
         let mark = match (version.current, version.confirm_by) {
             (true, None) => Cell::new(Style::Good, "in force"),
@@ -44,6 +44,7 @@ fn table(versions: &[PolicyVersion]) -> Table {
             version.policies.to_string().into(),
             ago(Some(version.created)).into(),
             (&version.by).into(),
+            version.approved_by.as_deref().unwrap_or_default().into(),
             (&version.note).into(),
         ]);
     }
@@ -51,9 +52,10 @@ fn table(versions: &[PolicyVersion]) -> Table {
 }
 
 fn tell(out: &Output, before: Option<&PolicyVersion>, version: &PolicyVersion) -> io::Result<()> {
-    let PolicyVersion { version: number, created, by, note, .. } = version;
+    let PolicyVersion { version: number, created, by, approved_by, note, .. } = version;
+    let approved = approved_by.as_ref().map(|who| format!(", approved by {}", clean(who))).unwrap_or_default();
     out.line(&format!(
-        "{}  {} by {}",
+        "{}  {} by {}{approved}",
         out.paint(Style::Bold, &format!("version {number}")),
         ago(Some(*created)),
         clean(by)
@@ -61,13 +63,17 @@ fn tell(out: &Output, before: Option<&PolicyVersion>, version: &PolicyVersion) -
     if !note.is_empty() {
         out.line(&format!("  {}", clean(note)))?;
     }
-    let (old, new) = (before.map(all_files).unwrap_or_default(), all_files(version));
-    let names: BTreeSet<&str> = old.iter().chain(&new).map(|file| file.name.as_str()).collect();
+    differences(out, &before.map(all_files).unwrap_or_default(), &all_files(version))
+}
+
+/// What is different between files, line by line.
+pub(super) fn differences(out: &Output, old: &[&PolicyFileDoc], new: &[&PolicyFileDoc]) -> io::Result<()> {
+    let names: BTreeSet<&str> = old.iter().chain(new).map(|file| file.name.as_str()).collect();
     let text = |files: &[&PolicyFileDoc], name: &str| {
         files.iter().find(|file| file.name == name).map(|file| file.text.clone()).unwrap_or_default()
     };
     for name in names {
-        let (was, is) = (text(&old, name), text(&new, name));
+        let (was, is) = (text(old, name), text(new, name));
         if was != is {
             out.line(&format!("\n{}", out.paint(Style::Bold, &clean(name))))?;
             changes(out, &was, &is)?;
@@ -77,7 +83,7 @@ fn tell(out: &Output, before: Option<&PolicyVersion>, version: &PolicyVersion) -
 }
 
 /// Policies, tests and invariants.
-fn all_files(version: &PolicyVersion) -> Vec<&PolicyFileDoc> {
+pub(super) fn all_files(version: &PolicyVersion) -> Vec<&PolicyFileDoc> {
     version.files.iter().chain(&version.tests).chain(&version.invariants).collect()
 }
 
