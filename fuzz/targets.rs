@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::name::BaseDomain;
-use vouchsafe_model::resource::{Leeway, PathCase, PathRules};
+use vouchsafe_model::resource::{Endpoint, Leeway, PathCase, PathRules};
 use vouchsafe_model::subject::{DeviceFacts, SubjectFacts};
 use vouchsafe_wire::audit::Record;
 use vouchsafe_wire::authority::Authority;
@@ -19,6 +19,7 @@ use vouchsafe_wire::hello::{Hello, HelloError, MAX_HELLO};
 use vouchsafe_wire::http3::{self, FrameError, FrameReader, frame, head as http3_head};
 use vouchsafe_wire::qpack;
 use vouchsafe_wire::resource::ResourceDoc;
+use vouchsafe_wire::roster::{Roster, SignedRoster};
 use vouchsafe_wire::spiffe::CertifiedIdentity;
 use vouchsafe_wire::spool::{Frame, HEADER_BYTES, push_frame, read_frame};
 use vouchsafe_wire::ticket::Ticket;
@@ -119,6 +120,15 @@ pub fn control(bytes: &[u8]) {
                     let Ok(snapshot) = decode::<Snapshot>(&signed.payload) else { continue };
                     snapshot.grants.iter().for_each(|grant| drop(Grant::try_from(grant)));
                     snapshot.resources.iter().for_each(|text| drop(convert::resource(text)));
+                }
+                Some(DownKind::Roster(list)) => {
+                    let Ok(signed) = decode::<SignedRoster>(&list) else { continue };
+                    assert_eq!(decode(&signed.to_bytes()).as_ref(), Ok(&signed));
+                    let Ok(roster) = decode::<Roster>(&signed.payload) else { continue };
+                    let addresses = roster.gateways.iter().flat_map(|gateway| &gateway.addresses);
+                    addresses.filter_map(|text| Endpoint::parse(text).ok()).for_each(|endpoint| {
+                        assert_eq!(Endpoint::parse(&endpoint.to_string()), Ok(endpoint));
+                    });
                 }
                 _ => {}
             }

@@ -14,6 +14,7 @@ use crate::allow::AllowList;
 use crate::dial::{Address, Proxy, Way};
 use crate::join;
 use crate::link;
+use crate::roster::Rosters;
 use crate::state::{Member, State, StateError};
 
 /// How often gateways' names are looked up.
@@ -38,7 +39,9 @@ pub struct Options {
 pub(crate) struct Shared {
     pub(crate) state: State,
     pub(crate) allow: AllowList,
-    pub(crate) gateways: Vec<Address>,
+    /// Gateways that were given; where none are, DNS and the list say which there are.
+    given: Vec<Address>,
+    pub(crate) rosters: Rosters,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) resolver: Resolver,
     pub(crate) places: Arc<Semaphore>,
@@ -57,14 +60,14 @@ impl Connector {
     /// [`StateError`].
     pub fn start(dir: &Path, options: Options, tasks: &TaskGroup) -> Result<Self, StateError> {
         let state = State::load(dir)?;
-        let Options { allow, mut gateways, proxy, streams } = options;
-        if gateways.is_empty() {
-            gateways.push(Address { host: state.member().gateway_host(), port: state.member().port });
-        }
+        let Options { allow, gateways: given, proxy, streams } = options;
+        let roots = state.roots()?;
+        let rosters = Rosters::load(dir, roots, state.member().domain.clone());
         let shared = Arc::new(Shared {
             state,
             allow,
-            gateways,
+            given,
+            rosters,
             proxy,
             resolver: Resolver::default(),
             places: Arc::new(Semaphore::new(streams)),
@@ -81,45 +84,71 @@ impl Connector {
         self.shared.state.member()
     }
 
-    /// Gateways that it dials.
+    /// Gateways that it dials, as it knows them by now.
     #[must_use]
-    pub fn gateways(&self) -> &[Address] {
-        &self.shared.gateways
+    pub fn gateways(&self) -> Vec<Address> {
+        self.shared.gateways().into_iter().map(|(address, _)| address).collect()
+    }
+}
+
+/// Who says that a gateway is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Whoever runs the connector, or the DNS of the installation.
+    Configured,
+    /// The list, where each gateway's addresses are what it says of itself.
+    Listed,
+}
+
+impl Shared {
+    /// Gateways to dial: those that were given, or else whatever the gateways' name leads to and the list has. The
+    /// name finds a first one, also when every address of the list is another by now.
+    pub(crate) fn gateways(&self) -> Vec<(Address, Origin)> {
+        let configured = |address| (address, Origin::Configured);
+        if !self.given.is_empty() {
+            return self.given.iter().cloned().map(configured).collect();
+        }
+        let member = self.state.member();
+        let mut all = vec![configured(Address { host: member.gateway_host(), port: member.port })];
+        all.extend(self.rosters.addresses().into_iter().map(|address| (address, Origin::Listed)));
+        all
     }
 }
 
 /// Keeps a link on every way to a gateway. One that no name leads to any more ends with its connection.
 async fn follow(shared: Arc<Shared>) {
-    let mut links: HashMap<Way, Arc<AtomicBool>> = HashMap::new();
+    let mut links: HashMap<Way, (Origin, Arc<AtomicBool>)> = HashMap::new();
+    let mut lists = shared.rosters.changes();
     loop {
+        lists.mark_unchanged();
         let mut found = Vec::new();
-        let mut complete = true;
-        for gateway in &shared.gateways {
-            match Way::all(gateway, shared.proxy.as_ref()).await {
-                Ok(ways) => found.extend(ways),
+        let mut unknown = Vec::new();
+        for (gateway, origin) in shared.gateways() {
+            match Way::all(&gateway, origin, shared.proxy.as_ref()).await {
+                Ok(ways) => found.extend(ways.into_iter().map(|way| (way, origin))),
                 Err(error) => {
-                    complete = false;
+                    unknown.push(origin);
                     tracing::warn!(%gateway, %error, "a gateway can't be looked up");
                 }
             }
         }
         found.truncate(MAX_WAYS);
-        if complete {
-            links.retain(|way, wanted| {
-                let keep = found.contains(way);
-                wanted.store(keep, Ordering::Relaxed);
-                keep
-            });
-        }
-        for way in found {
+        links.retain(|way, (origin, wanted)| {
+            // Where a name can't be looked up, nobody knows that it leads elsewhere.
+            let keep = unknown.contains(origin) || found.iter().any(|(other, _)| other == way);
+            wanted.store(keep, Ordering::Relaxed);
+            keep
+        });
+        for (way, origin) in found {
             if links.len() < MAX_WAYS && !links.contains_key(&way) {
                 let wanted = Arc::new(AtomicBool::new(true));
-                links.insert(way.clone(), Arc::clone(&wanted));
+                links.insert(way.clone(), (origin, Arc::clone(&wanted)));
                 shared.tasks.spawn("gateway link", link::keep(Arc::clone(&shared), way, wanted));
             }
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
+            _ = lists.changed() => {}
             () = shared.tasks.draining() => return,
         }
     }

@@ -17,8 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use vouchsafe_model::resource::UpstreamHost;
 use vouchsafe_runtime::body;
+use vouchsafe_runtime::roster::may_be_dialled;
 use vouchsafe_runtime::task::TaskGroup;
 use zeroize::Zeroizing;
+
+use crate::connector::Origin;
 
 /// Longest time to connect, proxy included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -173,11 +176,16 @@ impl fmt::Display for Way {
 
 impl Way {
     /// Every way to that gateway.
-    pub(crate) async fn all(gateway: &Address, proxy: Option<&Proxy>) -> io::Result<Vec<Self>> {
-        match proxy {
-            Some(_) => Ok(vec![Way::Proxied(gateway.clone())]),
-            None => Ok(gateway.resolve().await?.into_iter().map(Way::Direct).collect()),
+    pub(crate) async fn all(gateway: &Address, origin: Origin, proxy: Option<&Proxy>) -> io::Result<Vec<Self>> {
+        if proxy.is_some() {
+            return Ok(vec![Way::Proxied(gateway.clone())]);
         }
+        let mut found = gateway.resolve().await?;
+        if origin == Origin::Listed {
+            // No gateway has this machine dial itself, whatever name it gives.
+            found.retain(|address| may_be_dialled(address.ip()));
+        }
+        Ok(found.into_iter().map(Way::Direct).collect())
     }
 
     /// Connects.

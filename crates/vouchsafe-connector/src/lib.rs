@@ -4,6 +4,7 @@
 //! - `allow`: its own list of targets, which nobody but who runs it can widen
 //! - `state`: what it keeps of itself on disk
 //! - `join`: how it becomes one, and gets its next certificate
+//! - `roster`: the list of gateways, and which of them are believed
 //! - `dial`: the way to a gateway, through a proxy if there has to be one
 //! - `link`: one gateway, for as long as it is wanted; `serve`: one connection to it
 //! - `stream`: one target, asked for by a gateway
@@ -16,6 +17,7 @@ mod connector;
 mod dial;
 mod join;
 mod link;
+mod roster;
 mod serve;
 mod state;
 mod stream;

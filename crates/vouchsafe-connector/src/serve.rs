@@ -6,15 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Builder, Connection};
+use h2::RecvStream;
+use h2::server::{Builder, Connection, SendResponse};
+use http::{Method, Request, Response, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::connect_stream::silence;
 use vouchsafe_runtime::limits::HANDSHAKE_TIMEOUT;
+use vouchsafe_wire::connector::ROSTER;
+use vouchsafe_wire::roster::MAX_ROSTER_BYTES;
 
 use crate::connector::Shared;
 use crate::dial::Stream;
+use crate::roster::Taken;
 use crate::state::Kept;
 use crate::stream;
 
@@ -69,14 +75,21 @@ pub(crate) async fn serve(
     kept: &mut watch::Receiver<Arc<Kept>>,
 ) -> Ended {
     let pings = connection.ping_pong();
-    let mut silent: Silent = Box::pin(async {
-        match pings {
-            Some(pings) => silence(pings, PING_EVERY, PING_PATIENCE).await,
-            None => std::future::pending().await,
+    let doubts = Arc::clone(shared);
+    let mut over: Over = Box::pin(async move {
+        let silent = async {
+            match pings {
+                Some(pings) => silence(pings, PING_EVERY, PING_PATIENCE).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = silent => "the gateway gives no sign of life",
+            why = doubts.rosters.doubted(gateway) => why,
         }
     });
     let why = tokio::select! {
-        why = streams(shared, &mut connection, &mut silent, gateway) => Ended::Lost(why),
+        why = streams(shared, &mut connection, &mut over, gateway) => Ended::Lost(why),
         () = shared.tasks.draining() => Ended::Drained,
         _ = kept.changed() => Ended::Renewed,
     };
@@ -87,27 +100,34 @@ pub(crate) async fn serve(
             connection.graceful_shutdown();
             let rest = Arc::clone(shared);
             shared.tasks.spawn("former connection", async move {
-                streams(&rest, &mut connection, &mut silent, gateway).await;
+                streams(&rest, &mut connection, &mut over, gateway).await;
             });
         }
         Ended::Drained => {
             connection.graceful_shutdown();
-            streams(shared, &mut connection, &mut silent, gateway).await;
+            streams(shared, &mut connection, &mut over, gateway).await;
         }
     }
     why
 }
 
-type Silent = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Resolves when the connection must end, and says why.
+type Over = Pin<Box<dyn Future<Output = &'static str> + Send>>;
 
 /// Takes streams until there are no more; says why.
-async fn streams(shared: &Arc<Shared>, connection: &mut Open, silent: &mut Silent, gateway: GatewayId) -> String {
+async fn streams(shared: &Arc<Shared>, connection: &mut Open, over: &mut Over, gateway: GatewayId) -> String {
+    let hearing = Arc::new(Semaphore::new(1));
     loop {
         let accepted = tokio::select! {
             accepted = connection.accept() => accepted,
-            () = silent.as_mut() => return "the gateway gives no sign of life".to_owned(),
+            why = over.as_mut() => return why.to_owned(),
         };
         match accepted {
+            Some(Ok((request, respond))) if request.method() == Method::PUT => {
+                let (shared, hearing) = (Arc::clone(shared), Arc::clone(&hearing));
+                let tasks = shared.tasks.clone();
+                tasks.spawn("list of gateways", hear(shared, gateway, hearing, request, respond));
+            }
             Some(Ok((request, respond))) => {
                 shared.tasks.spawn("stream", stream::serve(Arc::clone(shared), gateway, request, respond));
             }
@@ -115,4 +135,54 @@ async fn streams(shared: &Arc<Shared>, connection: &mut Open, silent: &mut Silen
             None => return "the gateway ended it".to_owned(),
         }
     }
+}
+
+/// Takes in what a gateway hands over: the list of gateways. Answers whether it is one of them.
+async fn hear(
+    shared: Arc<Shared>,
+    gateway: GatewayId,
+    hearing: Arc<Semaphore>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let status = match hearing.try_acquire() {
+        // One at a time: each may be long.
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Ok(_one) => heard(&shared, gateway, request).await,
+    };
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    // Nobody may be there to hear it.
+    let _ = respond.send_response(response, true);
+}
+
+async fn heard(shared: &Shared, gateway: GatewayId, request: Request<RecvStream>) -> StatusCode {
+    if request.uri().path() != ROSTER {
+        return StatusCode::NOT_FOUND;
+    }
+    let Ok(Some(list)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, whole(request.into_body())).await else {
+        return StatusCode::BAD_REQUEST;
+    };
+    match shared.rosters.take(&list) {
+        Err(error) => {
+            tracing::error!(%gateway, error = &error as &dyn std::error::Error, "a list of gateways is refused");
+            StatusCode::BAD_REQUEST
+        }
+        Ok(Taken::New | Taken::Known) if shared.rosters.believes(gateway) => StatusCode::NO_CONTENT,
+        Ok(Taken::New | Taken::Known) => StatusCode::FORBIDDEN,
+    }
+}
+
+/// A body that is no longer than a list may be.
+async fn whole(mut body: RecvStream) -> Option<Vec<u8>> {
+    let mut all = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece.ok()?;
+        if all.len().saturating_add(piece.len()) > MAX_ROSTER_BYTES {
+            return None;
+        }
+        all.extend_from_slice(&piece);
+        body.flow_control().release_capacity(piece.len()).ok()?;
+    }
+    Some(all)
 }

@@ -7,15 +7,16 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::RootCertStore;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use vouchsafe_model::id::ConnectorId;
 use vouchsafe_model::name::{BaseDomain, SiteName};
-use vouchsafe_runtime::clock;
+use vouchsafe_runtime::{clock, tls};
 use vouchsafe_wire::connector::Joined;
 use zeroize::Zeroizing;
 
-const FOLDER: &str = "connector";
+pub(crate) const FOLDER: &str = "connector";
 const FILE: &str = "connector.json";
 /// Longest file that is read back, bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -149,6 +150,12 @@ impl State {
         write(&dir.join(FOLDER).join(FILE), kept)
     }
 
+    /// The installation's root, as it was pinned when the connector joined.
+    pub(crate) fn roots(&self) -> Result<Arc<RootCertStore>, StateError> {
+        let damaged = |_| StateError::Damaged { path: self.path.clone() };
+        tls::roots(&self.kept.borrow().joined.root, "root").map_err(damaged)
+    }
+
     /// Who it is.
     pub(crate) fn member(&self) -> &Member {
         &self.member
@@ -179,16 +186,19 @@ fn read(path: &Path) -> Result<Option<String>, StateError> {
     Ok(Some(text))
 }
 
-/// Replaces the file as a whole; a reader sees the old or the new, also after a power cut.
 fn write(path: &Path, kept: &Kept) -> Result<(), StateError> {
-    let failed = |source| StateError::File { path: path.to_owned(), source };
     let text = serde_json::to_vec_pretty(kept).map_err(|_| StateError::Damaged { path: path.to_owned() })?;
-    let text = Zeroizing::new(text);
+    replace_file(path, &Zeroizing::new(text))
+}
+
+/// Replaces a file as a whole; a reader sees the old or the new, also after a power cut.
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), StateError> {
+    let failed = |source| StateError::File { path: path.to_owned(), source };
     let beside = path.with_extension(format!("new-{}", clock::random_code()));
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(&text)?;
+        file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
         File::open(folder)?.sync_all()

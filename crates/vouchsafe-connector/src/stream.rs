@@ -33,6 +33,8 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 enum Failure {
     #[error("this is no CONNECT to a host and port")]
     Malformed,
+    #[error("the list of gateways does not have it")]
+    NoGateway,
     #[error("it is meant for another site")]
     OtherSite,
     #[error("too many streams are open")]
@@ -53,6 +55,7 @@ impl Failure {
         match self {
             Failure::Malformed => (StatusCode::BAD_REQUEST, "http_request_error"),
             Failure::OtherSite => (StatusCode::MISDIRECTED_REQUEST, "http_request_denied"),
+            Failure::NoGateway => (StatusCode::FORBIDDEN, "http_request_denied"),
             Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached"),
             Failure::Refused(Refused::NotListed) => (StatusCode::FORBIDDEN, "http_request_denied"),
             Failure::Refused(Refused::Never(_)) => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
@@ -71,7 +74,7 @@ pub(crate) async fn serve(
     mut respond: SendResponse<Bytes>,
 ) {
     let opened = tokio::select! {
-        opened = open(&shared, &request) => opened,
+        opened = open(&shared, gateway, &request) => opened,
         // The gateway doesn't want it any more: nothing is dialled for nobody.
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
     };
@@ -83,7 +86,7 @@ pub(crate) async fn serve(
             let error = &failure as &dyn std::error::Error;
             match &failure {
                 // What a gateway asks for and must not have is worth a look: at the list, or at the gateway.
-                Failure::Malformed | Failure::OtherSite | Failure::Refused(_) => {
+                Failure::Malformed | Failure::NoGateway | Failure::OtherSite | Failure::Refused(_) => {
                     tracing::warn!(%gateway, ?target, error, "a gateway asks for what it can't have");
                 }
                 Failure::Busy | Failure::Lookup(_) | Failure::Connect(_) | Failure::TimedOut => {
@@ -116,7 +119,14 @@ pub(crate) async fn serve(
 
 type Place = tokio::sync::OwnedSemaphorePermit;
 
-async fn open(shared: &Shared, request: &Request<RecvStream>) -> Result<(TcpStream, Place), Failure> {
+async fn open(
+    shared: &Shared,
+    gateway: GatewayId,
+    request: &Request<RecvStream>,
+) -> Result<(TcpStream, Place), Failure> {
+    if !shared.rosters.believes(gateway) {
+        return Err(Failure::NoGateway);
+    }
     if request.method() != Method::CONNECT || request.extensions().get::<Protocol>().is_some() {
         return Err(Failure::Malformed);
     }

@@ -40,7 +40,7 @@ use vouchsafe_wire::token::AccessClaims;
 use zeroize::Zeroizing;
 
 use self::certificate::{INTERMEDIATE_LIFE, ROOT_LIFE, ReadBack, Role, Validity};
-pub(crate) use self::channel::{ChannelKeys, GatewayLeaves};
+pub(crate) use self::channel::{ChannelKeys, GatewayLeaves, RosterSigner};
 pub(crate) use self::csr::{CsrError, ProvenKey};
 use self::key::{Key, pkcs8_pem};
 use self::master::MasterKey;

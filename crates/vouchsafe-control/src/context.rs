@@ -15,6 +15,7 @@ use crate::administrator::simulate::Turns;
 use crate::ca::Ca;
 use crate::channel::Reached;
 use crate::prover::Prover;
+use crate::rosters::Rosters;
 use crate::store::Store;
 
 /// Settings of the controller that do not change while it runs.
@@ -67,6 +68,8 @@ pub(crate) struct Context {
     pub(crate) prover: Arc<OnceLock<Arc<dyn Prover>>>,
     /// The gateway in this process, and who knows which connectors are attached to it.
     pub(crate) own_gateway: Arc<OnceLock<(GatewayId, Arc<dyn Attendance>)>>,
+    /// The list of gateways for connectors.
+    pub(crate) rosters: Arc<Rosters>,
 }
 
 #[cfg(test)]
@@ -88,6 +91,7 @@ impl Context {
             channel: Arc::default(),
             prover: Arc::default(),
             own_gateway: Arc::default(),
+            rosters: Arc::default(),
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::directory::DirectoryError;
 use crate::identity::IdentityError;
 use crate::link::Link;
 use crate::prover::Prover;
+use crate::rosters;
 use crate::store::{Store, StoreError};
 use crate::vitals::ControllerVitals;
 
@@ -131,12 +132,24 @@ impl Controller {
         let certificates = Arc::default();
         let (settings, ca) = (Arc::new(settings), Arc::new(ca));
         let (live, simulations, channel) = (Arc::default(), Arc::default(), Arc::default());
-        let (own_gateway, prover) = (Arc::default(), Arc::default());
-        let context =
-            Context { settings, store, ca, tasks, certificates, live, simulations, channel, prover, own_gateway };
+        let (own_gateway, prover, rosters) = (Arc::default(), Arc::default(), Arc::default());
+        let context = Context {
+            settings,
+            store,
+            ca,
+            tasks,
+            certificates,
+            live,
+            simulations,
+            channel,
+            prover,
+            own_gateway,
+            rosters,
+        };
         start::notice_the_clock(&context.store).await?;
         let first_invite = start::first_start(&context).await?;
         let link = Link::start(context.clone(), snapshots).await?;
+        rosters::start(&context).await?;
         start::record_start(&context).await?;
         upkeep::start(&context);
         let acme = match acme {

@@ -15,6 +15,7 @@
 //! - `console`: pages of `console.<domain>`
 //! - `prover`: who proves what is to hold of a policy, of whom there is one outside of the sandbox
 //! - `pages`: what pages share: layout, styles, scripts
+//! - `rosters`: the signed list of gateways for connectors
 //! - `context`: what all of them share
 //! - `vitals`: what is shown to those who run it
 
@@ -37,6 +38,7 @@ mod link;
 mod log;
 mod pages;
 mod prover;
+mod rosters;
 mod store;
 #[cfg(test)]
 mod testing;

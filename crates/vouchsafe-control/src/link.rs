@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, watch};
 use vouchsafe_model::id::{DeviceId, GatewayId};
 use vouchsafe_model::subject::DeviceFacts;
@@ -103,6 +104,10 @@ async fn subject(context: &Context, credential: Credential) -> Result<Result<Kno
 impl ControlLink for Link {
     fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
+    }
+
+    fn rosters(&self) -> watch::Receiver<Option<Bytes>> {
+        self.context.rosters.newest()
     }
 
     fn certificates(&self) -> watch::Receiver<Arc<GatewayCertificates>> {

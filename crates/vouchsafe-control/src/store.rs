@@ -344,6 +344,7 @@ fn migrator(count: usize) -> Migrator {
         migration(13, "invariants", include_str!("../migrations/0013_invariants.sql")),
         migration(14, "requests", include_str!("../migrations/0014_requests.sql")),
         migration(15, "proposals", include_str!("../migrations/0015_proposals.sql")),
+        migration(16, "gateway addresses", include_str!("../migrations/0016_gateway_addresses.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

@@ -5,9 +5,11 @@
 //! list of its own for, which nothing here can widen.
 //!
 //! - `attach`: one connection of a connector, from its handshake to its end
+//! - `introduce`: what it is told of gateways
 //! - `relayed`: a stream through one
 
 mod attach;
+mod introduce;
 mod relayed;
 
 use std::collections::{BTreeMap, HashMap};

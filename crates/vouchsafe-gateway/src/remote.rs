@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use vouchsafe_model::id::{DeviceId, GatewayId};
 use vouchsafe_model::name::BaseDomain;
+use vouchsafe_model::resource::Endpoint;
 use vouchsafe_model::subject::DeviceFacts;
 use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
@@ -103,16 +104,23 @@ pub fn joined(dir: &Path) -> Result<Member, StateError> {
 
 impl Remote {
     /// Attaches to the controller that the gateway of that directory has joined, and waits for its first
-    /// snapshot: before that there is nothing to decide on. How that goes is on the board.
+    /// snapshot: before that there is nothing to decide on. How that goes is on the board. `announced` is where
+    /// connectors reach this gateway, for them to be told.
     ///
     /// # Errors
     /// [`RemoteError`].
-    pub async fn start(dir: &Path, tasks: &TaskGroup, board: &Board) -> Result<Self, RemoteError> {
+    pub async fn start(
+        dir: &Path,
+        announced: Vec<Endpoint>,
+        tasks: &TaskGroup,
+        board: &Board,
+    ) -> Result<Self, RemoteError> {
         let state = Arc::new(State::load(dir)?);
         let identity = state.identity()?;
         let (port, name) = (state.kept().joined.port, state.kept().joined.name.clone());
         let link = Arc::new(RemoteLink::new(shown(&state)));
-        let follower = Follower::new(state.snapshot_key()?, identity.domain.clone(), state.seen()?);
+        let follower =
+            Follower::new(state.snapshot_key()?, identity.domain.clone(), state.seen()?).announcing(&announced);
         board.add(Arc::new(ChannelVitals { link: Arc::clone(&link), state: Arc::clone(&state) }));
         let driver = connection::Driver::new(Arc::clone(&state), Arc::clone(&link), follower, tasks.clone());
         tasks.spawn_vital("control channel", driver.run());
@@ -144,6 +152,7 @@ fn shown(state: &State) -> GatewayCertificates {
 pub(crate) struct RemoteLink {
     snapshots: watch::Sender<Arc<Snapshot>>,
     certificates: watch::Sender<Arc<GatewayCertificates>>,
+    rosters: watch::Sender<Option<Bytes>>,
     news: broadcast::Sender<News>,
     /// There is a snapshot, and the controller gave a sign of life once.
     ready: watch::Sender<bool>,
@@ -203,6 +212,7 @@ impl RemoteLink {
         Self {
             snapshots: watch::Sender::new(Arc::new(nothing)),
             certificates: watch::Sender::new(Arc::new(certificates)),
+            rosters: watch::Sender::new(None),
             news: broadcast::channel(CHANGES).0,
             ready: watch::Sender::new(false),
             life: Mutex::new(Life { heard: clock::since_boot(), lease: LEASE, removed: false }),
@@ -328,6 +338,10 @@ impl ControlLink for RemoteLink {
 
     fn certificates(&self) -> watch::Receiver<Arc<GatewayCertificates>> {
         self.certificates.subscribe()
+    }
+
+    fn rosters(&self) -> watch::Receiver<Option<Bytes>> {
+        self.rosters.subscribe()
     }
 
     fn news(&self) -> broadcast::Receiver<News> {

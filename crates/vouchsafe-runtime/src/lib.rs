@@ -13,6 +13,7 @@
 //! - [`read_ahead`]: larger reads while more keeps coming
 //! - [`relay`]: bytes both ways between two streams, with half-close
 //! - [`resolve`]: names of upstreams, looked up within limits
+//! - [`roster`]: the list of gateways that a controller signs for connectors
 //! - [`spans`]: where the time of a request went, for OpenTelemetry
 //! - [`task`]: named tasks with an owner, and shutdown in two steps
 //! - [`tls`]: TLS set-up for every role: one provider, one set of versions and groups
@@ -31,6 +32,7 @@ pub mod link;
 pub mod read_ahead;
 pub mod relay;
 pub mod resolve;
+pub mod roster;
 pub mod spans;
 pub mod task;
 pub mod tls;

@@ -297,6 +297,12 @@ pub trait ControlLink: Send + Sync + 'static {
     /// The certificates to show, and a signal at each change of them.
     fn certificates(&self) -> watch::Receiver<Arc<GatewayCertificates>>;
 
+    /// The signed list of gateways, to be handed on to connectors as it is, and a signal at each new one; none before
+    /// the controller told one.
+    fn rosters(&self) -> watch::Receiver<Option<Bytes>> {
+        watch::Sender::new(None).subscribe()
+    }
+
     /// Changes of facts from now on, and signs of life. A receiver that lags must treat it as
     /// [`Change::Everything`].
     fn news(&self) -> broadcast::Receiver<News>;

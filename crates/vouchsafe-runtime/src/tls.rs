@@ -27,7 +27,9 @@ use vouchsafe_model::name::BaseDomain;
 pub use self::identity::{CertifiedPeer, valid_between};
 pub use self::negotiated::Negotiated;
 pub use self::shown::Shown;
-pub use self::verify::{CertificateRefusal, proven_by, proven_client, proven_connector, proven_gateway};
+pub use self::verify::{
+    CertificateRefusal, proven_by, proven_client, proven_connector, proven_gateway, signed_by_controller,
+};
 
 /// Failure to build a TLS configuration.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,8 @@ pub const RENEW: &str = "/connector/renew";
 pub const ALPN: &[u8] = b"vouchsafe-connector/1";
 /// Field of a CONNECT: the site that it is meant for. A connector of another one refuses it.
 pub const SITE_HEADER: &str = "vouchsafe-site";
+/// Path under which a gateway hands a connector the list of gateways, by PUT on the connector's connection.
+pub const ROSTER: &str = "/gateways";
 /// Life of a connector's certificate, seconds.
 pub const CONNECTOR_CERT_LIFE_SECONDS: u64 = 7 * 24 * 3600;
 
@@ -61,4 +63,7 @@ pub struct Joined {
     pub not_after: u64,
     /// When to renew it, unix seconds.
     pub renew_at: u64,
+    /// The signed list of gateways in base64. Its signature is what makes it good, not who handed it on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub gateways: String,
 }

@@ -18,6 +18,7 @@
 //! - [`proof`]: what is asked of the prover, and what it answers
 //! - [`qpack`]: field sections of HTTP/3 (RFC 9204)
 //! - [`resource`]: a resource as TOML and JSON (`docs/spec/manifest.md`)
+//! - [`roster`]: the list of gateways, as connectors are told it
 //! - [`spiffe`]: SPIFFE ids in certificates
 //! - [`spool`]: frames of the gateway's audit spool
 //! - [`ticket`]: the one-time text that invites a device
@@ -44,6 +45,7 @@ pub mod otlp;
 pub mod proof;
 pub mod qpack;
 pub mod resource;
+pub mod roster;
 pub mod spiffe;
 pub mod spool;
 pub mod ticket;

@@ -3,22 +3,29 @@
 //!
 //! Their keys were made at the gateways and stay there; only the requests come here.
 
+use bytes::Bytes;
+use rcgen::SigningKey as _;
 use vouchsafe_model::id::{ControllerId, GatewayId};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::KeyAndChain;
 use vouchsafe_wire::audit::Record;
+use vouchsafe_wire::roster::{SignedRoster, signed_bytes};
 use vouchsafe_wire::ticket::hex;
 
 use super::certificate::{self, GATEWAY_LIFE, ReadBack, Role, SERVER_LIFE, Validity};
-use super::key::pkcs8_pem;
+use super::key::{Key, pkcs8_pem};
 use super::signing::{PublicKey, SnapshotSigner};
-use super::{Ca, CaError, MasterKey, ProvenKey, Workshop, generate, issued_detail, issuer_of, sha256, unreadable};
+use super::{
+    Ca, CaError, Certified, MasterKey, ProvenKey, Workshop, generate, issued_detail, issuer_of, sha256, unreadable,
+};
 use crate::context::Settings;
 use crate::store::{Store, Write, keys};
 
 const SNAPSHOTS: &str = "snapshots";
 /// Behind it stands the controller's id.
 const CONTROLLER_PREFIX: &str = "controller/";
+/// Behind it stands the id under which lists of gateways are signed.
+const ROSTERS_PREFIX: &str = "rosters/";
 
 /// What the controller's end of the control channel works with.
 pub(crate) struct ChannelKeys {
@@ -32,6 +39,22 @@ pub(crate) struct ChannelKeys {
     pub(crate) snapshots: SnapshotSigner,
     /// The key that verifies them: uncompressed point.
     pub(crate) snapshot_point: Vec<u8>,
+}
+
+/// Signs lists of gateways for connectors, and nothing else. Its certificate says that it is the controller's.
+pub(crate) struct RosterSigner {
+    key: Key,
+    chain: Vec<Bytes>,
+    /// When to ask for the next, unix seconds.
+    pub(crate) renew_at: u64,
+}
+
+impl RosterSigner {
+    /// A list with its signature (`docs/spec/connector.md`).
+    pub(crate) fn sign(&self, payload: Bytes) -> Result<Bytes, CaError> {
+        let signature = self.key.sign(&signed_bytes(&payload))?.into();
+        Ok(SignedRoster { payload, signature, chain: self.chain.clone() }.to_bytes())
+    }
 }
 
 /// The certificates of a gateway.
@@ -59,21 +82,7 @@ impl Ca {
         let root = workshop.root().await?;
         let gateways = workshop.intermediate(Role::Gateways, &root).await?;
         let controllers = workshop.intermediate(Role::Controllers, &root).await?;
-        let known = workshop.stored.iter().find_map(|stored| stored.name.strip_prefix(CONTROLLER_PREFIX)?.parse().ok());
-        let id = known.unwrap_or_else(|| ControllerId::from_random(clock::random()));
-        let name = format!("{CONTROLLER_PREFIX}{id}");
-        let found = workshop.certified(&name, &controllers.read)?.filter(|found| found.read.is_fresh(now));
-        let (pkcs8, pem, renew_at) = match found {
-            Some(found) => (found.pkcs8, found.pem, found.read.renew_at()),
-            None => {
-                let (key, pkcs8) = generate(&name)?;
-                let issuer = issuer_of(&controllers)?;
-                let validity = Validity::from_now(now, SERVER_LIFE);
-                let pem = certificate::controller(id, &key, &self.domain, &issuer, validity)?.pem();
-                let read = workshop.keep(&name, &pkcs8, &pem).await?;
-                (pkcs8, pem, read.renew_at())
-            }
-        };
+        let Certified { pkcs8, pem, read, .. } = workshop.controllers_own(CONTROLLER_PREFIX, &controllers).await?;
         let signing = workshop.signing_key(SNAPSHOTS).await?;
         workshop.write.commit().await?;
         let unusable = |source| CaError::Key { name: SNAPSHOTS.to_owned(), source };
@@ -82,11 +91,31 @@ impl Ca {
                 chain_pem: format!("{pem}{}{}", controllers.pem, root.pem),
                 key_pem: pkcs8_pem(&pkcs8),
             },
-            renew_at,
+            renew_at: read.renew_at(),
             gateways_pem: gateways.pem,
             snapshots: SnapshotSigner::new(&signing.pkcs8).map_err(unusable)?,
             snapshot_point: PublicKey::of(&signing.key).point,
         })
+    }
+
+    /// Makes what signs lists of gateways, or reads it back.
+    ///
+    /// # Errors
+    /// [`CaError`].
+    pub(crate) async fn roster_signer(
+        &self,
+        store: &Store,
+        settings: &Settings,
+        now: u64,
+    ) -> Result<RosterSigner, CaError> {
+        let write = store.write().await?;
+        let mut workshop = Workshop::open(settings, write, now).await?;
+        let root = workshop.root().await?;
+        let controllers = workshop.intermediate(Role::Controllers, &root).await?;
+        let Certified { key, read, .. } = workshop.controllers_own(ROSTERS_PREFIX, &controllers).await?;
+        workshop.write.commit().await?;
+        let chain = [&read.der, &controllers.read.der].map(|der| Bytes::copy_from_slice(der)).into();
+        Ok(RosterSigner { key, chain, renew_at: read.renew_at() })
     }
 
     /// Issues the certificates of a gateway within a change. `record` says who asked and why; it is
@@ -150,5 +179,23 @@ impl<'d> Workshop<'d> {
         let stored = keys::all(write.connection()).await?;
         let master = MasterKey::read(&settings.dir)?.ok_or_else(|| MasterKey::missing(&settings.dir))?;
         Ok(Self { domain: &settings.domain, master, stored, write, now })
+    }
+
+    /// A key with a certificate that says that it is this controller's.
+    async fn controllers_own(&mut self, prefix: &str, authority: &Certified) -> Result<Certified, CaError> {
+        let known = self.stored.iter().find_map(|stored| stored.name.strip_prefix(prefix)?.parse().ok());
+        let id = known.unwrap_or_else(|| ControllerId::from_random(clock::random()));
+        let name = format!("{prefix}{id}");
+        if let Some(found) = self.certified(&name, &authority.read)?
+            && found.read.is_fresh(self.now)
+        {
+            return Ok(found);
+        }
+        let (key, pkcs8) = generate(&name)?;
+        let issuer = issuer_of(authority)?;
+        let validity = Validity::from_now(self.now, SERVER_LIFE);
+        let pem = certificate::controller(id, &key, self.domain, &issuer, validity)?.pem();
+        let read = self.keep(&name, &pkcs8, &pem).await?;
+        Ok(Certified { key, pkcs8, pem, read })
     }
 }

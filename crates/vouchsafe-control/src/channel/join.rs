@@ -98,6 +98,7 @@ async fn joined(channel: &Channel, ip: IpAddr, request: Request<Incoming>) -> Re
     let gateway = NewGateway { id, name: &name, assertion_point: point, issued: issued(&identity, &leaves) };
     gateways::insert(write.connection(), &gateway, now).await?;
     write.commit().await?;
+    context.rosters.gateways_changed();
     tracing::info!(gateway = %id, %name, "a gateway has joined");
     Ok(Joined {
         gateway: id.to_string(),

@@ -68,7 +68,7 @@ pub(super) async fn attach(channel: &Arc<Channel>, peer: Peer, request: Request<
         (hello.last_sequence, hello.snapshot_sequence) = (0, 0);
     }
     // Taken before it is looked up: a removal behind that point is read there.
-    let beginning = match Beginning::of(&channel.context.store, gateway, ip, &hello).await {
+    let beginning = match Beginning::of(&channel.context, gateway, ip, &hello).await {
         Ok(Some(beginning)) => beginning,
         Ok(None) => {
             tracing::warn!(%gateway, %ip, "a gateway that was removed wants to attach");
@@ -109,8 +109,8 @@ async fn serve(
 ) -> Result<(), Ended> {
     let (pings, to_answer) = watch::channel(None);
     let valid = peer.not_after.duration_since(clock::now()).unwrap_or_default();
-    let (store, snapshots) = (channel.context.store.clone(), channel.snapshots.clone());
-    let mut teller = Teller::new(store, peer.gateway, hello, beginning, snapshots, out.clone());
+    let snapshots = channel.snapshots.clone();
+    let mut teller = Teller::new(&channel.context, peer.gateway, hello, beginning, snapshots, out.clone());
     tokio::select! {
         ended = teller.tell(channel.lease, to_answer) => ended.map(|never| match never {}),
         ended = listen(channel, peer.gateway, incoming, out, pings, place) => ended,

@@ -7,13 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use vouchsafe_model::id::GatewayId;
+use vouchsafe_model::resource::Endpoint;
 use vouchsafe_runtime::clock;
+use vouchsafe_runtime::roster::announceable;
 use vouchsafe_wire::control::message::{Deltas, Down, DownKind, Hello, Pong, Welcome};
 use vouchsafe_wire::control::{MAX_CHANGES, VERSION, frame};
+use vouchsafe_wire::roster::MAX_ADDRESSES;
 
 use super::Outgoing;
 use super::outcome::with_outcomes;
 use super::stream::Ended;
+use crate::context::Context;
 use crate::store::certified::{self, Holder};
 use crate::store::feed::{self, Entry, FeedReader, Row, Since};
 use crate::store::{Store, StoreError, gateways};
@@ -34,11 +38,12 @@ pub(super) struct Beginning {
 impl Beginning {
     /// `None` when the gateway is none of ours.
     pub(super) async fn of(
-        store: &Store,
+        context: &Context,
         gateway: GatewayId,
         ip: IpAddr,
         hello: &Hello,
     ) -> Result<Option<Self>, StoreError> {
+        let Context { store, rosters, .. } = context;
         let mut read = store.read().await?;
         let newest = feed::newest(&mut read).await?;
         let snapshot_row = feed::newest_snapshot(&mut read).await?;
@@ -52,7 +57,13 @@ impl Beginning {
         }
         gateways::came_from(write.connection(), &gateway, ip).await?;
         certified::seen(write.connection(), Holder::Gateway(gateway), clock::unix_seconds(clock::now())).await?;
+        let addresses: Vec<Endpoint> =
+            hello.addresses.iter().take(MAX_ADDRESSES).filter_map(|text| announceable(text)).collect();
+        let elsewhere = gateways::announces(write.connection(), &gateway, &addresses).await?;
         write.commit().await?;
+        if elsewhere {
+            rosters.gateways_changed();
+        }
         Ok(Some(Self { feed, skipped, snapshot_row }))
     }
 }
@@ -65,6 +76,8 @@ pub(super) struct Teller {
     feed: FeedReader,
     skipped: Option<u64>,
     snapshots: watch::Receiver<Option<Outgoing>>,
+    /// Lists of gateways, which it hands on to connectors.
+    rosters: watch::Receiver<Option<Bytes>>,
     /// Snapshot that the gateway has.
     snapshot: u64,
     /// Row of the feed that told of the newest snapshot: what is older is not the truth any more.
@@ -75,7 +88,7 @@ pub(super) struct Teller {
 
 impl Teller {
     pub(super) fn new(
-        store: Store,
+        context: &Context,
         gateway: GatewayId,
         hello: &Hello,
         beginning: Beginning,
@@ -85,8 +98,10 @@ impl Teller {
         let Beginning { feed, skipped, snapshot_row } = beginning;
         // The first look is at what is there.
         snapshots.mark_changed();
-        let snapshot = hello.snapshot_sequence;
-        Self { store, gateway, out, feed, skipped, snapshots, snapshot, snapshot_row, due: None }
+        let mut rosters = context.rosters.newest();
+        rosters.mark_changed();
+        let (store, snapshot) = (context.store.clone(), hello.snapshot_sequence);
+        Self { store, gateway, out, feed, skipped, snapshots, rosters, snapshot, snapshot_row, due: None }
     }
 
     /// Tells until the gateway goes or is removed.
@@ -108,6 +123,13 @@ impl Teller {
                 changed = self.snapshots.changed() => {
                     changed.map_err(|_| Ended::Gone)?;
                     self.send_snapshot().await?;
+                }
+                changed = self.rosters.changed() => {
+                    changed.map_err(|_| Ended::Gone)?;
+                    let roster = self.rosters.borrow_and_update().clone();
+                    if let Some(roster) = roster {
+                        send(&self.out, DownKind::Roster(roster)).await?;
+                    }
                 }
                 // One at a time: the newest of those that came meanwhile is next.
                 changed = pings.changed(), if self.due.is_none() => {

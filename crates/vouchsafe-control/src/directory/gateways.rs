@@ -66,5 +66,7 @@ pub(crate) async fn remove(context: &Context, text: &str, by: &Actor) -> Result<
     let id = gateways::remove(write.connection(), text).await?.ok_or_else(missing)?;
     write.gateway_removed(id.parse()?);
     write.audit(by.changed("gateway.remove", format!("gateway/{id}"), text.chars().take(80).collect()));
-    Ok(write.commit().await?)
+    write.commit().await?;
+    context.rosters.gateways_changed();
+    Ok(())
 }

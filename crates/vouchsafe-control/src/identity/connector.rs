@@ -6,6 +6,8 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use vouchsafe_model::id::ConnectorId;
 use vouchsafe_model::name::SiteName;
@@ -102,6 +104,14 @@ fn answer(service: &Service, kept: Kept, certificate: DeviceCertificate) -> Join
         root: ca.root_pem().to_owned(),
         not_after,
         renew_at,
+        gateways: service
+            .context
+            .rosters
+            .newest()
+            .borrow()
+            .as_ref()
+            .map(|list| STANDARD.encode(list))
+            .unwrap_or_default(),
     }
 }
 

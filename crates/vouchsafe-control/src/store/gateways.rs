@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use sqlx::SqliteConnection;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_model::name::GatewayName;
+use vouchsafe_model::resource::Endpoint;
+use vouchsafe_runtime::roster::announceable;
 use vouchsafe_wire::api;
 use vouchsafe_wire::ticket::hex;
 
@@ -81,6 +83,33 @@ pub(crate) async fn remove(connection: &mut SqliteConnection, text: &str) -> Res
         Err(_) => "DELETE FROM gateways WHERE name = $1 RETURNING id",
     };
     Ok(sqlx::query_scalar(statement).bind(text).fetch_optional(connection).await?)
+}
+
+/// All gateways by their ids, with the addresses at which connectors reach them.
+pub(crate) async fn announced(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(GatewayId, Vec<Endpoint>)>, StoreError> {
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("SELECT id, addresses FROM gateways ORDER BY created, id").fetch_all(connection).await?;
+    let gateway = |(id, addresses): (String, String)| {
+        Ok((parsed(&id, "gateway id")?, addresses.split_whitespace().filter_map(announceable).collect()))
+    };
+    rows.into_iter().map(gateway).collect()
+}
+
+/// Notes at which addresses connectors reach a gateway; says whether that is new.
+pub(crate) async fn announces(
+    connection: &mut SqliteConnection,
+    id: &GatewayId,
+    addresses: &[Endpoint],
+) -> Result<bool, StoreError> {
+    let text = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let changed = sqlx::query("UPDATE gateways SET addresses = $1 WHERE id = $2 AND addresses <> $1")
+        .bind(text)
+        .bind(id.to_string())
+        .execute(connection)
+        .await?;
+    Ok(changed.rows_affected() > 0)
 }
 
 /// Notes from where a gateway attached.

@@ -23,6 +23,7 @@ use vouchsafe_runtime::tls;
 use vouchsafe_wire::spiffe::CertifiedIdentity;
 
 use super::Connection;
+use super::introduce::Introduction;
 use crate::gateway::Shared;
 
 /// Bytes of one stream that may be under way. Who reads slowly holds back its own stream at this point, and the
@@ -33,6 +34,8 @@ const CONNECTION_WINDOW: u32 = 128 << 20;
 const SEND_BUFFER: usize = 256 * 1024;
 /// Largest head of an answer to a CONNECT, bytes.
 const MAX_HEAD: u32 = 8 * 1024;
+/// How long it may take until a connector takes this gateway for one.
+const INTRODUCTION: Duration = Duration::from_secs(15);
 /// How often a connector is asked whether it is still there, and how long it may take.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_PATIENCE: Duration = Duration::from_secs(5);
@@ -67,25 +70,34 @@ where
     let Ok(Ok((sender, mut driver))) = tokio::time::timeout(HANDSHAKE_TIMEOUT, built).await else {
         return tracing::info!(%ip, %connector, "a connector does not speak HTTP/2");
     };
+    let pings = driver.ping_pong();
+    let mut driver = pin!(driver);
+    let mut introduction = Introduction::new(connector, sender.clone(), shared.link.rosters());
+    let introduced = tokio::select! {
+        introduced = tokio::time::timeout(INTRODUCTION, introduction.accepted()) => matches!(introduced, Ok(Ok(()))),
+        _ = driver.as_mut() => false,
+    };
+    if !introduced {
+        return tracing::warn!(%ip, %connector, "a connector does not take this gateway for one");
+    }
     let Some(connection) = shared.connectors.enter(&site, connector, sender) else {
         return tracing::error!(%ip, %connector, "too many connectors are attached");
     };
     tracing::info!(%ip, %connector, %site, "a connector attaches");
     let valid = proven.not_after.duration_since(clock::now()).unwrap_or_default();
     let ended = {
-        let pings = driver.ping_pong();
         let silent = async {
             match pings {
                 Some(pings) => silence(pings, PING_EVERY, PING_PATIENCE).await,
                 None => std::future::pending().await,
             }
         };
-        let mut driver = pin!(driver);
         tokio::select! {
             ended = driver.as_mut() => match ended {
                 Ok(()) => "it has ended".to_owned(),
                 Err(error) => error.to_string(),
             },
+            error = introduction.go_on() => format!("it takes no list of gateways: {error}"),
             () = silent => "it gives no sign of life".to_owned(),
             () = not_admitted(&mut snapshots, connector, &site) => "it was removed".to_owned(),
             // Who has renewed it came back with the next long before.

@@ -216,7 +216,7 @@ impl Driver {
                     match told {
                         Told::Heard(_) => alive = Instant::now(),
                         Told::Welcome(said) => (lease, pings) = (said, pinging(said)),
-                        Told::Nothing | Told::Changed(_) | Told::Snapshot(_) | Told::Answer(..) => {}
+                        Told::Nothing | Told::Changed(_) | Told::Snapshot(_) | Told::Roster(_) | Told::Answer(..) => {}
                     }
                     self.take(told);
                 }
@@ -263,6 +263,8 @@ impl Driver {
                     self.link.ready.send_replace(true);
                 }
             }
+            // Whose it is, connectors see for themselves.
+            Told::Roster(roster) => drop(self.link.rosters.send_replace(Some(roster))),
             Told::Answer(call, kind) => self.link.answered(call, kind),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use bytes::Bytes;
 use vouchsafe_model::name::BaseDomain;
+use vouchsafe_model::resource::Endpoint;
 use vouchsafe_runtime::link::codec::{self, SnapshotError};
 use vouchsafe_runtime::link::{Change, Delta, Snapshot};
 use vouchsafe_wire::control::message::{
@@ -28,6 +29,8 @@ pub(super) enum Told {
     Welcome(Duration),
     /// Everything here is as the controller had it at that moment, counted from the machine's start.
     Heard(Duration),
+    /// The list of gateways for connectors.
+    Roster(Bytes),
     /// An answer.
     Answer(u64, Option<AnswerKind>),
     /// Nothing.
@@ -88,11 +91,30 @@ pub(super) struct Follower {
     /// Nonces of pings, and when they were sent, counted from the machine's start.
     pings: VecDeque<(u64, Duration)>,
     nonce: u64,
+    /// Where connectors reach this gateway.
+    addresses: Vec<String>,
 }
 
 impl Follower {
     pub(super) fn new(key: Vec<u8>, domain: BaseDomain, Seen { highest, era }: Seen) -> Self {
-        Self { key, domain, highest, era, snapshot: 0, last: 0, welcomed: false, pings: VecDeque::new(), nonce: 0 }
+        Self {
+            key,
+            domain,
+            highest,
+            era,
+            snapshot: 0,
+            last: 0,
+            welcomed: false,
+            pings: VecDeque::new(),
+            nonce: 0,
+            addresses: Vec::new(),
+        }
+    }
+
+    /// Says where connectors reach this gateway.
+    pub(super) fn announcing(mut self, addresses: &[Endpoint]) -> Self {
+        self.addresses = addresses.iter().map(ToString::to_string).collect();
+        self
     }
 
     /// Begins a stream.
@@ -105,6 +127,7 @@ impl Follower {
             snapshot_sequence: self.snapshot,
             software: env!("CARGO_PKG_VERSION").to_owned(),
             era: if self.snapshot == 0 { Bytes::new() } else { self.era.clone() },
+            addresses: self.addresses.clone(),
         };
         Up { kind: Some(UpKind::Hello(hello)) }
     }
@@ -138,6 +161,7 @@ impl Follower {
             DownKind::Snapshot(signed) => self.snapshot(&signed),
             DownKind::Deltas(deltas) => self.deltas(&deltas),
             DownKind::Pong(pong) => self.pong(&pong),
+            DownKind::Roster(roster) => Ok(Told::Roster(roster)),
             DownKind::Answer(answer) => Ok(Told::Answer(answer.call, answer.kind)),
         }
     }

@@ -505,6 +505,27 @@ impl ServerCertVerifier for Servers {
     }
 }
 
+/// Whether a message was signed by a controller of that trust domain: by the key of the first certificate of the
+/// chain, which leads to one of the roots. ECDSA over P-256 and SHA-256.
+///
+/// # Errors
+/// [`CertificateRefusal`], also for a signature that is of another key.
+pub fn signed_by_controller(
+    message: &[u8],
+    signature: &[u8],
+    chain: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    domain: &BaseDomain,
+    now: UnixTime,
+) -> Result<(), CertificateRefusal> {
+    let (leaf, issuers) = chain.split_first().ok_or(CertificateRefusal::Unreadable)?;
+    path(leaf, issuers, &roots.roots, &algorithms(), KeyUsage::server_auth(), now)?;
+    of_controller(leaf, Some(domain))?;
+    let end = EndEntityCert::try_from(leaf).map_err(|error| CertificateRefusal::of_path(&error))?;
+    end.verify_signature(webpki::aws_lc_rs::ECDSA_P256_SHA256, message, signature)
+        .map_err(|_| CertificateRefusal::Signature)
+}
+
 /// Whether a certificate is for that host name. That alone says nothing of its issuer.
 #[must_use]
 pub fn is_for(leaf: &CertificateDer<'_>, host: &str) -> bool {

@@ -49,6 +49,9 @@ pub struct Hello {
     /// Id of the era of that snapshot; empty when there is none.
     #[prost(bytes = "bytes", tag = "5")]
     pub era: bytes::Bytes,
+    /// `host:port` at which connectors reach it.
+    #[prost(string, repeated, tag = "6")]
+    pub addresses: Vec<String>,
 }
 
 /// Asks for a [`Pong`].
@@ -167,7 +170,7 @@ pub struct Records {
 #[derive(Clone, PartialEq, Message)]
 pub struct Down {
     /// What it says; none when it is of a kind that this version doesn't know.
-    #[prost(oneof = "DownKind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "DownKind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: Option<DownKind>,
 }
 
@@ -189,6 +192,10 @@ pub enum DownKind {
     /// To a question or to records.
     #[prost(message, tag = "5")]
     Answer(Answer),
+    /// The list of gateways for connectors: bytes of a [`SignedRoster`](crate::roster::SignedRoster), handed on as
+    /// they are.
+    #[prost(bytes = "bytes", tag = "6")]
+    Roster(bytes::Bytes),
 }
 
 /// What a controller begins with.

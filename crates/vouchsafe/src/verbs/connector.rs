@@ -297,7 +297,11 @@ impl From<JoinError> for VerbError {
         let exit = match &error {
             JoinError::Dial { .. } | JoinError::Broken => Exit::Unreachable,
             JoinError::Refused(_) => Exit::Denied,
-            JoinError::State(_) | JoinError::Key(_) | JoinError::Tls(_) | JoinError::Answer(_) => Exit::Failed,
+            JoinError::State(_)
+            | JoinError::Key(_)
+            | JoinError::Tls(_)
+            | JoinError::Roster(_)
+            | JoinError::Answer(_) => Exit::Failed,
         };
         Self::of(exit, &error)
     }

@@ -11,11 +11,14 @@ use serde_json::json;
 use tokio::sync::Notify;
 use vouchsafe_gateway::{ConnectionLimits, Gateway, Http3, JoinError, Options, Proxy, Remote, RemoteError, StateError};
 use vouchsafe_model::name::GatewayName;
+use vouchsafe_model::resource::Endpoint;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
+use vouchsafe_runtime::roster::announceable;
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::vitals::Board;
 use vouchsafe_wire::api::{self, GatewayInvited, NewGateway};
 use vouchsafe_wire::gateway::JoinCode;
+use vouchsafe_wire::roster::MAX_ADDRESSES;
 
 use super::logs::{LogArgs, LogFormat};
 use super::vitals::VitalsArgs;
@@ -86,6 +89,10 @@ struct Run {
     /// Port to listen on, where it is not the one under which clients reach the gateway (port mapping).
     #[arg(long)]
     port: Option<u16>,
+    /// Address at which connectors reach this gateway, may be given more than once [default: each `--listen` that is
+    /// one address of this machine, at the port under which clients reach the gateway].
+    #[arg(long, value_name = "HOST:PORT", value_parser = announced)]
+    announce: Vec<Endpoint>,
     /// PEM chain to show browsers instead of our own certificate; it must cover `*.<domain>`.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -146,6 +153,11 @@ pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Res
     if run.listen.is_empty() {
         run.listen = wiring::usual_addresses(&joined.domain);
     }
+    if run.announce.is_empty() {
+        let told = run.listen.iter().map(|ip| SocketAddr::new(*ip, joined.port).to_string());
+        run.announce = told.filter_map(|text| announceable(&text)).collect();
+    }
+    run.announce.truncate(MAX_ADDRESSES);
     let port = *run.port.get_or_insert(joined.port);
     run.max_connections = wiring::affordable(run.max_connections);
     run.traces.settle(telemetry)?;
@@ -187,6 +199,12 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
             done(call, &format!("removed gateway {name}"))
         }
     }
+}
+
+/// An address that other machines may be told.
+fn announced(text: &str) -> Result<Endpoint, String> {
+    let other = || format!("`{text}` is not `host:port` of a machine that connectors may dial");
+    announceable(text).ok_or_else(other)
 }
 
 fn table(gateways: &[api::Gateway]) -> Table {
@@ -235,7 +253,7 @@ async fn serve_gateway(run: Run, call: &Call) -> Result<Exit, VerbError> {
     let board = Board::new("gateway", env!("CARGO_PKG_VERSION"), tasks.clone());
     let shown = run.vitals.show(&board).await?;
     shown.to_owner(&call.dir).await;
-    let starting = Remote::start(&call.dir, &tasks, &board);
+    let starting = Remote::start(&call.dir, run.announce, &tasks, &board);
     let remote = tokio::select! {
         started = starting => started?,
         failed = signals.stopped(&tasks, || {}) => {

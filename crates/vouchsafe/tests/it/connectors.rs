@@ -22,7 +22,7 @@ use vouchsafe_demo::postgres::{Cluster, Plan, PsqlTls};
 use vouchsafe_runtime::connect_stream::ConnectStream;
 use vouchsafe_runtime::tls::{self, ClientCertificates, Credentials, ServerTrust, Shown};
 use vouchsafe_wire::api::{AuditQuery, ConnectorInvited};
-use vouchsafe_wire::connector::{ALPN, SITE_HEADER};
+use vouchsafe_wire::connector::{ALPN, ROSTER, SITE_HEADER};
 
 use crate::database::Connect;
 use crate::http::Company;
@@ -452,6 +452,108 @@ async fn a163_a_gateway_that_was_taken_over_gets_what_the_connectors_list_has_an
     let refused = knock(&world, Some(&own), ALPN).await;
     assert!(refused.is_err(), "{refused:?}");
     drop(gate);
+}
+
+/// Waits until the connector is attached to exactly these gateways, once each.
+async fn attached_to(world: &World, gateways: &[&str]) {
+    let mut seen = Value::Null;
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        seen = world.admin.get("/v1/connectors").await.expect("connectors");
+        let attached = seen[0]["attached"].as_array().cloned().unwrap_or_default();
+        let names: Vec<&str> = attached.iter().filter_map(|to| to["gateway"].as_str()).collect();
+        if names == gateways {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not attached to {gateways:?}: {seen} {}", world.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connector_finds_a_gateway_that_joins_later_and_leaves_one_that_is_removed() {
+    let network = Site::new();
+    let world = roles::controller().await;
+    let _one = Gate::join(&world, "one", network.outside).await;
+    // Told once, where to join; from there on it is the controller that says which gateways there are.
+    let state = world.dir.path().join("connector");
+    let gateway = format!("{}:{}", network.outside, world.port);
+    join(&network, &state, &invite(&world, "frankfurt").await, &["--gateway", &gateway]).await;
+    let arguments = ["connector", "--allow", "10.0.0.5:5432"];
+    let mut connector = Attached::run(&world, &network, &state, &arguments).await;
+    attached_to(&world, &["one"]).await;
+    let _two = Gate::join(&world, "two", network.beside).await;
+    attached_to(&world, &["one", "two"]).await;
+    let (exit, out, err) = world.cli(&world.state_dir(), &["gateway", "remove", "one", "--yes"]).await;
+    assert_eq!(exit, 0, "{out}{err}");
+    // It goes at once, though the gateway runs on and its certificate is a good one.
+    logged(&world, "it is not on the list of gateways any more", &network.outside.to_string()).await;
+    attached_to(&world, &["two"]).await;
+    // Also when it starts anew, without a word of anybody: what it knows is on disk.
+    connector.process.kill().await.expect("killed");
+    attached_to(&world, &[]).await;
+    let before = world.log().len();
+    let _connector = Attached::run(&world, &network, &state, &arguments).await;
+    attached_to(&world, &["two"]).await;
+    let after = world.log().split_off(before);
+    let dialled = |line: &&str| line.contains("attached to a gateway") && line.contains(&network.outside.to_string());
+    assert_eq!(after.lines().find(dialled), None, "it is not dialled any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a163_a_removed_gateway_in_the_wrong_hands_is_believed_no_more() {
+    let world = roles::controller().await;
+    let _one = Gate::join(&world, "one", Ipv4Addr::LOCALHOST).await;
+    let stolen = world.dir.path().join("gateway-two");
+    let code = roles::invite(&world, "two").await;
+    let (exit, _, err) = world.cli(&stolen, &["gateway", "join", &code]).await;
+    assert_eq!(exit, 0, "{err}");
+    let gateway = std::fs::read_to_string(stolen.join("gateway").join("gateway.json")).expect("kept");
+    let gateway: Value = serde_json::from_str(&gateway).expect("JSON");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let chain = text(&gateway["joined"]["certificates"]["identity"]);
+    let hostile = Hostile::new(&chain, &text(&gateway["identity_key"])).await;
+    let (state, at) = (world.dir.path().join("connector"), format!("{}:{}", Ipv4Addr::LOCALHOST, world.port));
+    let code = invite(&world, "frankfurt").await;
+    let (exit, out, err) = world.cli(&state, &["connector", "join", &code, "--gateway", &at]).await;
+    assert_eq!(exit, 0, "{out}{err}");
+    let list = std::fs::read(state.join("connector").join("gateways.bin")).expect("a list came with the certificate");
+    let target = Recorder::start(&world.tasks).await;
+    let allow = format!("127.0.0.0/8:{}", target.address.port());
+    let arguments = ["connector", "--gateway", &at, "--gateway", &hostile.address(), "--allow", &allow];
+    let arguments = arguments.map(String::from);
+    let _connector = launch_by(Command::new(VOUCHSAFE), world.dir.path(), &state, &arguments).await.0;
+    let sender = hostile.attached(&world).await.expect("it is a gateway still");
+    let target = target.address.to_string();
+    let (status, mut open) = ask(&sender, Method::CONNECT, &target, "frankfurt").await;
+    assert_eq!(status, StatusCode::OK);
+    // What it makes up is no list, and what is one already changes nothing.
+    assert_eq!(hand_over(&sender, b"nonsense").await, StatusCode::BAD_REQUEST);
+    let mut altered = list.clone();
+    altered[40] ^= 1;
+    assert_eq!(hand_over(&sender, &altered).await, StatusCode::BAD_REQUEST);
+    assert_eq!(hand_over(&sender, &list).await, StatusCode::NO_CONTENT);
+    let (exit, out, err) = world.cli(&world.state_dir(), &["gateway", "remove", "two", "--yes"]).await;
+    assert_eq!(exit, 0, "{out}{err}");
+    // The other gateway brings the news, and what was open is cut.
+    let ended = tokio::time::timeout(PATIENCE, open.read_u8()).await.expect("cut in time");
+    assert!(ended.is_err(), "{ended:?}");
+    // It may connect, since its certificate is a good one, but gets nothing; also not for the list of before.
+    let sender = hostile.attached(&world).await.expect("its certificate is good for days");
+    assert_eq!(ask(&sender, Method::CONNECT, &target, "frankfurt").await.0, StatusCode::FORBIDDEN);
+    assert_eq!(hand_over(&sender, &list).await, StatusCode::FORBIDDEN);
+    assert_eq!(ask(&sender, Method::CONNECT, &target, "frankfurt").await.0, StatusCode::FORBIDDEN);
+    logged(&world, "it brings no list of gateways that has it", &hostile.address()).await;
+}
+
+/// Hands a connector a list of gateways; gives its answer.
+async fn hand_over(sender: &SendRequest<Bytes>, list: &[u8]) -> StatusCode {
+    let mut sender = sender.clone().ready().await.expect("open");
+    let uri = format!("https://connector{ROSTER}");
+    let request = Request::builder().method(Method::PUT).uri(uri).body(()).expect("a request");
+    let (response, mut body) = sender.send_request(request, false).expect("sent");
+    body.send_data(Bytes::copy_from_slice(list), true).expect("sent");
+    tokio::time::timeout(PATIENCE, response).await.expect("in time").expect("an answer").status()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,8 @@ pub struct Site {
     name: String,
     /// This machine's end of the line.
     pub outside: Ipv4Addr,
+    /// Another address of this machine at that line.
+    pub beside: Ipv4Addr,
     /// Address of the site's services, which no route outside leads to.
     pub inside: Ipv4Addr,
 }
@@ -28,14 +30,17 @@ impl Site {
         let run = u8::try_from(std::process::id() % 200).expect("small");
         let name = format!("vsit{}-{number}", std::process::id());
         let line = |last| Ipv4Addr::new(10, 20 + run, number, last);
-        let site = Self { name, outside: line(1), inside: Ipv4Addr::new(10, 20 + run, number, 129) };
+        let inside = Ipv4Addr::new(10, 20 + run, number, 129);
+        let site = Self { name, outside: line(1), beside: line(5), inside };
         let (near, far) = (format!("vn{run}-{number}"), format!("vf{run}-{number}"));
         let name = site.name.as_str();
         ip(&["netns", "add", name]);
         ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name]);
         ip(&["address", "add", &format!("{}/30", site.outside), "dev", &near]);
+        ip(&["address", "add", &format!("{}/30", site.beside), "dev", &near]);
         ip(&["link", "set", &near, "up"]);
         ip(&["-n", name, "address", "add", &format!("{}/30", line(2)), "dev", &far]);
+        ip(&["-n", name, "address", "add", &format!("{}/30", line(6)), "dev", &far]);
         ip(&["-n", name, "link", "set", &far, "up"]);
         ip(&["-n", name, "link", "set", "lo", "up"]);
         ip(&["-n", name, "address", "add", &format!("{}/32", site.inside), "dev", "lo"]);
