@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use maud::html;
 use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::resource::PathRules;
 use vouchsafe_runtime::body::{Body, empty};
@@ -125,12 +126,33 @@ async fn callback(
             let cookies: Vec<String> = [session, expire(PENDING_COOKIE)].into_iter().chain(draft).collect();
             see_other(&to, &cookies)
         }
-        Ok(None) => again(),
+        // A good code may still be nothing here, and then the next one is too.
+        Ok(None) => match step_up::once_more(headers) {
+            Some(count) => see_other(&format!("{}/", names.origin(label)), &[expire(PENDING_COOKIE), count]),
+            None => not_taken(&names.host_and_port(label)),
+        },
         Err(error) => {
             tracing::error!(%error, "a sign-in can't be completed");
             answer::plain(StatusCode::SERVICE_UNAVAILABLE, "Sign-in isn't possible right now. Try again in a moment.")
         }
     }
+}
+
+/// Ends the round of a browser whose sign-ins come to nothing at this host.
+fn not_taken(host: &str) -> Response<Body> {
+    let main = html! {
+        p.mark role="status" { span aria-hidden="true" { "⛔" } "Access denied" }
+        h1 { "Your sign-in isn’t taken here" }
+        p { "You signed in, and " strong { (host) } " took none of it, several times. So you aren’t sent round once more." }
+        ul {
+            li { "Most likely it belongs to this device, and a proxy serves this host that can’t show which device you have. Then no further sign-in from this device helps: tell an administrator." }
+            li { "If a sign-in took long, try again: " a href="/" { "go on to " (host) } "." }
+        }
+    };
+    let mut response = answer::page("Your sign-in isn’t taken here", main);
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    set_cookies(&mut response, &[expire(PENDING_COOKIE)]);
+    response
 }
 
 /// Where the browser wanted to go: read again by the canonical rules, and always on this host.
@@ -171,8 +193,39 @@ fn see_other(location: &str, set_cookies: &[String]) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use http::header::COOKIE;
     use vouchsafe_model::name::BaseDomain;
+
+    use super::*;
+    use crate::testing::PoorLink;
+
+    /// A code can be good and yet nothing here: of a session that belongs to a device, at a host that is reached
+    /// without it.
+    #[tokio::test]
+    async fn nobody_is_sent_round_for_ever_by_codes_that_are_not_taken() {
+        let names = Names::new(BaseDomain::parse("corp.example").unwrap(), 8443);
+        let link = PoorLink::default();
+        link.refuses_codes.store(true, std::sync::atomic::Ordering::SeqCst);
+        let facts = Facts::new(Arc::new(link));
+        let mut count: Option<String> = None;
+        for round in 0..=step_up::MOST {
+            let state = "s".repeat(43);
+            let pending = format!("{PENDING_COOKIE}={state}.Lw");
+            let shown = count.iter().fold(pending, |all, cookie| format!("{all}; {cookie}"));
+            let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(&shown).unwrap())]);
+            let target = format!("{CALLBACK}?code=x&state={state}");
+            let target = CanonicalTarget::parse("GET", &target, PathRules::WIDEST).unwrap();
+            let ip = IpAddr::from([192, 0, 2, 1]);
+            let answer = handle(&names, &facts, "wiki", &target, &headers, None, ip).await;
+            let expected = if round < step_up::MOST { StatusCode::SEE_OTHER } else { StatusCode::FORBIDDEN };
+            assert_eq!(answer.status(), expected, "{round}");
+            let set = answer.headers().get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
+            let set = set.filter_map(|line| line.split(';').next()).filter(|pair| !pair.starts_with(PENDING_COOKIE));
+            count = set.map(str::to_owned).next_back().or(count);
+        }
+    }
 
     #[test]
     fn a085_the_way_back_stays_on_this_host() {

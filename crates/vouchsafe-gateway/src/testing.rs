@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
@@ -13,11 +13,13 @@ use vouchsafe_runtime::link::{
     NoSubject, RecordBatch, RedeemedCode, Snapshot,
 };
 
-/// Never answers who redeems a code; fails so many deliveries before it takes one.
+/// Never answers who redeems a code, or always no; fails so many deliveries before it takes one.
 #[derive(Default)]
 pub(crate) struct PoorLink {
     /// Codes that came.
     pub(crate) codes: AtomicU64,
+    /// Whether each is told to be none.
+    pub(crate) refuses_codes: AtomicBool,
     /// Deliveries that fail still.
     pub(crate) failing: AtomicU64,
 }
@@ -55,7 +57,10 @@ impl ControlLink for PoorLink {
         _: IpAddr,
     ) -> BoxFuture<'_, Result<Option<RedeemedCode>, LinkError>> {
         self.codes.fetch_add(1, Ordering::SeqCst);
-        Box::pin(std::future::pending())
+        match self.refuses_codes.load(Ordering::SeqCst) {
+            true => Box::pin(std::future::ready(Ok(None))),
+            false => Box::pin(std::future::pending()),
+        }
     }
 
     fn deliver(&self, _: GatewayId, _: RecordBatch) -> BoxFuture<'_, Result<u64, LinkError>> {

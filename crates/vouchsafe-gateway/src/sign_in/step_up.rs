@@ -41,7 +41,7 @@ pub(crate) const AGAIN: &str = "/.vouchsafe/step-up";
 const DRAFT_COOKIE: &str = "__Host-vouchsafe-draft";
 const COUNT_COOKIE: &str = "__Host-vouchsafe-step-up";
 /// How often a browser is sent to sign in anew, within how many seconds.
-const MOST: u8 = 3;
+pub(super) const MOST: u8 = 3;
 const COUNTED_SECONDS: u64 = 120;
 /// Who has signed in less than this before has nothing to gain by doing it again.
 const JUST_NOW: Duration = Duration::from_secs(10);
@@ -168,11 +168,18 @@ fn begin(names: &Names, label: &str, wanted: &str, draft: Option<&str>, sent: u8
         "{PENDING_COOKIE}={state}.{}{draft}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={PENDING_SECONDS}",
         URL_SAFE_NO_PAD.encode(wanted)
     );
-    let count = format!(
-        "{COUNT_COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COUNTED_SECONDS}",
-        sent.saturating_add(1)
-    );
-    see_other(&format!("{}&fresh=1", sign_in_url(names, label, &state)), &[pending, count])
+    see_other(&format!("{}&fresh=1", sign_in_url(names, label, &state)), &[pending, counted(sent)])
+}
+
+/// The cookie by which a browser counts that it is sent once more; `None` where it was sent often enough.
+pub(super) fn once_more(headers: &HeaderMap) -> Option<String> {
+    let sent = sent_before(headers);
+    (sent < MOST).then(|| counted(sent))
+}
+
+fn counted(sent: u8) -> String {
+    let sent = sent.saturating_add(1);
+    format!("{COUNT_COOKIE}={sent}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COUNTED_SECONDS}")
 }
 
 /// How often this browser was sent lately. It says so itself: the count is for its own good.
