@@ -18,7 +18,7 @@ use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
 use crate::answer::{self, Form};
-use crate::authenticate::{self, Presented, Proof};
+use crate::authenticate::{self, Presented};
 use crate::decide::{Decided, Question};
 use crate::facts::Asking;
 use crate::forward::http::{Forward, Wanted, forward};
@@ -128,15 +128,8 @@ pub(super) async fn admit(case: &mut Case<'_>, sought: Sought<'_>) -> Result<Adm
     let (shared, connection) = (case.shared, case.connection);
     let seen = shared.facts.changes_seen();
     let engine = shared.current.engine();
-    let proof = Proof { presented, audience: &audience, device, last: &connection.familiar.token };
-    let authenticated = {
-        let _stage = spans::stage("authenticate");
-        shared.authenticator.subject(proof, &shared.facts, &engine).await
-    };
-    let asker = match authenticated {
-        Ok((credential, ready)) => {
-            Asker { whose: Whose::Subject { credential, ready, audience }, device: device.cloned(), seen }
-        }
+    let asker = match Asker::proven(case, presented, audience, device, &engine).await {
+        Ok(asker) => asker,
         Err(reason) => match nobody(shared, connection, site, device, reason, &engine).await {
             Ok(whose) => Asker { whose, device: device.cloned(), seen },
             Err(reason) => return Err(Denied::Nobody(reason)),

@@ -16,6 +16,7 @@ use vouchsafe_runtime::spans;
 use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::answer::{self, Form};
+use crate::authenticate::{Presented, Proof};
 use crate::decide::{self, Decided, Observed, Opened, Question, Who};
 use crate::facts::{CredentialKey, Ready};
 use crate::forward::http::ForwardError;
@@ -59,6 +60,22 @@ pub(super) enum Whose {
 }
 
 impl Asker {
+    /// Who asks, by what she shows on this connection for that host label or token audience; or why nobody is proven.
+    pub(super) async fn proven(
+        case: &Case<'_>,
+        presented: Presented<'_>,
+        audience: Cow<'static, str>,
+        device: Option<&ProvenDevice>,
+        engine: &Arc<Engine>,
+    ) -> Result<Self, Reason> {
+        let _stage = spans::stage("authenticate");
+        let facts = &case.shared.facts;
+        let seen = facts.changes_seen();
+        let proof = Proof { presented, audience: &audience, device, last: &case.connection.familiar.token };
+        let (credential, ready) = case.shared.authenticator.subject(proof, facts, engine).await?;
+        Ok(Self { whose: Whose::Subject { credential, ready, audience }, device: device.cloned(), seen })
+    }
+
     /// What is ready of the subject, where there is one.
     pub(super) fn ready(&self) -> Option<&Ready> {
         match &self.whose {

@@ -15,7 +15,7 @@ use vouchsafe_wire::authority::{ANY_PORT, ANY_PORT_HEADER, Authority};
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
 use crate::answer;
-use crate::authenticate::{Presented, Proof};
+use crate::authenticate::Presented;
 use crate::decide::{Decided, Question};
 use crate::facts::Asking;
 use crate::forward::http::ForwardError;
@@ -24,7 +24,7 @@ use crate::gateway::Shared;
 use crate::listen::Refused;
 use crate::names::Names;
 use crate::record::Until;
-use crate::route::case::{Asker, Case, Whose};
+use crate::route::case::{Asker, Case};
 use crate::route::read::{Asked, Connection};
 use crate::route::warned;
 use crate::take_up::TakeUp;
@@ -48,7 +48,6 @@ pub(super) async fn serve(
         let words = "A tunnel leads to `<name>:<port>` of a resource.";
         return case.refuse(Reason::UnknownResource, Some(words)).await;
     };
-    let seen = shared.facts.changes_seen();
     let engine = shared.current.engine();
     let resource = ResourceName::parse(&label).ok();
     let known = resource.as_ref().and_then(|name| engine.resource(name));
@@ -66,17 +65,8 @@ pub(super) async fn serve(
     let port = own_port.filter(|_| is_tcp).unwrap_or(port);
     case.observed.port = Some(port);
     let presented = Presented::proxy_token(request.headers());
-    let proof =
-        Proof { presented, audience: AUDIENCE_GATEWAY, device: Some(&device), last: &connection.familiar.token };
-    let authenticated = {
-        let _stage = spans::stage("authenticate");
-        shared.authenticator.subject(proof, &shared.facts, &engine).await
-    };
-    let asker = match authenticated {
-        Ok((credential, ready)) => {
-            let whose = Whose::Subject { credential, ready, audience: AUDIENCE_GATEWAY.into() };
-            Asker { whose, device: Some(device), seen }
-        }
+    let asker = match Asker::proven(&case, presented, AUDIENCE_GATEWAY.into(), Some(&device), &engine).await {
+        Ok(asker) => asker,
         Err(reason) => return case.refuse(reason, None).await,
     };
     let (Some(resource), true) = (resource, is_tcp) else {

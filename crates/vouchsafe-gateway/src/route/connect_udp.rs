@@ -12,13 +12,13 @@ use vouchsafe_runtime::body::{Body, empty};
 use vouchsafe_wire::authority::{ANY_PORT, ANY_PORT_HEADER, Authority, UDP_PATH};
 use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
-use crate::authenticate::{Presented, Proof};
+use crate::authenticate::Presented;
 use crate::decide::{Decided, Question};
 use crate::forward::http::ForwardError;
 use crate::forward::{dial, udp};
 use crate::gateway::Shared;
 use crate::record::Until;
-use crate::route::case::{Asker, Case, Whose};
+use crate::route::case::{Asker, Case};
 use crate::route::connect::label_and_port;
 use crate::route::read::{Asked, Connection};
 use crate::route::warned;
@@ -49,16 +49,10 @@ pub(super) async fn serve(
         let words = "A UDP tunnel leads to `/.well-known/masque/udp/<name>/<port>/` of a resource.";
         return case.refuse(Reason::UnknownResource, Some(words)).await;
     };
-    let seen = shared.facts.changes_seen();
     let engine = shared.current.engine();
     let presented = Presented::proxy_token(request.headers());
-    let proof =
-        Proof { presented, audience: AUDIENCE_GATEWAY, device: Some(&device), last: &connection.familiar.token };
-    let asker = match shared.authenticator.subject(proof, &shared.facts, &engine).await {
-        Ok((credential, ready)) => {
-            let whose = Whose::Subject { credential, ready, audience: AUDIENCE_GATEWAY.into() };
-            Asker { whose, device: Some(device), seen }
-        }
+    let asker = match Asker::proven(&case, presented, AUDIENCE_GATEWAY.into(), Some(&device), &engine).await {
+        Ok(asker) => asker,
         Err(reason) => return case.refuse(reason, None).await,
     };
     let any_port = request.headers().get(ANY_PORT_HEADER).is_some_and(|value| value == ANY_PORT);

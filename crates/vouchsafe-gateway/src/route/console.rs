@@ -9,13 +9,13 @@ use vouchsafe_runtime::internal::OwnHost;
 use vouchsafe_wire::canonical::CanonicalTarget;
 use vouchsafe_wire::token::AUDIENCE_API;
 
-use crate::authenticate::{Presented, Proof};
+use crate::authenticate::Presented;
 use crate::decide::Question;
 use crate::forward::body::Upload;
 use crate::forward::http::ForwardError;
 use crate::gateway::Shared;
 use crate::record::Until;
-use crate::route::case::{Asker, Case, Whose};
+use crate::route::case::{Asker, Case};
 use crate::route::read::{Asked, Connection};
 use crate::route::{Way, demand_sign_in, internal, own_path};
 use crate::sign_in::{self, step_up};
@@ -45,14 +45,9 @@ pub(super) async fn serve(
         OwnHost::Api => (Presented::token(request.headers()), AUDIENCE_API),
         OwnHost::Auth | OwnHost::Console | OwnHost::Gateway => (Presented::cookie(request.headers()), label),
     };
-    let seen = shared.facts.changes_seen();
     let engine = shared.current.engine();
-    let proof = Proof { presented, audience, device, last: &connection.familiar.token };
-    let asker = match shared.authenticator.subject(proof, &shared.facts, &engine).await {
-        Ok((credential, ready)) => {
-            let whose = Whose::Subject { credential, ready, audience: audience.to_owned().into() };
-            Asker { whose, device: device.cloned(), seen }
-        }
+    let asker = match Asker::proven(&case, presented, audience.into(), device, &engine).await {
+        Ok(asker) => asker,
         Err(reason) => return demand_sign_in(&case, reason, label, &target).await,
     };
     let question = Question::console(action, connection.ip, target);
