@@ -149,6 +149,16 @@ impl Authenticator {
     }
 }
 
+/// Whether a cookie needs no look-up, since who it is of is remembered.
+pub(crate) fn is_remembered(presented: &Presented<'_>, facts: &Facts, engine: &Arc<Engine>) -> bool {
+    match presented {
+        Presented::Cookie(value) if value.len() <= MAX_COOKIE_BYTES => {
+            facts.remembered(CredentialKey::AppCookie(sha256(value.as_bytes())), engine).is_some()
+        }
+        Presented::Cookie(_) | Presented::Nothing | Presented::Ambiguous | Presented::Token(_) => false,
+    }
+}
+
 /// What must hold at every use, also of remembered facts: the session is alive, the cookie is for
 /// this host, and the device on this connection is exactly the session's. A session without a
 /// device stays without one: a stolen cookie gains nothing from the thief's own device.

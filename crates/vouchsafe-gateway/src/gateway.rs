@@ -28,7 +28,7 @@ use crate::facts::Facts;
 use crate::forward::upstream::Upstreams;
 use crate::listen::{self, Census, ConnectionLimits, Turnstile};
 use crate::names::Names;
-use crate::proxies::Proxy;
+use crate::proxies::{Proxies, Proxy};
 use crate::record::{Finisher, Recorder};
 use crate::sign_in::step_up::Drafts;
 use crate::spool::SpoolError;
@@ -153,7 +153,7 @@ pub(crate) struct Shared {
     /// Ports under which this gateway is reached; no upstream on loopback can have one.
     pub(crate) own_ports: Vec<u16>,
     pub(crate) spans: Option<Arc<Spans>>,
-    pub(crate) proxies: Vec<Proxy>,
+    pub(crate) proxies: Proxies,
 }
 
 /// A running gateway.
@@ -237,7 +237,7 @@ impl Gateway {
             recorder,
             strangers: Strangers::new(std::time::Instant::now()),
             spans: options.spans.map(|collector| Spans::start(collector, SERVICE, tasks)),
-            proxies: options.proxies,
+            proxies: Proxies::new(options.proxies),
         });
         let vitals = Arc::new(GatewayVitals(Arc::clone(&shared)));
         tasks.spawn_vital("changes", watch::follow_news(shared.watch.clone(), tasks.clone(), news));

@@ -11,14 +11,15 @@
 //! 6. `forward`: with the permit in hand, to the upstream: `http`, `tunnel` or `udp`
 //! 7. `watch`: while a flow is open it is decided again at every change, and cut when denied
 //!
-//! `proxies` are existing ones that ask us for their clients. `connectors` are those that dialled us, and the streams through them to upstreams we can't reach.
+//! `proxies` are existing ones that ask us for their clients. `connectors` are those that dialled us, and the streams
+//! through them to upstreams we can't reach.
 //! `take_up` is a connection or stream that is taken up as plain bytes, whichever version of HTTP
 //! it came by. `answer` gives denials in the form the client's protocol knows; `sign_in` is the app
 //! hosts' half of the browser sign-in; `certificates` is what is shown of ourselves,
 //! and `acme_http` answers a public authority that asks over HTTP.
 //! `lease` is how long all of that holds without word of the controller; `vitals` is what is counted and
 //! shown to those who run it; `remote` is the way to a
-//! controller in another process. `fuzzed` is there for tests and fuzzers only.
+//! controller in another process. `seldom` keeps others from filling the log. `fuzzed` is there for tests and fuzzers only.
 
 mod acme_http;
 mod answer;
@@ -39,6 +40,7 @@ mod proxies;
 mod record;
 mod remote;
 mod route;
+mod seldom;
 mod sign_in;
 mod spool;
 mod strangers;

@@ -6,12 +6,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, HeaderName};
 use vouchsafe_model::name::{ResourceName, SiteName};
 use vouchsafe_runtime::tls::sha256;
 use zeroize::Zeroizing;
+
+use crate::seldom::Seldom;
 
 /// Field by which a proxy proves itself: `<name>:<secret>`.
 pub(crate) const PROOF: HeaderName = HeaderName::from_static("x-vouchsafe-proxy");
@@ -27,6 +31,8 @@ pub struct Proxy {
     kind: ProxyKind,
     secret: ProxySecret,
     resources: BTreeSet<ResourceName>,
+    /// Its questions that can't be answered.
+    unclear: Arc<Seldom>,
 }
 
 /// Which program it is: each takes answers in its own form.
@@ -112,7 +118,7 @@ impl Proxy {
         if resources.is_empty() {
             return Err(ProxyError::NoResources);
         }
-        Ok(Self { name: name.to_shared(), kind, secret, resources })
+        Ok(Self { name: name.to_shared(), kind, secret, resources, unclear: Arc::default() })
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -123,18 +129,60 @@ impl Proxy {
         self.kind
     }
 
+    /// It asked once more what can't be answered: how often since that was told, if it is to be told again.
+    pub(crate) fn was_unclear(&self, now: Instant) -> Option<u64> {
+        self.unclear.happened(now)
+    }
+
     pub(crate) fn may_ask_for(&self, resource: &ResourceName) -> bool {
         self.resources.contains(resource)
     }
 }
 
-/// The proxy that those fields prove, with its number; none where there are two proofs, or half of one.
-pub(crate) fn proven<'p>(proxies: &'p [Proxy], headers: &HeaderMap) -> Option<(usize, &'p Proxy)> {
-    let mut proofs = headers.get_all(PROOF).iter();
-    let (Some(proof), None) = (proofs.next(), proofs.next()) else { return None };
-    let (name, secret) = proof.to_str().ok()?.split_once(':')?;
-    let (number, proxy) = proxies.iter().enumerate().find(|(_, proxy)| *proxy.name == *name)?;
-    proxy.secret.is(secret).then_some((number, proxy))
+/// The proxies that may ask here, and those that only say so.
+pub(crate) struct Proxies {
+    known: Vec<Proxy>,
+    /// Proofs that were none.
+    refused: AtomicU64,
+    pretended: Seldom,
+}
+
+impl Proxies {
+    pub(crate) fn new(known: Vec<Proxy>) -> Self {
+        Self { known, refused: AtomicU64::new(0), pretended: Seldom::default() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// The proxy that those fields prove, with its number; none where there are two proofs, or half of one.
+    pub(crate) fn proven(&self, headers: &HeaderMap) -> Option<(usize, &Proxy)> {
+        let mut proofs = headers.get_all(PROOF).iter();
+        let (Some(proof), None) = (proofs.next(), proofs.next()) else { return None };
+        let (name, secret) = proof.to_str().ok()?.split_once(':')?;
+        let (number, proxy) = self.known.iter().enumerate().find(|(_, proxy)| *proxy.name == *name)?;
+        proxy.secret.is(secret).then_some((number, proxy))
+    }
+
+    /// Somebody asked as a proxy, and proved to be none. Who shows no proof at all isn't guessing.
+    pub(crate) fn refused(&self, headers: &HeaderMap, now: Instant) {
+        if !headers.contains_key(PROOF) {
+            return;
+        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(times) = self.pretended.happened(now) {
+            tracing::warn!(
+                times,
+                "`X-Vouchsafe-Proxy` is shown with a secret that is none; if a proxy of yours does, compare it with `--proxies`"
+            );
+        }
+    }
+
+    /// How often that was so.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
@@ -152,16 +200,23 @@ mod tests {
         Proxy::new(&SiteName::parse(name).unwrap(), ProxyKind::Nginx, secret(text).unwrap(), resources).unwrap()
     }
 
+    fn shown(proofs: &[String]) -> HeaderMap {
+        proofs.iter().map(|proof| (PROOF, HeaderValue::from_str(proof).unwrap())).fold(
+            HeaderMap::new(),
+            |mut headers, (name, value)| {
+                headers.append(name, value);
+                headers
+            },
+        )
+    }
+
     #[test]
     fn a_proxy_is_proven_by_its_own_secret_and_by_one_proof() {
         let (edge, inner) = ("e".repeat(32), "i".repeat(32));
-        let proxies = [proxy("edge", &format!(" {edge}\n")), proxy("inner", &inner)];
+        let proxies = Proxies::new(vec![proxy("edge", &format!(" {edge}\n")), proxy("inner", &inner)]);
         let who = |proofs: &[String]| {
-            let mut headers = HeaderMap::new();
-            for proof in proofs {
-                headers.append(PROOF, HeaderValue::from_str(proof).unwrap());
-            }
-            proven(&proxies, &headers).map(|(number, proxy)| (number, proxy.name.to_string()))
+            let headers = shown(proofs);
+            proxies.proven(&headers).map(|(number, proxy)| (number, proxy.name.to_string()))
         };
         assert_eq!(who(&[format!("edge:{edge}")]), Some((0, "edge".to_owned())));
         assert_eq!(who(&[format!("inner:{inner}")]), Some((1, "inner".to_owned())));
@@ -181,7 +236,17 @@ mod tests {
         ] {
             assert_eq!(who(&bad), None, "{bad:?}");
         }
-        assert!(!format!("{proxies:?}").contains(&edge));
+        assert!(!format!("{:?}", proxies.known).contains(&edge));
+    }
+
+    #[test]
+    fn proofs_that_are_none_are_counted() {
+        let (proxies, now) = (Proxies::new(vec![proxy("edge", &"e".repeat(32))]), Instant::now());
+        proxies.refused(&shown(&[]), now);
+        assert_eq!(proxies.refusals(), 0, "no proof, no guess");
+        proxies.refused(&shown(&["edge:x".to_owned()]), now);
+        proxies.refused(&shown(&["other:x".to_owned(), "edge:y".to_owned()]), now);
+        assert_eq!(proxies.refusals(), 2);
     }
 
     #[test]

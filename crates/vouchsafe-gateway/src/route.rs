@@ -63,9 +63,11 @@ pub(crate) async fn handle(
             Box::pin(spans.of(&method, protocol, work, |response| response.status().as_u16())).await
         }
     };
+    // A proxy passes it on as the answer of a host of its own, and what that host promises is the proxy's to say.
+    let is_ours = response.extensions_mut().remove::<proxied::OfAnotherHost>().is_none();
     // Where else a name of ours is served is ours to say. Inside a tunnel nothing is said: there a
     // client would leave the tunnel, and with it what proves its device.
-    match alt_svc {
+    match alt_svc.filter(|_| is_ours) {
         Some(alt_svc) => drop(response.headers_mut().insert(ALT_SVC, alt_svc)),
         None => drop(response.headers_mut().remove(ALT_SVC)),
     }
@@ -80,7 +82,7 @@ pub(crate) async fn handle(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let opens_bytes = matches!(purpose, Purpose::Tunnel | Purpose::Udp) || status == StatusCode::SWITCHING_PROTOCOLS;
-    if !opens_bytes {
+    if !opens_bytes && is_ours {
         // Also on what we answer ourselves: the first page that a browser sees of a host is a
         // redirect to the sign-in (A147).
         let year = HeaderValue::from_static("max-age=31536000");

@@ -342,7 +342,9 @@ impl GatewayVitals {
             "Requests of strangers that are worked on",
             census.stranger_requests,
         )?;
-        page.counter("vouchsafe_shed", "Connections and requests that were not taken on", census.shed)
+        page.counter("vouchsafe_shed", "Connections and requests that were not taken on", census.shed)?;
+        let refusals = self.0.proxies.refusals();
+        page.counter("vouchsafe_proxy_proofs_refused", "Proofs to be an existing proxy that were none", refusals)
     }
 
     fn policy(&self) -> Check {

@@ -61,9 +61,11 @@ pub(crate) enum Refused {
     TooFast,
 }
 
-/// Whether a request brings something that could prove somebody.
+/// Whether a request brings something that proves somebody, or could.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Brings {
+    /// The secret of a proxy, verified: whatever else comes from its address, it is let in.
+    Proof,
     /// A cookie or token of ours, still unverified.
     Credential,
     /// Nothing.
@@ -206,10 +208,27 @@ impl Census {
         self.counts.lock().shed(now);
     }
 
-    /// Whether somebody there, for whom a proxy asks, may show a credential that nobody knows yet.
+    /// Whether somebody there, for whom a proxy asks, may show a credential that nobody knows yet. Where there is no room
+    /// to count that it was none, she may not.
     pub(crate) fn may_guess(&self, ip: IpAddr, now: Instant) -> bool {
         let mut counts = self.counts.lock();
-        counts.sources.get_mut(&source(ip)).is_none_or(|source| source.bucket.has_some(now))
+        let ip = source(ip);
+        counts.has_room(ip, now) && counts.sources.get_mut(&ip).is_none_or(|source| source.bucket.has_some(now))
+    }
+
+    /// Whether somebody there, for whom a proxy asks, may ask for what takes no credential. Who may not is counted.
+    pub(crate) fn may_ask(&self, ip: IpAddr, now: Instant) -> bool {
+        let mut counts = self.counts.lock();
+        let may = counts.source(source(ip), now).is_some_and(|source| source.bucket.take(now));
+        if !may {
+            counts.shed(now);
+        }
+        may
+    }
+
+    /// A request for somebody, for whom a proxy asks, is not taken on.
+    pub(crate) fn shed(&self, now: Instant) {
+        self.counts.lock().shed(now);
     }
 
     /// Somebody there, for whom a proxy asks, showed a credential that is none.
@@ -245,11 +264,8 @@ impl Census {
 impl Counts {
     /// The source's counters; `None` when too many sources are counted already.
     fn source(&mut self, ip: IpAddr, now: Instant) -> Option<&mut Source> {
-        if !self.sources.contains_key(&ip) && self.sources.len() >= MAX_SOURCES {
-            self.sources.retain(|_, source| source.is_in_use() || !source.bucket.has_rested(now));
-            if self.sources.len() >= MAX_SOURCES {
-                return None;
-            }
+        if !self.has_room(ip, now) {
+            return None;
         }
         Some(self.sources.entry(ip).or_insert_with(|| Source {
             connections: 0,
@@ -257,6 +273,15 @@ impl Counts {
             requests: 0,
             bucket: Bucket::full(STRANGER_BURST, STRANGER_REQUESTS_PER_SECOND, now),
         }))
+    }
+
+    /// Whether the source has counters, or may have them.
+    fn has_room(&mut self, ip: IpAddr, now: Instant) -> bool {
+        if self.sources.contains_key(&ip) || self.sources.len() < MAX_SOURCES {
+            return true;
+        }
+        self.sources.retain(|_, source| source.is_in_use() || !source.bucket.has_rested(now));
+        self.sources.len() < MAX_SOURCES
     }
 
     /// Changes a source's counters, and forgets it once nothing is left to remember.
@@ -342,13 +367,13 @@ impl Place {
         }
     }
 
-    /// Takes a request on. `None` when the connection is trusted, and the request counts nowhere.
+    /// Takes a request on. `None` when the connection is trusted, or the request is by itself, and the request counts nowhere.
     ///
     /// # Errors
     /// [`Refused`] when this stranger's request is one too many.
     pub(crate) fn admit(self: &Arc<Self>, brings: Brings, now: Instant) -> Result<Admission, Refused> {
         let standing = *self.standing.lock();
-        if standing.trusted {
+        if standing.trusted || brings == Brings::Proof {
             return Ok(Admission(None));
         }
         let mut counts = self.census.counts.lock();

@@ -13,12 +13,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use vouchsafe_runtime::body::Body;
-use vouchsafe_runtime::internal::BoxFuture;
+use vouchsafe_runtime::internal::{BoxFuture, OwnHost};
 use vouchsafe_wire::framing::Answered;
 
 use crate::answer;
 use crate::gateway::Shared;
 use crate::listen::census::Brings;
+use crate::names::Site;
+use crate::proxies::PROOF;
 use crate::route::{self, Connection};
 
 /// Serves a connection until it ends or the drain has let it finish.
@@ -51,7 +53,11 @@ async fn answer_in_place(shared: Arc<Shared>, connection: Arc<Connection>, reque
     let is_h1 = !matches!(request.version(), Version::HTTP_2 | Version::HTTP_3);
     let is_connect = request.method() == Method::CONNECT;
     let framed = if is_h1 { connection.framing.begin() } else { Ok(()) };
-    let mut response = match connection.place.admit(brings(request.headers()), Instant::now()) {
+    let brings = match proves_a_proxy(&shared, &connection, request.headers()) {
+        true => Brings::Proof,
+        false => brings(request.headers()),
+    };
+    let mut response = match connection.place.admit(brings, Instant::now()) {
         Ok(admission) => {
             let handling = async {
                 match framed {
@@ -84,7 +90,37 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
+fn proves_a_proxy(shared: &Shared, connection: &Connection, headers: &HeaderMap) -> bool {
+    connection.site == Site::Own(OwnHost::Gateway) && shared.proxies.proven(headers).is_some()
+}
+
 fn brings(headers: &HeaderMap) -> Brings {
-    let any = [COOKIE, AUTHORIZATION, PROXY_AUTHORIZATION].iter().any(|name| headers.contains_key(name));
+    let any = [COOKIE, AUTHORIZATION, PROXY_AUTHORIZATION, PROOF].iter().any(|name| headers.contains_key(name));
     if any { Brings::Credential } else { Brings::Nothing }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::listen::census::{Census, ConnectionLimits};
+
+    #[test]
+    fn what_could_prove_somebody_is_looked_at_in_a_flood() {
+        let census = Arc::new(Census::new(ConnectionLimits { all: 8, per_source: 100 }));
+        let (now, ip) = (Instant::now(), IpAddr::from([192, 0, 2, 1]));
+        let come = || {
+            let place = census.enter(ip, now).unwrap();
+            place.arrived(None);
+            place
+        };
+        let _flood: Vec<_> = (0..6).map(|_| come()).collect();
+        let late = come();
+        assert!(late.admit(brings(&HeaderMap::new()), now).is_err());
+        for name in ["cookie", "authorization", "proxy-authorization", "x-vouchsafe-proxy"] {
+            let headers = HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("x"))]);
+            assert!(late.admit(brings(&headers), now).is_ok(), "{name}");
+        }
+    }
 }

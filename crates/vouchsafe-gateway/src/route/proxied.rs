@@ -24,14 +24,14 @@ use vouchsafe_wire::canonical::CanonicalTarget;
 
 use self::told::{Told, Unclear};
 use crate::answer::{self, Form};
-use crate::authenticate::Presented;
+use crate::authenticate::{self, Presented};
 use crate::decide::Observed;
 use crate::forward::headers::{self, Known};
 use crate::forward::http::ForwardError;
 use crate::gateway::Shared;
 use crate::listen::{Owner, Refused};
 use crate::names::{Names, Site};
-use crate::proxies::{self, Proxy, ProxyKind};
+use crate::proxies::{Proxy, ProxyKind};
 use crate::route::app::{self, Denied, Sought};
 use crate::route::case::Case;
 use crate::route::named::Named;
@@ -58,22 +58,29 @@ pub(super) async fn serve(
     target: CanonicalTarget,
     request: Request<Body>,
 ) -> Response<Body> {
-    let Some((number, proxy)) = proxies::proven(&shared.proxies, request.headers()) else {
+    let Some((number, proxy)) = shared.proxies.proven(request.headers()) else {
+        shared.proxies.refused(request.headers(), Instant::now());
         let case = Case { shared, connection, observed: asked.observed, form: Form::Problem };
         let words = "Only a proxy that proves itself may ask for others.";
         return case.refuse_as(StatusCode::FORBIDDEN, Reason::CredentialInvalid, words).await;
     };
     connection.place.prove(Owner::Proxy(number));
     let asking = Inquiry { shared, connection, proxy };
-    match (proxy.kind(), target.path()) {
+    let mut response = match (proxy.kind(), target.path()) {
         (_, path) if path.starts_with(sign_in::OWN_PREFIX) => asking.own(&target, request.headers()).await,
         (ProxyKind::Envoy, ext_authz::METHOD) => ext_authz::serve(&asking, request).await,
         (ProxyKind::Nginx | ProxyKind::Caddy | ProxyKind::Traefik, CHECK) => asking.check(request).await,
         (ProxyKind::Nginx | ProxyKind::Caddy | ProxyKind::Traefik | ProxyKind::Envoy, _) => {
             answer::plain(StatusCode::NOT_FOUND, "A proxy of this kind doesn't ask here.")
         }
-    }
+    };
+    response.extensions_mut().insert(OfAnotherHost);
+    response
 }
+
+/// On an answer that a proxy passes on for a host that it serves itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OfAnotherHost;
 
 /// A proxy that is proven, on its connection.
 struct Inquiry<'r> {
@@ -119,6 +126,8 @@ impl Inquiry<'_> {
     /// A path of ours at a host that a proxy serves: what comes of it is shown to its client as it is.
     async fn own(&self, target: &CanonicalTarget, headers: &HeaderMap) -> Response<Body> {
         match told::Origin::of_fields(self, headers) {
+            // Nobody is proven here, and the controller may be asked: as often as somebody without a proxy might.
+            Ok(origin) if !self.shared.census.may_ask(origin.ip, Instant::now()) => answer::shed(Refused::TooFast),
             Ok(origin) => {
                 let connection = self.connection_of(&origin.named, &origin.site, origin.ip);
                 own_path(self.shared, &origin.names, &connection, origin.site.label(), target, headers).await
@@ -148,7 +157,11 @@ impl Inquiry<'_> {
         let case = Case { shared: self.shared, connection, observed, form: Form::Problem };
         let detail = Some(unclear.why.as_str()).filter(|_| unclear.reason == Reason::Ambiguous);
         let response = case.refuse(unclear.reason, detail).await;
-        tracing::info!(proxy = %self.proxy.name(), why = unclear.why, "a proxy asks for what can't be answered");
+        // Its clients could cause that without end.
+        if let Some(times) = self.proxy.was_unclear(Instant::now()) {
+            let proxy = self.proxy.name();
+            tracing::info!(%proxy, times, why = unclear.why, "a proxy asks for what can't be answered");
+        }
         Verdict::Refuse { response, to: None }
     }
 
@@ -182,8 +195,7 @@ impl Inquiry<'_> {
             return refused(case.refuse(Reason::CredentialInvalid, Some(words)).await);
         }
         let presented = Presented::cookie(headers);
-        let shows_nothing = matches!(presented, Presented::Nothing);
-        if !shows_nothing && !self.shared.census.may_guess(origin.ip, Instant::now()) {
+        if !self.may_show(&presented, origin.ip) {
             return refused(answer::shed(Refused::TooFast));
         }
         let sought = Sought {
@@ -233,6 +245,19 @@ impl Inquiry<'_> {
         admitted.flow().set_status(StatusCode::OK.as_u16());
         admitted.flow().set_detail("the proxy was told to let it pass; what came of it, the proxy knows");
         Verdict::Pass(fields)
+    }
+
+    /// Whether what a client shows is looked at. What is remembered is; the rest is a guess until the controller was
+    /// asked, and there are only so many of them for one address.
+    fn may_show(&self, presented: &Presented<'_>, ip: IpAddr) -> bool {
+        let Shared { census, facts, current, .. } = &**self.shared;
+        let may = matches!(presented, Presented::Nothing)
+            || census.may_guess(ip, Instant::now())
+            || authenticate::is_remembered(presented, facts, &current.engine());
+        if !may {
+            census.shed(Instant::now());
+        }
+        may
     }
 
     /// As if the client had come to us, from where the proxy says.

@@ -126,3 +126,53 @@ fn inside_a_tunnel_the_device_counts() {
     drop(held);
     assert!(census.enter_inside(ip(3), device, now).is_some());
 }
+
+#[test]
+fn the_secret_of_a_proxy_lets_it_in_whatever_comes_from_its_address() {
+    let census = census(8, 8);
+    let now = Instant::now();
+    let place = stranger(&census, ip(1)).unwrap();
+    while place.admit(Brings::Credential, now).is_ok() {}
+    assert!(matches!(place.admit(Brings::Credential, now), Err(Refused::TooFast)), "a wrong one is limited");
+    for _ in 0..2 * STRANGER_BURST {
+        assert!(place.admit(Brings::Proof, now).is_ok());
+    }
+    // Where strangers have all their share, or sources are no longer counted.
+    let _flood: Vec<_> = (0..6).map(|_| stranger(&census, ip(2)).unwrap()).collect();
+    let late = stranger(&census, ip(3)).unwrap();
+    fill(&census, now);
+    assert!(matches!(late.admit(Brings::Nothing, now), Err(Refused::Overloaded)));
+    assert!(late.admit(Brings::Proof, now).is_ok());
+}
+
+/// Sources that were all just here.
+fn fill(census: &Census, now: Instant) {
+    for number in 0..=u32::try_from(MAX_SOURCES).unwrap() {
+        census.guessed(IpAddr::from((0x0a00_0000 + number).to_be_bytes()), now);
+    }
+}
+
+#[test]
+fn behind_a_proxy_an_address_has_a_pace_of_its_own() {
+    let census = census(8, 8);
+    let now = Instant::now();
+    for _ in 0..STRANGER_BURST {
+        assert!(census.may_guess(ip(1), now) && census.may_ask(ip(1), now));
+    }
+    let shed = census.numbers().shed;
+    assert!(!census.may_guess(ip(1), now) && !census.may_ask(ip(1), now));
+    assert_eq!(census.numbers().shed, shed + 1, "what is refused is counted");
+    assert!(census.may_guess(ip(2), now) && census.may_ask(ip(2), now));
+    let later = now + Duration::from_secs(1);
+    assert!(census.may_guess(ip(1), later) && census.may_ask(ip(1), later));
+}
+
+#[test]
+fn where_guesses_can_not_be_counted_there_are_none() {
+    let census = census(8, 8);
+    let now = Instant::now();
+    assert!(census.may_guess(ip(1), now));
+    fill(&census, now);
+    assert!(!census.may_guess(ip(1), now) && !census.may_ask(ip(1), now));
+    assert!(census.may_guess(ip(1), now + Duration::from_secs(1)), "those who were here before have gone");
+}
