@@ -4,6 +4,9 @@
 //! byte outside `[a-z0-9]` a hyphen, rows of hyphens one, and without the `HTTP_` that CGI puts in
 //! front. So `X_Vouchsafe_User`, `x-vouchsafe--user` and `HTTP_X_VOUCHSAFE_USER` are all ours (A003).
 
+#[cfg(test)]
+mod guide;
+
 use std::borrow::Cow;
 
 use http::header::{
@@ -20,8 +23,9 @@ use vouchsafe_wire::token::ASSERTION_HEADER;
 
 use crate::authenticate::{OWN_COOKIE_PREFIX, looks_like_ours};
 
-/// Canonical names that never come through from outside: who somebody is, where a request came
-/// from, and what it "really" asks for, is ours to say (A001, A007, A013, A031).
+/// Canonical names that never come through from outside: who somebody is, and where a request came from, is ours to say
+/// (A001, A007, A013, A031). What stands in front of an app in our place has to take the same away, so each is in the
+/// files of `docs/guide/existing-proxies` too (a test says so).
 const STRIPPED: &[&str] = &[
     "forwarded",
     "x-real-ip",
@@ -31,14 +35,6 @@ const STRIPPED: &[&str] = &[
     "cf-connecting-ip",
     "fastly-client-ip",
     "x-cluster-client-ip",
-    "x-original-url",
-    "x-original-uri",
-    "x-original-host",
-    "x-rewrite-url",
-    "x-rewrite-uri",
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
     "remote-user",
     "x-remote-user",
     "x-webauth-user",
@@ -55,11 +51,6 @@ const STRIPPED: &[&str] = &[
     "x-ssl-client-cert",
     "ssl-client-cert",
     "x-host",
-    "script-name",
-    "path-info",
-    "path-translated",
-    "x-script-name",
-    "x-path-info",
     "x-arr-clientcert",
     "proxy",
     "keep-alive",
@@ -68,9 +59,7 @@ const STRIPPED: &[&str] = &[
 const STRIPPED_PREFIXES: &[&str] = &[
     "x-vouchsafe",
     "x-forwarded",
-    "x-original-",
     "x-auth-request-",
-    "x-middleware-",
     "x-envoy-",
     "x-nginx-",
     "x-amzn-oidc-",
@@ -97,6 +86,12 @@ const STRIPPED_PREFIXES: &[&str] = &[
     "sec-secure-session-",
     "sec-session-",
 ];
+/// Canonical names that don't come through either, by which an app would take a request for another one than was decided
+/// on: another path or method, or one that it needn't look at.
+const REDIRECTING: &[&str] = &["script-name", "path-info", "path-translated", "x-script-name", "x-path-info"];
+/// Canonical beginnings of such names.
+const REDIRECTING_PREFIXES: &[&str] =
+    &["x-original-", "x-rewrite-", "x-http-method", "x-method-override", "x-middleware-", "x-envoy-original-"];
 
 /// The form in which two header names are the same to some framework.
 fn canonical_name(name: &str) -> Cow<'_, str> {
@@ -144,7 +139,8 @@ const PLAIN: [HeaderName; 14] = [
     USER_AGENT,
 ];
 
-fn is_stripped(name: &HeaderName) -> bool {
+/// Whether a field of a client doesn't come through.
+pub(crate) fn is_stripped(name: &HeaderName) -> bool {
     !PLAIN.contains(name) && breaks_a_rule(name)
 }
 
@@ -155,7 +151,18 @@ fn breaks_a_rule(name: &HeaderName) -> bool {
         return true;
     }
     let canonical = canonical_name(name.as_str());
-    STRIPPED.contains(&&*canonical) || STRIPPED_PREFIXES.iter().any(|prefix| canonical.starts_with(prefix))
+    STRIPPED.contains(&&*canonical)
+        || STRIPPED_PREFIXES.iter().any(|prefix| canonical.starts_with(prefix))
+        || leads_elsewhere(&canonical)
+}
+
+/// Whether some app would take a request with that field for another one.
+pub(crate) fn redirects(name: &HeaderName) -> bool {
+    leads_elsewhere(&canonical_name(name.as_str()))
+}
+
+fn leads_elsewhere(canonical: &str) -> bool {
+    REDIRECTING.contains(&canonical) || REDIRECTING_PREFIXES.iter().any(|prefix| canonical.starts_with(prefix))
 }
 
 /// Fields that belong to one hop (RFC 9110 §7.6.1).
@@ -368,11 +375,6 @@ fn insert_plain(headers: &mut HeaderMap, facts: &SubjectFacts) {
     if let Some(device) = &facts.device {
         set(HeaderName::from_static("x-vouchsafe-device"), &device.id.to_string());
     }
-}
-
-/// The fields of a client that a proxy must not send upstream, so far as it can be told.
-pub(crate) fn spoken_for_us(from: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
-    from.keys().filter(|name| is_stripped(name))
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -119,6 +119,7 @@ impl Office {
         let mut office = Self::start("nginx", "edge").await;
         office.config("nginx.conf");
         office.config("vouchsafe-proxy.conf");
+        office.config("vouchsafe-strip.conf");
         let here = |name: &str| office.dir.join(name).display().to_string();
         let around = format!(
             "daemon off; master_process off; pid {}; error_log {} info;\nevents {{}}\nhttp {{ access_log off; \
@@ -206,6 +207,8 @@ impl Office {
             assert!(!head.contains(foreign), "{foreign}: {head}");
         }
 
+        self.sends_on_no_field_that_misleads(&cookie).await;
+
         // To some apps it is the same field (GHSA-f59h-q822-g45g); Envoy takes no such request at all.
         let alias = self.curl("/page", &["-H", &cookie, "-H", "X_Vouchsafe_User: root"]).await;
         assert!([0, 200, 400].contains(&alias.status), "answered, refused or broken off: {alias:?}");
@@ -217,7 +220,8 @@ impl Office {
         // Envoy answers before the body came, and ends the stream; curl takes that for a fault in HTTP/2.
         let written = self.curl("/page", &["-H", &cookie, "-X", "POST", "-d", "x=1", "--http1.1"]).await;
         assert_eq!(written.status, 403, "{written:?}");
-        assert!(!self.app.text().contains("/admin") && !self.app.text().contains("POST"), "{before}");
+        assert!(!self.app.text().contains("/admin") && !self.app.text().contains("POST"));
+        assert_eq!(self.app.connections(), before, "the app is not even connected to");
         // What only the proxy says can't be made to go by `Connection`, nor be said by the client (CVE-2024-45410).
         let named = "Connection: close, X-Vouchsafe-Proxy, X-Forwarded-Uri, X-Forwarded-Host, X-Forwarded-For";
         let uri =
@@ -273,6 +277,74 @@ impl Office {
         while self.curl("/page", &["-H", &cookie]).await.status != 401 {
             assert!(tokio::time::Instant::now() < deadline, "the lock never told");
         }
+    }
+
+    /// With a path that is permitted, what the client's fields say of it reaches no app: neither another request, nor
+    /// another person.
+    async fn sends_on_no_field_that_misleads(&self, cookie: &str) {
+        for other in [
+            "X-Original-URL: /elsewhere",
+            "X-Original-URI: /elsewhere",
+            "X-Rewrite-URL: /elsewhere",
+            "X-HTTP-Method-Override: DELETE",
+            "X-HTTP-Method: DELETE",
+            "X-Method-Override: DELETE",
+            "X-Middleware-Subrequest: elsewhere",
+            "X-Script-Name: /elsewhere",
+        ] {
+            let answer = self.curl("/page", &["-H", cookie, "-H", other]).await;
+            // nginx knows no other refusal than 403.
+            assert!([400, 403].contains(&answer.status), "{other}: {answer:?}");
+            let record = self.world.decision(answer.decision()).await;
+            assert_eq!(record.reason.as_deref(), Some("ambiguous_request"), "{other}: {record:?}");
+        }
+        let names = [
+            "Remote-User",
+            "Remote-Groups",
+            "X-Remote-User",
+            "X-WebAuth-User",
+            "X-WebAuth-Email",
+            "X-User",
+            "X-User-Id",
+            "X-Forwarded-User",
+            "X-Forwarded-Groups",
+            "X-Forwarded-Uri",
+            "X-Forwarded-Prefix",
+            "Forwarded",
+            "X-Real-IP",
+            "True-Client-IP",
+            "X-Auth-Request-Email",
+            "X-Authentik-Username",
+            "X-SSL-Client-Cert",
+            "SSL-Client-Verify",
+            "X-Pomerium-Jwt-Assertion",
+            "Cf-Access-Jwt-Assertion",
+            "X-Amzn-Oidc-Identity",
+            "X-MS-Client-Principal",
+            "Tailscale-User-Login",
+            "X-Vouchsafe-User",
+            "X-Vouchsafe-Groups",
+            "X-Vouchsafe-Device",
+            "X-Vouchsafe-Decision",
+            "X-Vouchsafe-Would-Deny",
+            "X-Vouchsafe-Port",
+            "X-Vouchsafe-CSRF",
+        ];
+        let fields: Vec<String> = names.iter().map(|name| format!("{name}: mallory")).collect();
+        let more = ["-H", "X-Forwarded-For: 203.0.113.9", "-H", "X-Forwarded-Proto: http", "-H", cookie];
+        let fields = fields.iter().flat_map(|field| ["-H", field]).chain(more).collect::<Vec<_>>();
+        let answer = self.curl("/page?misleads=0", &fields).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let head = self.last_head();
+        assert!(head.starts_with("get /page?misleads=0 http/1.1"), "{head}");
+        let of = |start: &str| head.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
+        assert_eq!(of("x-forwarded-for:"), ["x-forwarded-for: 127.0.0.1"], "{head}");
+        assert_eq!(of("x-forwarded-proto:"), ["x-forwarded-proto: https"], "{head}");
+        // Such a name as nobody has thought of yet is taken away too, or the request is refused for it.
+        let new = self.curl("/page", &["-H", cookie, "-H", "X-Auth-Invented: mallory"]).await;
+        assert!([200, 403].contains(&new.status), "{new:?}");
+        let seen = self.app.text().to_ascii_lowercase();
+        assert!(!seen.contains("mallory") && !seen.contains("elsewhere") && !seen.contains("delete"), "{seen}");
     }
 
     /// The last decision on that action.

@@ -13,7 +13,9 @@ use vouchsafe_wire::authority::Authority;
 use vouchsafe_wire::canonical::CanonicalTarget;
 
 use super::Inquiry;
+use crate::forward::headers;
 use crate::names::{Names, Site};
+use crate::proxies::{PROOF, ProxyKind};
 use crate::route::named::{LastHost, Named};
 
 const METHOD: &str = "x-forwarded-method";
@@ -135,12 +137,17 @@ impl Told {
     /// Out of a proxy's words, and the fields of its client.
     pub(super) fn read(asking: &Inquiry<'_>, said: &Said<'_>, headers: &HeaderMap) -> Result<Self, Unclear> {
         let origin = Origin::read(asking, said.proto, said.host, said.ip)?;
-        let target = target(said.method, said.uri).map_err(|why| Unclear {
+        let at = |why: String| Unclear {
             ip: Some(origin.ip),
             host: Some(Arc::clone(&origin.named.host)),
             label: Some(origin.site.shared_label()),
             ..Unclear::ambiguous(why)
-        })?;
+        };
+        if let Some(name) = headers.keys().find(|name| misleads(asking.proxy.kind(), name)) {
+            let name: String = name.as_str().chars().take(MOST_OF_A_NAME).collect();
+            return Err(at(format!("the field `{name}` would mislead the app, and through a proxy it would arrive")));
+        }
+        let target = target(said.method, said.uri).map_err(at)?;
         Ok(Self { origin, target: Arc::new(target), upgrades: upgrades(headers) })
     }
 }
@@ -162,6 +169,23 @@ fn target(method: &str, uri: &str) -> Result<CanonicalTarget, String> {
         return Err("path is not in its canonical form, and through a proxy it would arrive as it is".to_owned());
     }
     Ok(target)
+}
+
+/// How much of a client's name of a field is told.
+const MOST_OF_A_NAME: usize = 40;
+
+/// Whether a field that came with a question would have gone on to the app, though it says what a client may not say.
+/// Envoy takes away what the answer names. With the other kinds a question has every field of the client that the
+/// configuration doesn't take away, so what is left of those is refused: also by a list there that is older than ours.
+fn misleads(kind: ProxyKind, name: &HeaderName) -> bool {
+    let said_by_itself = match kind {
+        ProxyKind::Envoy => return headers::redirects(name),
+        ProxyKind::Nginx | ProxyKind::Caddy => false,
+        // It writes these anew for every request.
+        ProxyKind::Traefik => matches!(name.as_str(), "x-forwarded-port" | "x-forwarded-server" | "x-real-ip"),
+    };
+    let asks = *name == PROOF || *name == UPGRADES || [METHOD, PROTO, HOST, URI, FOR].contains(&name.as_str());
+    headers::is_stripped(name) && !asks && !said_by_itself
 }
 
 /// Whether a client asks to change the protocol. The handshake of a WebSocket has fields that pass every hop; who
@@ -221,6 +245,27 @@ mod tests {
         for method in ["", "get", "CONNECT", "TRACE", "GET ", "GET,POST"] {
             assert!(target(method, "/").is_err(), "{method}");
         }
+    }
+
+    #[test]
+    fn what_would_mislead_an_app_is_refused_unless_the_proxy_takes_it_away() {
+        let misleads = |kind, name: &str| misleads(kind, &name.parse::<HeaderName>().unwrap());
+        for kind in [ProxyKind::Nginx, ProxyKind::Caddy, ProxyKind::Traefik, ProxyKind::Envoy] {
+            for name in
+                ["x-original-url", "X_Original_URL", "x-rewrite-uri", "x-http-method", "x-method-override", "path-info"]
+            {
+                assert!(misleads(kind, name), "{kind:?} {name}");
+            }
+            for name in ["cookie", "accept", "user-agent", "x-requested-with", "x-csrf-token", "via", "upgrade"] {
+                assert!(!misleads(kind, name), "{kind:?} {name}");
+            }
+            let asks = [METHOD, PROTO, HOST, URI, FOR, "x-forwarded-upgrade", "x-vouchsafe-proxy"];
+            assert!(!asks.iter().any(|name| misleads(kind, name)), "{kind:?}");
+            for name in ["remote-user", "x-webauth-user", "x-vouchsafe-user", "x-forwarded-user", "x_vouchsafe_proxy"] {
+                assert_eq!(misleads(kind, name), kind != ProxyKind::Envoy, "{kind:?} {name}");
+            }
+        }
+        assert!(misleads(ProxyKind::Nginx, "x-real-ip") && !misleads(ProxyKind::Traefik, "x-real-ip"));
     }
 
     #[test]

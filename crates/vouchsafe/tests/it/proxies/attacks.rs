@@ -1,6 +1,8 @@
 //! Who may ask, and what a client can say that a proxy doesn't.
 
 use super::{Office, SECRET};
+use crate::peers::{Curled, run};
+use crate::world::PATIENCE;
 
 /// What nginx sends for a request of alice's.
 fn said(office: &Office, cookie: &str) -> Vec<String> {
@@ -21,6 +23,13 @@ fn with(fields: &[String], name: &str, field: &str) -> Vec<String> {
     others.chain(Some(field.to_owned()).filter(|field| !field.is_empty())).collect()
 }
 
+/// The proxy's host is not ours to make promises for, and isn't served where we are.
+fn says_nothing_of_the_host(answer: &Curled) {
+    for name in ["alt-svc", "strict-transport-security"] {
+        assert_eq!(answer.header(name), None, "{name}: {answer:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_proven_proxy_is_answered_and_only_what_has_one_reading() {
     let office = Office::nginx().await;
@@ -29,6 +38,7 @@ async fn only_a_proven_proxy_is_answered_and_only_what_has_one_reading() {
     let answer = office.ask("/forward-auth", &good).await;
     assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")), "{answer:?}");
     assert!(answer.header("x-vouchsafe-assertion").is_some_and(|jwt| jwt.starts_with("ey")), "{answer:?}");
+    says_nothing_of_the_host(&answer);
     assert_eq!(office.world.decision(answer.decision()).await.ip.as_deref(), Some("192.0.2.7"));
 
     // A stranger, though everything she says is right, and her cookie good.
@@ -54,49 +64,55 @@ async fn only_a_proven_proxy_is_answered_and_only_what_has_one_reading() {
     // The proxy itself, where it says too little, too much, or what could mean two things.
     let host = office.world.host("wiki");
     let (git, plain, own) = (office.world.host("git"), office.world.host("plain"), office.world.host("console"));
-    let mut doubtful = vec![good[..5].to_vec()];
+    let mut doubtful = vec![(good[..5].to_vec(), "ambiguous_request")];
     for name in ["X-Forwarded-Method", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Forwarded-For"] {
-        doubtful.push(with(&good, name, ""));
+        doubtful.push((with(&good, name, ""), "ambiguous_request"));
         let again = good.iter().find(|field| field.starts_with(name)).expect("there").clone();
-        doubtful.push([&good[..], &[again]].concat());
+        doubtful.push(([&good[..], &[again]].concat(), "ambiguous_request"));
     }
-    for field in [
-        "X-Forwarded-Method: get".to_owned(),
-        "X-Forwarded-Method: CONNECT".to_owned(),
-        "X-Forwarded-Proto: http".to_owned(),
-        "X-Forwarded-Proto: https, http".to_owned(),
-        "X-Forwarded-For: 192.0.2.7, 10.0.0.1".to_owned(),
-        "X-Forwarded-For: unknown".to_owned(),
-        format!("X-Forwarded-Host: {host}, {host}"),
-        format!("X-Forwarded-Host: {host}:1"),
-        format!("X-Forwarded-Host: {host}."),
-        format!("X-Forwarded-Host: x@{host}"),
-        format!("X-Forwarded-Host: {git}"),
-        format!("X-Forwarded-Host: {plain}"),
-        format!("X-Forwarded-Host: {own}"),
-        "X-Forwarded-Host: evil.example".to_owned(),
-        "X-Forwarded-Host: 127.0.0.1".to_owned(),
-        "X-Forwarded-Uri: page".to_owned(),
-        "X-Forwarded-Uri: //page".to_owned(),
-        "X-Forwarded-Uri: /a/../page".to_owned(),
-        "X-Forwarded-Uri: /%70age".to_owned(),
-        "X-Forwarded-Uri: /page#x".to_owned(),
-        "X-Forwarded-Uri: https://evil.example/page".to_owned(),
-        "X-Forwarded-Uri: /.vouchsafe/sign-out".to_owned(),
-        "X-Forwarded-Uri: /admin".to_owned(),
-        "X-Forwarded-Method: POST".to_owned(),
-        "X-Forwarded-Upgrade: h2c".to_owned(),
-        "Sec-WebSocket-Key: x".to_owned(),
-        "Cookie: __Host-vouchsafe=AAAA".to_owned(),
+    for (field, reason) in [
+        ("X-Forwarded-Method: get".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Method: CONNECT".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Proto: http".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Proto: https, http".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-For: 192.0.2.7, 10.0.0.1".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-For: unknown".to_owned(), "ambiguous_request"),
+        (format!("X-Forwarded-Host: {host}, {host}"), "ambiguous_request"),
+        (format!("X-Forwarded-Host: {host}:1"), "unknown_resource"),
+        (format!("X-Forwarded-Host: {host}."), "ambiguous_request"),
+        (format!("X-Forwarded-Host: x@{host}"), "ambiguous_request"),
+        (format!("X-Forwarded-Host: {git}"), "unknown_resource"),
+        (format!("X-Forwarded-Host: {plain}"), "unknown_resource"),
+        (format!("X-Forwarded-Host: {own}"), "unknown_resource"),
+        ("X-Forwarded-Host: evil.example".to_owned(), "unknown_resource"),
+        ("X-Forwarded-Host: 127.0.0.1".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Uri: page".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Uri: //page".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Uri: /a/../page".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Uri: /%70age".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Uri: /page#x".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Uri: https://evil.example/page".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Uri: /.vouchsafe/sign-out".to_owned(), "ambiguous_request"),
+        ("X-Forwarded-Uri: /admin".to_owned(), "condition_failed"),
+        ("X-Forwarded-Method: POST".to_owned(), "no_permit"),
+        ("X-Forwarded-Upgrade: h2c".to_owned(), "no_permit"),
+        ("Sec-WebSocket-Key: x".to_owned(), "no_permit"),
+        ("X_Vouchsafe_User: root".to_owned(), "ambiguous_request"),
+        ("Remote_User: root".to_owned(), "ambiguous_request"),
+        ("X-Original-URL: /page".to_owned(), "ambiguous_request"),
+        ("Cookie: __Host-vouchsafe=AAAA".to_owned(), "credential_invalid"),
     ] {
         let name = field.split(':').next().unwrap_or_default();
-        doubtful.push(with(&good, name, &field));
+        doubtful.push((with(&good, name, &field), reason));
     }
-    doubtful.push([&good[..], &["Cookie: __Host-vouchsafe=AAAA".to_owned()]].concat());
-    for fields in &doubtful {
+    doubtful.push(([&good[..], &["Cookie: __Host-vouchsafe=AAAA".to_owned()]].concat(), "credential_invalid"));
+    for (fields, reason) in &doubtful {
         let answer = office.ask("/forward-auth", fields).await;
         assert!([401, 403].contains(&answer.status), "{fields:?}: {answer:?}");
         assert!(answer.header("x-vouchsafe-assertion").is_none(), "{fields:?}");
+        says_nothing_of_the_host(&answer);
+        let record = office.world.decision(answer.decision()).await;
+        assert_eq!(record.reason.as_deref(), Some(*reason), "{fields:?}: {record:?}");
     }
     // A good one, still.
     assert_eq!(office.ask("/forward-auth", &good).await.status, 200);
@@ -111,6 +127,7 @@ async fn only_a_proven_proxy_is_answered_and_only_what_has_one_reading() {
             answer.status == 303 && to.starts_with(office.world.url("auth", "/sign-in?app=wiki&").as_str()),
             "{answer:?}"
         );
+        says_nothing_of_the_host(&answer);
         let pending = answer.header("set-cookie").unwrap_or_default();
         assert!(pending.starts_with("__Host-vouchsafe-pending="), "{answer:?}");
         let landed =
@@ -167,4 +184,53 @@ async fn what_a_client_writes_is_not_what_nginx_says() {
     let foreign = office.curl("/.vouchsafe/sign-out", &["-X", "POST", "-H", "Origin: https://evil.example"]).await;
     assert_eq!(foreign.status, 403, "{foreign:?}");
     drop(office.pki);
+}
+
+/// Asks the gateway without end and as fast as curl can, until something is answered with 429. Meanwhile `good` is let pass
+/// each time.
+async fn while_flooded(office: &Office, path: &str, fields: &[String], good: &[String]) {
+    let at = format!("{}:{}:127.0.0.1", office.world.host("gw"), office.world.port);
+    let url = format!("https://{}:{}{path}[1-3000]", office.world.host("gw"), office.world.port);
+    let root = office.world.root_file.display().to_string();
+    let fixed = ["-sS", "-Z", "--parallel-max", "16", "-w", "%{http_code}\n", "-o", "/dev/null"];
+    let mut flood: Vec<String> =
+        fixed.into_iter().chain(["--cacert", &root, "--resolve", &at]).map(str::to_owned).collect();
+    flood.extend(fields.iter().flat_map(|field| ["-H".to_owned(), field.clone()]));
+    flood.push(url);
+    let flood: Vec<&str> = flood.iter().map(String::as_str).collect();
+    let flooding = async {
+        let deadline = tokio::time::Instant::now() + PATIENCE * 4;
+        while !run("curl", &flood).await.out.contains("429") {
+            assert!(tokio::time::Instant::now() < deadline, "nothing has a pace");
+        }
+    };
+    let mut passed = 0;
+    let passing = async {
+        loop {
+            let answer = office.ask("/forward-auth", good).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            passed += 1;
+        }
+    };
+    tokio::select! {
+        () = flooding => {}
+        () = passing => {}
+    }
+    assert!(passed > 0);
+}
+
+/// Who asks without end is one of a source that asks too often, also behind a proxy; who is signed in there goes on. Nor
+/// does a stranger with a made-up secret keep the proxy out that comes from the same address.
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_have_a_pace_and_shut_out_neither_the_proxy_nor_who_is_signed_in() {
+    let office = Office::nginx().await;
+    let good = said(&office, &office.cookie().await);
+    assert_eq!(office.ask("/forward-auth", &good).await.status, 200);
+    // Paths of ours make the gateway ask the controller, and take no credential.
+    while_flooded(&office, "/.vouchsafe/sign-in?to=/", &good[..6], &good).await;
+    let guess = with(&good, "X-Vouchsafe-Proxy", "X-Vouchsafe-Proxy: edge:0000000000000000000000000000");
+    while_flooded(&office, "/forward-auth?", &guess, &good).await;
+    let log = office.world.log();
+    let told = log.matches("is shown with a secret that is none").count();
+    assert!((1..100).contains(&told), "told, and seldom: {told}");
 }
