@@ -202,6 +202,9 @@ impl Facts {
         self.changes_seen.fetch_add(1, Ordering::SeqCst);
         self.subjects.hear(&delta.change, |known| known.after(delta));
         self.devices.hear(&delta.change, |device| learned::device_after(device, delta));
+        // And once more behind it: a request that began in between may have met facts from before. Either its flow
+        // is open when the watch looks which flows are concerned, or it finds here that the count has moved (A197).
+        self.changes_seen.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -231,6 +234,17 @@ impl Concerns for DeviceFacts {
 mod tests {
     use super::*;
     use crate::testing::PoorLink;
+
+    /// A request that began when the count had moved and met facts that were not replaced yet must find, once its
+    /// flow is open, that the count moved again: nobody else would look at it before the next sweep.
+    #[test]
+    fn i6_the_count_moves_before_facts_are_replaced_and_behind_it() {
+        let facts = Facts::new(Arc::new(PoorLink::default()));
+        let before = facts.changes_seen();
+        let change = Delta { sequence: 1, change: vouchsafe_runtime::link::Change::Everything, outcome: None };
+        facts.hear(&change);
+        assert_eq!(facts.changes_seen(), before + 2);
+    }
 
     /// Made-up codes cost the controller a look each: they must not come without bound.
     #[tokio::test]

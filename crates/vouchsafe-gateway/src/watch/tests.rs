@@ -375,7 +375,7 @@ async fn i6_a_sign_of_life_counts_once_what_came_before_it_is_in_force() {
     bench.change(Change::User(user(1)));
     bench.news.send(News::Alive { asked: second, snapshot: 1 }).unwrap();
     tokio::time::sleep(second / 10).await;
-    assert_eq!(*bench.desk.in_force.lock(), [(second, 1)], "behind the change");
+    assert_eq!(*bench.desk.in_force.lock(), [(second, 2)], "behind the change");
     bench.news.send(News::Alive { asked: second * 2, snapshot: 3 }).unwrap();
     tokio::time::sleep(second).await;
     bench.watch.replace(engine(OPEN), 2);
@@ -383,7 +383,7 @@ async fn i6_a_sign_of_life_counts_once_what_came_before_it_is_in_force() {
     assert_eq!(bench.desk.in_force.lock().len(), 1, "its snapshot is not in force yet");
     bench.watch.replace(engine(OPEN), 3);
     tokio::time::sleep(second / 10).await;
-    assert_eq!(bench.desk.in_force.lock().last(), Some(&(second * 2, 1)));
+    assert_eq!(bench.desk.in_force.lock().last(), Some(&(second * 2, 2)));
 }
 
 #[tokio::test(start_paused = true)]
