@@ -187,7 +187,8 @@ impl Stream {
             let unsent = failed.take_message();
             let error = failed.into_error();
             let again = again(&error, self.reused);
-            if unsent.is_some() || again == Again::Always {
+            // Nobody else is to come here, though the connection's own task may not have seen its end yet.
+            if unsent.is_some() || again != Again::Never {
                 self.peer.leaving.store(true, Ordering::Relaxed);
             }
             Failed { error: error.into(), unsent, again }
