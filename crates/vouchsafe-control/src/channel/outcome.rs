@@ -1,7 +1,10 @@
 //! What became of what changed, read behind the rows that tell of it, so that a gateway has it with the news and
 //! needs nobody to ask: a controller that dies between the two would leave it with facts that are known to be stale.
 
+use std::time::Duration;
+
 use sqlx::SqliteConnection;
+use tokio::time::{Instant, timeout_at};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::{Change, Delta, NoSubject, Outcome, codec};
 use vouchsafe_wire::control::{encode, message};
@@ -13,18 +16,26 @@ use crate::store::{Store, StoreError, facts};
 const MOST: usize = 256;
 /// Bytes of outcomes in one message.
 const MOST_BYTES: usize = 1 << 20;
+/// How long the news may wait for outcomes: a gateway has to hear of them well within the second.
+const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Changes with their rows, as messages. None is held back for want of an outcome.
+/// Changes with their rows, as messages. None is held back for want of an outcome: what can't be read, or not in time,
+/// gateways ask for.
 pub(super) async fn with_outcomes(store: &Store, rows: Vec<(u64, Change)>) -> Vec<message::Change> {
+    let deadline = Instant::now() + PATIENCE;
     let mut read = match rows.is_empty() {
         true => None,
-        false => store.read().await.inspect_err(unread).ok(),
+        false => match timeout_at(deadline, store.read()).await {
+            Ok(read) => read.inspect_err(unread).ok(),
+            Err(_) => None,
+        },
     };
     let (mut messages, mut bytes) = (Vec::with_capacity(rows.len()), 0);
     for (sequence, change) in rows {
         let outcome = match &mut read {
             Some(read) if messages.len() < MOST && bytes < MOST_BYTES => {
-                outcome(read, &change).await.inspect_err(unread).unwrap_or_default()
+                let outcome = timeout_at(deadline, outcome(read, &change)).await;
+                outcome.map(|outcome| outcome.inspect_err(unread).unwrap_or_default()).unwrap_or_default()
             }
             Some(_) | None => None,
         };

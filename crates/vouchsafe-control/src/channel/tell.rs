@@ -148,9 +148,11 @@ impl Teller {
         }
     }
 
-    /// Tells of whatever was committed until now.
+    /// Tells of whatever was committed until now, and of no more: what goes on being committed must not keep the
+    /// answer to a ping back.
     async fn catch_up(&mut self) -> Result<(), Ended> {
-        loop {
+        let newest = feed::newest(&mut *self.store.read().await?).await?;
+        while self.feed.position() < newest {
             let before = self.feed.position();
             let found = self.feed.now().await?;
             if found == Since::Rows(Vec::new()) {
@@ -158,6 +160,7 @@ impl Teller {
             }
             self.deltas(before, found).await?;
         }
+        Ok(())
     }
 
     /// Sends the snapshot that is in force. One with a lower number than the gateway has is sent too: what

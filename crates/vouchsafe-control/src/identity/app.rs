@@ -8,7 +8,7 @@ use std::time::Duration;
 use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_runtime::clock;
-use vouchsafe_runtime::link::RedeemedCode;
+use vouchsafe_runtime::link::{Change, RedeemedCode};
 use vouchsafe_wire::audit::Kind;
 
 use super::guard::SignedIn;
@@ -158,7 +158,10 @@ async fn exchange(
         return Ok(Err("the session belongs to another device"));
     }
     let cookie = Secret::fresh();
-    tokens::insert_cookie(write.connection(), &cookie.hash(), &facts.session, label).await?;
+    if tokens::insert_cookie(write.connection(), &cookie.hash(), &facts.session, label).await? {
+        // Gateways may remember one that is gone.
+        write.change(Change::Session(facts.session));
+    }
     let redeemed = RedeemedCode {
         cookie: cookie.expose().to_owned(),
         max_age_seconds: clock::unix_seconds(facts.expires).saturating_sub(now),

@@ -12,15 +12,15 @@ use super::{StoreError, from_db, parsed, to_db};
 /// from tabs that signed in at the same moment.
 const COOKIES_PER_HOST: i64 = 8;
 
-/// Gives a session a cookie for the host of that label; the oldest go when there are too many.
+/// Gives a session a cookie for the host of that label; the oldest go when there are too many, which is the answer.
 pub(crate) async fn insert_cookie(
     connection: &mut SqliteConnection,
     token_hash: &str,
     session: &SessionId,
     label: &str,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let session = session.to_string();
-    sqlx::query(
+    let gone = sqlx::query(
         "DELETE FROM cookies WHERE session_id = $1 AND label = $2 AND rowid NOT IN
          (SELECT rowid FROM cookies WHERE session_id = $1 AND label = $2 ORDER BY rowid DESC LIMIT $3)",
     )
@@ -35,7 +35,7 @@ pub(crate) async fn insert_cookie(
         .bind(label)
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(gone.rows_affected() > 0)
 }
 
 /// Takes a cookie away from whoever has it.

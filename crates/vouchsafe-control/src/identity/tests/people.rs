@@ -227,6 +227,26 @@ async fn the_way_to_an_app_is_a_code_for_one_host_one_device_one_time() {
     assert_eq!(world.redeem(&client, &ended, "wiki").await, None);
 }
 
+/// A gateway that remembers a cookie has to hear that it is gone.
+#[tokio::test]
+async fn i6_a_cookie_that_makes_room_for_another_is_told_of() {
+    let world = World::new().await;
+    let mut client = Client::new();
+    world.person("alice", &mut client).await;
+    let told = async || {
+        let mut read = world.context.store.read().await.unwrap();
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM feed WHERE kind = 'session'").fetch_one(&mut *read).await.unwrap();
+        count
+    };
+    let begun = told().await;
+    for number in 1..=9 {
+        let answer = world.get(&client, &format!("/sign-in?app=wiki&state={STATE}")).await;
+        assert!(world.redeem(&client, &query(answer.location(), "code"), "wiki").await.is_some());
+        assert_eq!(told().await - begun, i64::from(number == 9), "cookie {number}");
+    }
+}
+
 /// Anybody can ask an app host to redeem a code, and bring the cookie that belongs to it as well.
 #[tokio::test]
 async fn i11_codes_that_somebody_made_up_neither_fill_the_log_nor_hold_up_the_writer() {
