@@ -53,10 +53,16 @@ impl fmt::Debug for Variables {
     }
 }
 
+/// In the place of a value that isn't text: no address, protocol, list of pairs or path that there could be.
+const UNREADABLE: &str = "\0";
+
 impl Variables {
     /// Those among all. One that is set to nothing counts as not set.
     pub(crate) fn among(all: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        // What isn't text reads as what nothing accepts: it must end the start, and not count as not set.
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().unwrap_or_else(|_| UNREADABLE.to_owned())))
+        };
         Self(all.filter_map(text).filter(|(name, value)| name.starts_with("OTEL_") && !value.is_empty()).collect())
     }
 }
@@ -179,6 +185,23 @@ mod tests {
 
     fn url(set: &[(&str, &str)]) -> String {
         with(set).unwrap().expect("a collector").endpoint.to_string()
+    }
+
+    #[test]
+    fn what_is_no_text_ends_the_start_and_does_not_count_as_not_set() {
+        use std::os::unix::ffi::OsStringExt;
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", b"https://otel.example".to_vec());
+        for (name, value) in [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", vec![0xff]),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", b"/etc/\xff.pem".to_vec()),
+            ("OTEL_EXPORTER_OTLP_HEADERS", b"a=\xff".to_vec()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", vec![0xfe]),
+        ] {
+            let all = [endpoint.clone(), (name, value)].into_iter();
+            let all = all.map(|(name, value)| (OsString::from(name), OsString::from_vec(value)));
+            let set: std::collections::BTreeMap<String, String> = Variables::among(all).0.into_iter().collect();
+            assert!(settled(None, |name| set.get(name).cloned()).is_err(), "{name}");
+        }
     }
 
     #[test]
