@@ -56,6 +56,7 @@ pub enum Turn {
 #[derive(Debug, Default)]
 struct Sum {
     count: u64,
+    already: u64,
     people: BTreeSet<UserName>,
 }
 
@@ -116,6 +117,9 @@ pub struct Simulated {
     pub nobody: u64,
     /// Allowed, and would be denied.
     pub lost: Count,
+    /// Of those, how many the policy in force denies already: it isn't the draft that takes them away.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_already: u64,
     /// Went on by a mode, and would be denied once that is over.
     pub tolerated: Count,
     /// Went on by a mode, and would be allowed.
@@ -325,6 +329,7 @@ impl Tally {
         let user = &asked.subject.user.name;
         let sum = self.changed.entry(turn).or_default();
         sum.count += 1;
+        sum.already += u64::from(*already);
         if sum.people.len() < MOST_PEOPLE && !sum.people.contains(user) {
             sum.people.insert(user.clone());
         }
@@ -358,9 +363,10 @@ impl Tally {
         for (why, count) in skipped {
             *self.skipped.entry(why).or_default() += count;
         }
-        for (turn, Sum { count, people }) in changed {
+        for (turn, Sum { count, already, people }) in changed {
             let sum = self.changed.entry(turn).or_default();
             sum.count += count;
+            sum.already += already;
             let room = MOST_PEOPLE.saturating_sub(sum.people.len());
             sum.people.extend(people.into_iter().take(room));
         }
@@ -398,6 +404,7 @@ impl Tally {
             passed,
             nobody,
             lost: of(Turn::Lost),
+            lost_already: changed.get(&Turn::Lost).map(|sum| sum.already).unwrap_or_default(),
             tolerated: of(Turn::Tolerated),
             covered,
             gained: of(Turn::Gained),

@@ -3,6 +3,7 @@
 //! The newest records come first, a page at a time: a page is read, decoded and decided apart from the controller's
 //! tasks, on all cores, before the next one is; so memory has a bound, and whoever stops to listen stops the work.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use vouchsafe_replay::{Against, Looked, Replay, Simulated, Tally};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::cores::side_by_side;
@@ -32,6 +33,8 @@ const USUAL_RECORDS: u64 = 2_000_000;
 const MOST_RECORDS: u64 = 20_000_000;
 /// Longest time; what was looked at by then is told.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How often one that waits says so.
+const WORD: Duration = Duration::from_secs(10);
 /// Records of one page: tens of megabytes while it is worked on.
 const PAGE: u32 = if cfg!(test) { 4 } else { 16_384 };
 /// Pieces that a page is cut into, each of its neighbours in time.
@@ -101,7 +104,7 @@ pub(crate) async fn simulate(
         looked,
         left: limit,
         tally: Tally::default(),
-        stage: Stage::Waiting,
+        stage: Stage::Waiting(Box::pin(Arc::clone(&context.simulations.running).acquire_owned())),
         _place: place,
     };
     Ok(unfold(Some(run), |run| async move {
@@ -136,7 +139,7 @@ struct Run {
 
 enum Stage {
     /// For its turn.
-    Waiting,
+    Waiting(Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>),
     Reading(Reading),
 }
 
@@ -158,9 +161,12 @@ enum Step {
 impl Run {
     async fn step(&mut self) -> Result<Step, StoreError> {
         let reading = match &mut self.stage {
-            Stage::Waiting => {
-                let running = Arc::clone(&self.context.simulations.running);
-                let turn = running.acquire_owned().await.map_err(|_| StoreError::Ending)?;
+            Stage::Waiting(turn) => {
+                // Whoever waits hears so now and then, and doesn't take silence for the end.
+                let Ok(turn) = tokio::time::timeout(WORD, turn).await else {
+                    return Ok(Step::On(SimulateProgress { records: 0, done: 0, of: 0 }));
+                };
+                let turn = turn.map_err(|_| StoreError::Ending)?;
                 let (log, filter) = (self.context.store.log().clone(), self.filter.clone());
                 let part = blocking(move || log.part(&filter)).await??;
                 let deadline = Instant::now() + PATIENCE;

@@ -90,6 +90,7 @@ async fn the_whole_log_is_walked_page_by_page() {
     assert_eq!(found["changes"][0]["examples"][0]["id"], json!(format!("dec_{}", count - 1)), "the newest");
     // The policy in force, which knows no wiki, denies them already.
     assert_eq!(found["changes"][0]["already"], json!(count));
+    assert_eq!(found["lost_already"], json!(count), "and so it isn't the draft that takes them away");
     let open = result(&bench, asked(OPEN, json!({}))).await;
     assert_eq!((&open["lost"]["requests"], &open["allowed"]), (&json!(0), &json!(count)));
     assert_eq!(open["before"], Value::Null);

@@ -71,7 +71,13 @@ pub(crate) async fn run(args: &Args, call: &Call) -> Result<Exit, VerbError> {
     } else {
         tell(&call.out, &found, &what)?;
     }
-    Ok(if found.lost.requests > 0 { Exit::Failed } else { Exit::Ok })
+    Ok(if taken_away(&found) > 0 { Exit::Failed } else { Exit::Ok })
+}
+
+/// Accesses that the draft takes away. Those that the policy in force denies already are lost without it, such as those
+/// of a grant that has ended.
+fn taken_away(found: &Simulated) -> u64 {
+    found.lost.requests.saturating_sub(found.lost_already)
 }
 
 fn files(call: &Call, dir: &Path) -> Result<Vec<PolicyFileDoc>, VerbError> {
@@ -175,12 +181,19 @@ fn tell(out: &Output, found: &Simulated, what: &str) -> io::Result<()> {
 fn verdict(out: &Output, found: &Simulated) -> io::Result<()> {
     let Simulated { allowed, lost, gained, tolerated, nobody, covered, .. } = found;
     let accesses = format!("{} recorded access{}", grouped(*allowed), if *allowed == 1 { "" } else { "es" });
-    let line = match (allowed, lost.requests) {
-        (0, _) => out.paint(Style::Warn, "no access was recorded that could be decided again, so this says little"),
-        (_, 0) => format!("{} nobody of {accesses} would be denied", out.paint(Style::Good, "✓")),
-        (_, _) => {
+    let line = match (allowed, lost.requests, taken_away(found)) {
+        (0, ..) => out.paint(Style::Warn, "no access was recorded that could be decided again, so this says little"),
+        (_, 0, _) => format!("{} nobody of {accesses} would be denied", out.paint(Style::Good, "✓")),
+        (_, lost, 0) => {
+            let mark = out.paint(Style::Good, "✓");
+            format!("{mark} {} of {accesses} would be denied, and all of them are already", grouped(lost))
+        }
+        (_, all, taken) => {
             let mark = out.paint(Style::Bad, "✗");
-            format!("{mark} {} of {accesses} would be denied, of {}", grouped(lost.requests), people(lost))
+            let already = all.saturating_sub(taken);
+            let besides =
+                if already > 0 { format!("; {} of them are already", grouped(already)) } else { String::new() };
+            format!("{mark} {} of {accesses} would be denied, of {}{besides}", grouped(all), people(lost))
         }
     };
     out.line(&line)?;
