@@ -122,6 +122,9 @@ pub(crate) enum AdministratorError {
         /// The first of its policies that computes.
         computing: Option<String>,
     },
+    /// Not all that would have to be looked at can be.
+    #[error("there are more records since then than can be counted, so nobody can say what wasn't used")]
+    TooMuchToCount,
     /// Whoever asked has lost the right while something was being proven.
     #[error("you were allowed to when you asked, and no longer are")]
     NoLonger,
@@ -272,6 +275,9 @@ impl AdministratorError {
                          publish without any; nothing was published"
                     .to_owned(),
             }),
+            AdministratorError::TooMuchToCount => {
+                Some("ask about one resource (`--resource`), or about fewer days".to_owned())
+            }
             AdministratorError::NoLonger => Some("nothing was changed; ask another administrator".to_owned()),
             AdministratorError::ProofMoved => Some("publish again; nothing was published".to_owned()),
             AdministratorError::LockOut => Some(

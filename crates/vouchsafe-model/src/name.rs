@@ -6,6 +6,8 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use crate::id::GrantId;
+
 /// Failure to accept a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is not a valid {kind}: {rule}")]
@@ -183,6 +185,14 @@ impl BaseDomain {
     pub fn label_of<'h>(&self, host: &'h str) -> Option<&'h str> {
         let label = host.strip_suffix(self.as_str())?.strip_suffix('.')?;
         is_label(label).then_some(label)
+    }
+}
+
+impl PolicyName {
+    /// Whether it is the id of a grant, which decisions name among policies. No policy may be called like one.
+    #[must_use]
+    pub fn is_of_grant(&self) -> bool {
+        self.as_str().strip_prefix(GrantId::PREFIX).is_some_and(|rest| rest.starts_with('_'))
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use cedar_policy::Policy;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::decision::Advice;
-use vouchsafe_model::id::GrantId;
 use vouchsafe_model::name::PolicyName;
 
 use crate::diagnostic::{Diagnostic, nearest};
@@ -143,7 +142,7 @@ impl Reader<'_> {
 
     fn id(&mut self, value: &str) {
         match PolicyName::parse(value) {
-            Ok(name) if name.as_str().starts_with(concat_prefix(GrantId::PREFIX).as_str()) => {
+            Ok(name) if name.is_of_grant() => {
                 let found = self.at("id", "invalid_id", format!("the policy id `{name}` begins like that of a grant"));
                 self.wrong.push(found.hint("choose another name"));
             }

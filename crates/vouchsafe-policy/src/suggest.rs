@@ -89,7 +89,8 @@ pub struct Suggestion {
     pub rights: RightsCounted,
     /// Resources that nobody used, which it has no policy for.
     pub unused: Vec<ResourceName>,
-    /// Policies in force that permit something on these resources: it takes their place.
+    /// Policies in force that permit something on these resources, and maybe on others: where they are about these
+    /// alone it takes their place, the others have to be narrowed.
     pub replaces: Vec<PolicyName>,
     /// Policies in force that forbid something on these resources: they have to stay.
     pub keeps: Vec<PolicyName>,
@@ -283,7 +284,7 @@ fn asked_about(
 fn sorted(engine: &Engine, people: &People, observed: &[Observed], options: &SuggestOptions) -> Sorted {
     let active: BTreeSet<&UserName> = people.users.iter().collect();
     let mut sorted = Sorted::default();
-    // The same access may be seen in several logs; together they say how rare it is.
+    // The same access may be seen in several logs.
     let mut all: BTreeMap<(&ResourceName, Action), BTreeMap<&UserName, (Use, Vec<&Observed>)>> = BTreeMap::new();
     let here = |one: &&Observed| options.resources.as_ref().is_none_or(|wanted| wanted.contains(&one.resource));
     for one in observed.iter().filter(here) {
@@ -310,7 +311,13 @@ fn sorted(engine: &Engine, people: &People, observed: &[Observed], options: &Sug
     }
     for ((resource, action), users) in all {
         for (user, (used, seen)) in users {
-            let rare = used.count < options.rare;
+            // By the log that saw it most often: one access that went through two logs is one.
+            let mut by_source: BTreeMap<_, u64> = BTreeMap::new();
+            for one in &seen {
+                let count = by_source.entry(&one.source).or_default();
+                *count = count.saturating_add(one.count);
+            }
+            let rare = by_source.into_values().max().unwrap_or_default() < options.rare;
             let to = if rare { &mut sorted.rare } else { &mut sorted.kept };
             to.entry(resource.clone()).or_default().entry(action).or_default().insert(user.clone(), used);
             if rare {

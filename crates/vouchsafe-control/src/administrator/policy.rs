@@ -7,7 +7,7 @@ use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{Checked, PolicyFileDoc, PolicyVersion, ProposalDoc, Publish, Published};
 
 use super::proofs::{self, Proven};
-use super::{AdministratorError, approval, confirm, gate, shortened, standing};
+use super::{AdministratorError, approval, confirm, gate, one_line, shortened, standing};
 use crate::context::Context;
 use crate::directory::Actor;
 use crate::store::{Write, policy};
@@ -39,10 +39,7 @@ pub(crate) async fn publish(context: &Context, publish: &Publish, by: &Actor) ->
     let Publish { files, tests, invariants, compare, note, expected_version, confirm_within } = publish;
     let (tests, invariants) = (tests.as_deref(), invariants.as_deref());
     acceptable(files, tests.unwrap_or_default(), invariants.unwrap_or_default())?;
-    if note.chars().count() > 200 || note.chars().any(char::is_control) {
-        let expected = "one line of at most 200 characters";
-        return Err(AdministratorError::Value { member: "note", given: shortened(note), expected });
-    }
+    one_line("note", note)?;
     if let Some(seconds) = confirm_within.filter(|seconds| !confirm::WITHIN.contains(seconds)) {
         let (given, expected) = (seconds.to_string(), "30 to 86400 seconds");
         return Err(AdministratorError::Value { member: "confirm_within", given, expected });

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use vouchsafe_model::id::GrantId;
-use vouchsafe_model::name::{ResourceName, UserName};
+use vouchsafe_model::name::{PolicyName, ResourceName, UserName};
 use vouchsafe_model::observed::{Observed, Source, Tally};
 use vouchsafe_model::subject::Grade;
 use vouchsafe_policy::{Engine, GiveUp, People, SuggestError, SuggestOptions, Suggestion, Unused, Wanted};
@@ -51,7 +50,8 @@ pub(crate) async fn suggest(
         without_device,
     };
     let days = if observed.is_empty() { Some(days.unwrap_or(DEFAULT_DAYS)) } else { days };
-    let (looked, observed) = looked(context, days, observed, "audit.suggest", by).await?;
+    let asked = Asked { verb: "audit.suggest", resources: options.resources.as_ref(), granted: Granted::Apart };
+    let (looked, observed) = looked(context, days, observed, asked, by).await?;
     let mut suggestion = counted(context, move |engine, people, give_up| {
         vouchsafe_policy::suggest(&engine, &people, &observed, &options, clock::now(), give_up)
     })
@@ -70,7 +70,12 @@ pub(crate) async fn unused(
 ) -> Result<Seen<Unused>, AdministratorError> {
     let UnusedRequest { days, observed, resources } = asked;
     let resources = named(&resources)?;
-    let (looked, observed) = looked(context, Some(days), observed, "audit.unused", by).await?;
+    let asked = Asked { verb: "audit.unused", resources: resources.as_ref(), granted: Granted::Counted };
+    let (looked, observed) = looked(context, Some(days), observed, asked, by).await?;
+    // Of what wasn't looked at nobody can say that it wasn't there.
+    if !looked.whole || looked.beyond > 0 {
+        return Err(AdministratorError::TooMuchToCount);
+    }
     let since = looked.since.unwrap_or_default();
     let mut unused = counted(context, move |engine, people, give_up| {
         vouchsafe_policy::unused(&engine, &people, &observed, resources.as_ref(), since, clock::now(), give_up)
@@ -114,12 +119,30 @@ async fn counted<A: Send + 'static>(
     Ok(done?)
 }
 
+/// What becomes of accesses that grants alone allowed, which have their own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Granted {
+    /// No policy is made of them.
+    Apart,
+    /// They were used.
+    Counted,
+}
+
+/// For which question.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    /// As the record of the read has it.
+    verb: &'a str,
+    resources: Option<&'a BTreeSet<ResourceName>>,
+    granted: Granted,
+}
+
 /// What was observed: in the audit log of so many days, and elsewhere.
 async fn looked(
     context: &Context,
     days: Option<u32>,
     given: Vec<Observed>,
-    verb: &str,
+    asked: Asked<'_>,
     by: &Actor,
 ) -> Result<(Looked, Vec<Observed>), AdministratorError> {
     let mut looked = Looked { given: given.len(), whole: true, ..Looked::default() };
@@ -138,18 +161,24 @@ async fn looked(
     if let Some(days) = days {
         let days = within("days", days, 1..=MOST_DAYS, "1 to 366")?;
         let since = clock::unix_seconds(clock::now()).saturating_sub(u64::from(days) * DAY);
-        let query =
-            AuditQuery { kind: Some(Kind::Decision.as_str().to_owned()), since: Some(since), ..AuditQuery::default() };
+        // Of one resource the log's index finds the records.
+        let one = asked.resources.filter(|resources| resources.len() == 1).and_then(BTreeSet::first);
+        let query = AuditQuery {
+            kind: Some(Kind::Decision.as_str().to_owned()),
+            since: Some(since),
+            resource: one.map(ToString::to_string),
+            ..AuditQuery::default()
+        };
         looked.since = Some(since);
-        let each = |record: Record| add(&record, &mut looked, &mut tally);
-        looked.whole = audit::fold(context, &query, MOST_RECORDS, verb, by, each).await?;
+        let each = |record: Record| add(&record, asked.granted, &mut looked, &mut tally);
+        looked.whole = audit::fold(context, &query, MOST_RECORDS, asked.verb, by, each).await?;
     }
     looked.beyond = tally.beyond();
     Ok((looked, tally.into_observed()))
 }
 
 /// Takes a decision that let somebody go on: allowed, or denied and passed by a mode.
-fn add(record: &Record, looked: &mut Looked, tally: &mut Tally) {
+fn add(record: &Record, granted: Granted, looked: &mut Looked, tally: &mut Tally) {
     let seconds = record.time_us / 1_000_000;
     looked.oldest = Some(looked.oldest.map_or(seconds, |oldest| oldest.min(seconds)));
     let went_on = match (record.outcome.as_deref(), &record.passed) {
@@ -162,11 +191,13 @@ fn add(record: &Record, looked: &mut Looked, tally: &mut Tally) {
         return;
     }
     looked.decisions += 1;
-    let is_grant = |policy: &String| policy.strip_prefix(GrantId::PREFIX).is_some_and(|rest| rest.starts_with('_'));
+    let is_grant = |policy: &String| PolicyName::parse(policy).is_ok_and(|policy| policy.is_of_grant());
     if record.outcome.as_deref() == Some("allow") && !record.policies.is_empty() && record.policies.iter().all(is_grant)
     {
         looked.granted += 1;
-        return;
+        if granted == Granted::Apart {
+            return;
+        }
     }
     let user = record.user.as_deref().and_then(|name| UserName::parse(name).ok());
     let resource = record.resource.as_deref().and_then(|name| ResourceName::parse(name).ok());
@@ -182,6 +213,8 @@ fn add(record: &Record, looked: &mut Looked, tally: &mut Tally) {
 
 #[cfg(test)]
 mod tests {
+    use vouchsafe_model::id::GrantId;
+
     use super::*;
 
     fn record(outcome: &str, passed: Option<&str>, user: Option<&str>, policies: &[&str]) -> Record {
@@ -210,12 +243,16 @@ mod tests {
             record("allow", None, Some("eve"), &[&grant]),
             console,
         ] {
-            add(&record, &mut looked, &mut tally);
+            add(&record, Granted::Apart, &mut looked, &mut tally);
         }
         assert_eq!((looked.decisions, looked.nobody, looked.granted), (5, 1, 1));
         assert_eq!(looked.oldest, Some(1_790_000_000));
         let told: Vec<(String, u64)> =
             tally.into_observed().into_iter().map(|one| (one.user.to_string(), one.count)).collect();
         assert_eq!(told, [("ann".to_owned(), 2), ("bob".to_owned(), 1)]);
+        // Who used a right by a grant has used it.
+        let (mut looked, mut tally) = (Looked::default(), Tally::new(10));
+        add(&record("allow", None, Some("eve"), &[&grant]), Granted::Counted, &mut looked, &mut tally);
+        assert_eq!((looked.granted, tally.into_observed().len()), (1, 1));
     }
 }

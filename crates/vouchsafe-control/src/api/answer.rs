@@ -119,6 +119,7 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::TestsFailed { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "tests_failed"),
             AdministratorError::Unproven { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unproven"),
             AdministratorError::NoProof { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "no_proof"),
+            AdministratorError::TooMuchToCount => (StatusCode::UNPROCESSABLE_ENTITY, "too_much"),
             AdministratorError::NoLonger => (StatusCode::FORBIDDEN, "no_longer"),
             AdministratorError::ProofMoved => (StatusCode::CONFLICT, "proof_moved"),
             AdministratorError::LockOut => (StatusCode::CONFLICT, "lock_out"),

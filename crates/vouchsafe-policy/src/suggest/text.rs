@@ -24,6 +24,11 @@ pub(super) struct Ids {
 }
 
 impl Ids {
+    /// None of which is one of these.
+    pub(super) fn besides(taken: impl Iterator<Item = PolicyName>) -> Self {
+        Self { given: taken.map(|name| name.to_string()).collect() }
+    }
+
     /// An id that begins with the wish, as far as there is room.
     pub(super) fn name(&mut self, wish: &str) -> PolicyName {
         let mut number = 1_u64;

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::action::Action;
-use vouchsafe_model::id::GrantId;
 use vouchsafe_model::name::{PolicyName, ResourceName, UserName};
 use vouchsafe_model::observed::Observed;
 use vouchsafe_model::resource::ResourceKind;
@@ -67,7 +66,9 @@ pub(super) fn unused(
         used.entry((&one.resource, one.action)).or_default().insert(&one.user);
     }
     let mut found = Unused { policy_version: engine.version(), since, ..Unused::default() };
-    let mut ids = Ids::default();
+    // One that was published before stays as it is, and what is taken away now comes beside it.
+    let mut ids = Ids::besides(engine.policies().into_iter().map(|policy| policy.id));
+    let today = day(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     for (resource, kind) in asked {
         // What each person has and didn't use: actions, and what gives them.
         let mut of_user: BTreeMap<UserName, (BTreeSet<Action>, BTreeSet<PolicyName>)> = BTreeMap::new();
@@ -97,11 +98,11 @@ pub(super) fn unused(
         for (user, of) in of_user {
             alike.entry(of).or_default().insert(user);
         }
-        found.files.extend(draft(resource, *kind, &alike, since, &mut ids));
+        found.files.extend(draft(resource, *kind, &alike, since, &today, &mut ids));
         found.can.extend(alike.into_iter().map(|((actions, by), users)| UnusedRight {
             resource: resource.clone(),
             nobody: actions.is_disjoint(&active),
-            granted: by.iter().all(is_grant),
+            granted: by.iter().all(PolicyName::is_of_grant),
             actions: actions.into_iter().collect(),
             count: users.len(),
             users: users.into_iter().collect(),
@@ -111,15 +112,11 @@ pub(super) fn unused(
     found.can.sort_by(|one, other| {
         (other.count, &one.resource, &one.actions).cmp(&(one.count, &other.resource, &other.actions))
     });
-    // A draft that doesn't compile would be found when it is published; it is better found here.
+    // By itself; beside the policy in force it has names of its own.
     let files = found.files.iter();
     let files = files.map(|file| crate::PolicyFile { name: file.name.clone(), text: file.text.clone() }).collect();
     tried::compiled(engine, files)?;
     Ok(found)
-}
-
-fn is_grant(policy: &PolicyName) -> bool {
-    policy.as_str().strip_prefix(GrantId::PREFIX).is_some_and(|rest| rest.starts_with('_'))
 }
 
 /// A file that takes away what policies give; it names people, so nobody who comes later is concerned.
@@ -128,10 +125,11 @@ fn draft(
     kind: ResourceKind,
     alike: &BTreeMap<(BTreeSet<Action>, BTreeSet<PolicyName>), BTreeSet<UserName>>,
     since: u64,
+    today: &str,
     ids: &mut Ids,
 ) -> Option<SuggestedFile> {
     let mut by_actions: BTreeMap<&BTreeSet<Action>, BTreeSet<UserName>> = BTreeMap::new();
-    for ((actions, by), users) in alike.iter().filter(|((_, by), _)| !by.iter().all(is_grant)) {
+    for ((actions, by), users) in alike.iter().filter(|((_, by), _)| !by.iter().all(PolicyName::is_of_grant)) {
         debug_assert!(!by.is_empty(), "a right comes from somewhere");
         by_actions.entry(actions).or_default().extend(users.iter().cloned());
     }
@@ -144,12 +142,12 @@ fn draft(
          Add it to the policy in force; take it out to give them back. Better still, narrow the permits that give them."
     ));
     for (actions, users) in by_actions {
-        let id = ids.name(&format!("unused-{resource}"));
+        let id = ids.name(&format!("unused-{resource}-{today}"));
         let (scope, conditions) = by_name(&users);
         text.push_str(&format!(
             "\n@id(\"{id}\")\n@reason(\"Your right to {resource} was not used since {day}; an administrator can give it back.\")\n{}",
             rule("forbid", &scope, actions, kind, resource, &conditions)
         ));
     }
-    Some(SuggestedFile { name: format!("unused-{resource}.cedar"), text })
+    Some(SuggestedFile { name: format!("unused-{resource}-{today}.cedar"), text })
 }

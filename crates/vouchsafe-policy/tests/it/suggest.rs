@@ -300,6 +300,47 @@ when {
     assert_eq!((coverage.observed, coverage.kept, coverage.allowed, coverage.rare), (26, 25, 25, 1));
 }
 
+/// What took rights away before goes on doing so when others are taken away later.
+#[test]
+fn a_second_look_at_what_is_unused_comes_beside_the_first() {
+    let read = |who: &str, last| seen(who, "r0", Action::HttpRead, 2, last, None);
+    let source =
+        |files: Vec<PolicyFile>| PolicySource { version: 7, files, grants: Vec::new(), resources: resources() };
+    let of = |found: &[SuggestedFile]| -> Vec<PolicyFile> {
+        found.iter().map(|file| PolicyFile { name: file.name.clone(), text: file.text.clone() }).collect()
+    };
+    let everybody = ["u0", "u1", "u2", "u3", "u4", "u5"];
+    let all_but = |gone: &[&str], last| -> Vec<Observed> {
+        everybody.iter().filter(|who| !gone.contains(who)).map(|who| read(who, last)).collect()
+    };
+    let first = unused(&live(), &company(), &all_but(&["u0"], 50), None, 10, now(), &never).expect("finds");
+    let mut files = vec![file(LIVE)];
+    files.extend(of(&first.files));
+    let narrower = Engine::compile(source(files.clone())).unwrap_or_else(|wrong| panic!("{}", printed(&wrong)));
+    let later = now() + std::time::Duration::from_secs(86_400);
+    let second = unused(&narrower, &company(), &all_but(&["u0", "u1"], 150), None, 100, later, &never).expect("finds");
+    let names: BTreeSet<&str> = first.files.iter().chain(&second.files).map(|file| file.name.as_str()).collect();
+    assert_eq!(names.len(), first.files.len() + second.files.len(), "no file takes the place of another: {names:?}");
+    files.extend(of(&second.files));
+    let narrowest = Engine::compile(source(files)).unwrap_or_else(|wrong| panic!("{}", printed(&wrong)));
+    let reads: BTreeSet<UserName> = allowed(&narrowest, &company(), Grade::Hardware)
+        .into_iter()
+        .filter(|(_, of, action)| *of == name("r0") && *action == Action::HttpRead)
+        .map(|(who, ..)| who)
+        .collect();
+    assert!(!reads.contains(&user("u0")) && !reads.contains(&user("u1")) && reads.contains(&user("u2")), "{reads:?}");
+}
+
+/// One access that went through two logs is one.
+#[test]
+fn what_two_logs_saw_of_one_access_is_still_rare() {
+    let once = seen("u0", "r0", Action::HttpRead, 1, 5, None);
+    let behind = Observed { source: Source::Nginx, ..once.clone() };
+    let suggestion = asked(&live(), &company(), &[once, behind], &SuggestOptions::default()).expect("suggests");
+    assert!(suggestion.policies.is_empty(), "{:?}", suggestion.policies);
+    assert_eq!((suggestion.coverage.rare, suggestion.rare.len()), (2, 2));
+}
+
 #[test]
 fn a_share_of_a_group_is_asked_for_and_told() {
     let read = |who| seen(who, "r0", Action::HttpRead, 4, 5, None);

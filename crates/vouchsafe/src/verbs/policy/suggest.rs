@@ -90,7 +90,7 @@ pub(crate) async fn run(args: &Args, call: &Call) -> Result<Exit, VerbError> {
     if let Some(days) = args.unused {
         let asked = UnusedRequest { days, observed, resources };
         let seen: Seen<Unused> = client.send(Method::POST, "/v1/policy/unused", &asked).await?;
-        put(args.output.as_deref(), &seen.answer.files)?;
+        put(args.output.as_deref(), &seen.answer.files, Over::Nothing)?;
         return show(call, &seen, |seen| {
             let lines = unused_lines(&call.out, seen, days);
             tell(call, &lines, &seen.answer.files, args.output.as_deref())
@@ -106,7 +106,7 @@ pub(crate) async fn run(args: &Args, call: &Call) -> Result<Exit, VerbError> {
         without_device: args.without_device,
     };
     let seen: Seen<Suggestion> = client.send(Method::POST, "/v1/policy/suggest", &asked).await?;
-    put(args.output.as_deref(), &seen.answer.files)?;
+    put(args.output.as_deref(), &seen.answer.files, Over::EarlierSuggestions)?;
     show(call, &seen, |seen| {
         let lines = suggestion_lines(&call.out, seen);
         tell(call, &lines, &seen.answer.files, args.output.as_deref())
@@ -136,8 +136,17 @@ fn observed(files: &[PathBuf], resources: &[ResourceName]) -> Result<Vec<Observe
     Ok(observed)
 }
 
-/// Writes the files, over those of an earlier suggestion alone.
-fn put(dir: Option<&Path>, files: &[SuggestedFile]) -> Result<(), VerbError> {
+/// What may be written over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// A suggestion takes the place of the one before.
+    EarlierSuggestions,
+    /// What takes rights away goes on doing so: written over, it would give them back.
+    Nothing,
+}
+
+/// Writes the files.
+fn put(dir: Option<&Path>, files: &[SuggestedFile], over: Over) -> Result<(), VerbError> {
     let Some(dir) = dir else { return Ok(()) };
     let failed = |path: &Path, error: io::Error| {
         VerbError::failed(format!("can't write `{}`", path.display())).cause(error.to_string())
@@ -145,12 +154,17 @@ fn put(dir: Option<&Path>, files: &[SuggestedFile]) -> Result<(), VerbError> {
     fs::create_dir_all(dir).map_err(|error| failed(dir, error))?;
     for file in files {
         // The names are the controller's; only one of this form becomes a path.
-        let stem = file.name.strip_suffix(".cedar").and_then(|name| name.split_once('-'));
-        if stem.is_none_or(|(_, resource)| ResourceName::parse(resource).is_err()) {
+        let stem = file.name.strip_suffix(".cedar").filter(|stem| stem.contains('-') && stem.len() < 200);
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if stem.is_none_or(|stem| !stem.bytes().all(plain)) {
             return Err(VerbError::failed("the answer holds a file of a strange name").cause(file.name.clone()));
         }
         let path = dir.join(&file.name);
         match fs::read_to_string(&path) {
+            Ok(_) if over == Over::Nothing => {
+                return Err(VerbError::failed(format!("`{}` is there already", path.display()))
+                    .hint("publish it, or take it out first; it would give back what it takes away"));
+            }
             Ok(text) if !text.starts_with(OURS) => {
                 return Err(VerbError::failed(format!("`{}` is not of an earlier suggestion", path.display()))
                     .hint("give another directory; nothing of yours is written over"));
@@ -257,7 +271,10 @@ fn suggestion_lines(out: &Output, seen: &Seen<Suggestion>) -> Vec<String> {
         }
     };
     list("used by nobody, and without a policy", &mut unused.iter().map(|name| name.as_str()));
-    list("permits of now that these policies take the place of", &mut replaces.iter().map(|name| name.as_str()));
+    list(
+        "permits of now that give something there (take them out; narrow those that give other things too)",
+        &mut replaces.iter().map(|name| name.as_str()),
+    );
     list("forbids of now that have to stay", &mut keeps.iter().map(|name| name.as_str()));
     lines
 }
@@ -395,16 +412,17 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let file = |text: &str| SuggestedFile { name: "suggested-wiki.cedar".into(), text: text.into() };
         let ours = format!("{OURS}` 1\n");
-        put(Some(dir.path()), &[file(&ours)]).expect("written");
-        put(Some(dir.path()), &[file(&format!("{OURS}` 2\n"))]).expect("written over");
+        put(Some(dir.path()), &[file(&ours)], Over::EarlierSuggestions).expect("written");
+        assert!(put(Some(dir.path()), &[file(&ours)], Over::Nothing).is_err(), "not even ours");
+        put(Some(dir.path()), &[file(&format!("{OURS}` 2\n"))], Over::EarlierSuggestions).expect("written over");
         let path = dir.path().join("suggested-wiki.cedar");
         assert_eq!(fs::read_to_string(&path).expect("read"), format!("{OURS}` 2\n"));
         fs::write(&path, "// mine\n").expect("written");
-        assert!(put(Some(dir.path()), &[file(&ours)]).is_err());
+        assert!(put(Some(dir.path()), &[file(&ours)], Over::EarlierSuggestions).is_err());
         assert_eq!(fs::read_to_string(&path).expect("read"), "// mine\n");
         for strange in ["suggested-../x.cedar", "x.cedar", "suggested-wiki.toml"] {
             let file = SuggestedFile { name: strange.into(), text: ours.clone() };
-            assert!(put(Some(dir.path()), &[file]).is_err(), "{strange}");
+            assert!(put(Some(dir.path()), &[file], Over::EarlierSuggestions).is_err(), "{strange}");
         }
     }
 }
