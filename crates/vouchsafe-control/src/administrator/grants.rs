@@ -5,10 +5,10 @@ use vouchsafe_model::name::{ResourceName, UserName};
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{GrantDoc, NewGrant};
 
-use super::{AdministratorError, resources, shortened};
+use super::{AdministratorError, one_line, resources};
 use crate::context::Context;
 use crate::directory::{Actor, users};
-use crate::store::grants;
+use crate::store::{Write, grants};
 
 /// Longest grant that ends by itself: a year.
 const MAX_SECONDS: u64 = 31_536_000;
@@ -22,27 +22,40 @@ pub(crate) async fn add(context: &Context, new: &NewGrant, by: &Actor) -> Result
         let expected = "60 to 31536000 (a year), or absent for a grant that lasts until it is removed";
         return Err(AdministratorError::Value { member: "seconds", given, expected });
     }
-    if reason.chars().count() > 200 || reason.chars().any(char::is_control) {
-        let expected = "one line of at most 200 characters";
-        return Err(AdministratorError::Value { member: "reason", given: shortened(reason), expected });
-    }
-    let now = clock::unix_seconds(clock::now());
+    one_line("reason", reason)?;
     let mut write = context.store.write().await?;
-    users::enabled(write.connection(), &user).await?;
-    resources::find(write.connection(), &resource).await?;
+    let grant = give(&mut write, &Given { user: &user, resource: &resource, seconds: *seconds, reason }, by).await?;
+    write.commit().await?;
+    Ok(grant)
+}
+
+/// What is given.
+pub(super) struct Given<'g> {
+    pub(super) user: &'g UserName,
+    pub(super) resource: &'g ResourceName,
+    /// For how long; `None` until somebody removes it.
+    pub(super) seconds: Option<u64>,
+    pub(super) reason: &'g str,
+}
+
+/// Gives it, within a change.
+pub(super) async fn give(write: &mut Write, given: &Given<'_>, by: &Actor) -> Result<GrantDoc, AdministratorError> {
+    let Given { user, resource, seconds, reason } = given;
+    users::enabled(write.connection(), user).await?;
+    resources::find(write.connection(), resource).await?;
+    let now = clock::unix_seconds(clock::now());
     let grant = GrantDoc {
         id: GrantId::from_random(clock::random()).to_string(),
         user: user.to_string(),
         resource: resource.to_string(),
         expires: seconds.map(|seconds| now.saturating_add(seconds)),
-        reason: reason.clone(),
+        reason: (*reason).to_owned(),
         by: by.label(),
         created: now,
     };
     grants::insert(write.connection(), &grant).await?;
     write.snapshot_changed();
     write.audit(by.changed("grant.add", format!("grant/{}", grant.id), described(&grant)));
-    write.commit().await?;
     Ok(grant)
 }
 

@@ -5,22 +5,26 @@
 
 use std::ops::RangeInclusive;
 
-use vouchsafe_model::id::{GrantId, RequestId};
+use vouchsafe_model::id::RequestId;
 use vouchsafe_model::name::{ResourceName, UserName};
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{DecideRequest, GrantDoc, NewRequest, RequestDoc, RequestState};
+use vouchsafe_wire::api::{DecideRequest, NewRequest, RequestDoc, RequestState};
 
-use super::{AdministratorError, grants as giving, resources, shortened};
+use super::{AdministratorError, grants as giving, one_line};
 use crate::context::Context;
 use crate::directory::{Actor, users};
-use crate::store::{StoreError, Write, grants, requests};
+use crate::store::{StoreError, Write, requests};
 
 /// Seconds that may be asked for: a minute to thirty days.
 const SECONDS: RangeInclusive<u64> = 60..=2_592_000;
 /// Seconds until a request that nobody decides is over: a week.
 const OPEN_SECONDS: u64 = 604_800;
+/// How long it is shown what became of a request: ninety days.
+const KEPT_SECONDS: u64 = 7_776_000;
 /// Open requests of one user.
 const MOST_OF_ONE: u64 = 5;
+/// Requests of one user within a day, whatever became of them.
+const MOST_A_DAY: u64 = 50;
 /// Open requests of everybody.
 const MOST: u64 = 10_000;
 
@@ -55,6 +59,10 @@ pub(crate) async fn add(
     let now = clock::unix_seconds(clock::now());
     let mut write = context.store.write().await?;
     users::enabled(write.connection(), user).await?;
+    let day = now.saturating_sub(86_400);
+    if requests::count_since(write.connection(), user, day).await? >= MOST_A_DAY {
+        return Err(AdministratorError::TooManyRequests);
+    }
     match requests::count_open(write.connection(), user, &resource).await? {
         (MOST.., _, _) | (_, MOST_OF_ONE.., _) => return Err(AdministratorError::TooManyRequests),
         (_, _, 1..) => return Err(AdministratorError::RequestedAlready { resource: resource.to_string() }),
@@ -120,8 +128,10 @@ pub(crate) async fn decide(
     let mut settled = RequestDoc { decided_by: Some(by.label()), decided: Some(now), note: note.clone(), ..request };
     let verb = match verdict {
         Verdict::Approve => {
-            let grant = give(&mut write, &settled, now, by).await?;
-            (settled.state, settled.grant) = (RequestState::Approved, Some(grant));
+            let (user, reason) = (UserName::parse(&settled.user)?, settled.reason.as_str());
+            let given = giving::Given { user: &user, resource: &resource, seconds: Some(settled.seconds), reason };
+            let grant = giving::give(&mut write, &given, by).await?;
+            (settled.state, settled.grant) = (RequestState::Approved, Some(grant.id));
             "request.approve"
         }
         Verdict::Deny => {
@@ -138,26 +148,6 @@ pub(crate) async fn decide(
     Ok(settled)
 }
 
-/// The grant that was asked for; gives its id.
-async fn give(write: &mut Write, request: &RequestDoc, now: u64, by: &Actor) -> Result<String, AdministratorError> {
-    let (user, resource) = (UserName::parse(&request.user)?, ResourceName::parse(&request.resource)?);
-    users::enabled(write.connection(), &user).await?;
-    resources::find(write.connection(), &resource).await?;
-    let grant = GrantDoc {
-        id: GrantId::from_random(clock::random()).to_string(),
-        user: request.user.clone(),
-        resource: request.resource.clone(),
-        expires: Some(now.saturating_add(request.seconds)),
-        reason: request.reason.clone(),
-        by: by.label(),
-        created: now,
-    };
-    grants::insert(write.connection(), &grant).await?;
-    write.snapshot_changed();
-    write.audit(by.changed("grant.add", format!("grant/{}", grant.id), giving::described(&grant)));
-    Ok(grant.id)
-}
-
 async fn settle(write: &mut Write, request: &RequestDoc, verb: &str, by: &Actor) -> Result<(), StoreError> {
     // INVARIANT: it was read as open in this very transaction.
     requests::settle(write.connection(), request).await?;
@@ -165,7 +155,8 @@ async fn settle(write: &mut Write, request: &RequestDoc, verb: &str, by: &Actor)
     Ok(())
 }
 
-/// Ends the open requests whose time is over, at most `limit`; gives how many.
+/// Ends the open requests whose time is over and forgets those that were settled long ago, at most `limit` of each;
+/// gives how many.
 pub(crate) async fn end_over(write: &mut Write, now: u64, limit: u32) -> Result<u64, StoreError> {
     let mut ended = 0;
     for request in requests::over(write.connection(), now, limit).await? {
@@ -173,6 +164,7 @@ pub(crate) async fn end_over(write: &mut Write, now: u64, limit: u32) -> Result<
         settle(write, &over, "request.expire", &Actor::Controller).await?;
         ended += 1;
     }
+    ended += requests::forget_settled(write.connection(), now.saturating_sub(KEPT_SECONDS), limit).await?;
     Ok(ended)
 }
 
@@ -183,14 +175,6 @@ fn user_of(by: &Actor) -> Result<&UserName, AdministratorError> {
             Err(AdministratorError::NoUser)
         }
     }
-}
-
-fn one_line(member: &'static str, text: &str) -> Result<(), AdministratorError> {
-    if text.chars().count() > 200 || text.chars().any(char::is_control) {
-        let expected = "one line of at most 200 characters";
-        return Err(AdministratorError::Value { member, given: shortened(text), expected });
-    }
-    Ok(())
 }
 
 fn target(request: &RequestDoc) -> String {
@@ -204,3 +188,6 @@ fn described(request: &RequestDoc) -> String {
     let note = if note.is_empty() { String::new() } else { format!("; {note}") };
     format!("{user} to {resource} for {seconds} s{grant}: {reason}{note}")
 }
+
+#[cfg(test)]
+mod tests;

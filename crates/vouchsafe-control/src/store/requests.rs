@@ -10,8 +10,8 @@ use super::{StoreError, from_db, to_db};
 type RequestRow =
     (String, String, String, i64, String, String, i64, i64, Option<String>, Option<i64>, String, Option<String>);
 
-/// How many of them an answer has.
-const MOST: u32 = 1_000;
+/// How many of them an answer has: all that can be open, and of the others the newest.
+const MOST: u32 = 11_000;
 
 fn doc(row: RequestRow) -> Result<RequestDoc, StoreError> {
     let (id, user, resource, seconds, reason, state, created, open_until, decided_by, decided, note, grant) = row;
@@ -98,7 +98,7 @@ pub(crate) async fn show(connection: &mut SqliteConnection, id: &RequestId) -> R
     row.map(doc).transpose()
 }
 
-/// Requests, open ones first, then the newest; of one user where one is named.
+/// Requests: open ones first, those first that wait longest; then the newest. Of one user where one is named.
 pub(crate) async fn list(
     connection: &mut SqliteConnection,
     user: Option<&UserName>,
@@ -106,7 +106,7 @@ pub(crate) async fn list(
     let rows: Vec<RequestRow> = sqlx::query_as(
         "SELECT id, user_name, resource_name, seconds, reason, state, created, open_until, decided_by, decided, note,
              grant_id FROM requests WHERE $1 IS NULL OR user_name = $1
-         ORDER BY state != 'open', created DESC, id LIMIT $2",
+         ORDER BY state != 'open', CASE state WHEN 'open' THEN created ELSE -created END, id LIMIT $2",
     )
     .bind(user.map(UserName::as_str))
     .bind(MOST)
@@ -130,6 +130,36 @@ pub(crate) async fn count_open(
     .fetch_one(connection)
     .await?;
     Ok((from_db(all), from_db(own), from_db(same)))
+}
+
+/// How many requests a user has made since then.
+pub(crate) async fn count_since(
+    connection: &mut SqliteConnection,
+    user: &UserName,
+    since: u64,
+) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM requests WHERE user_name = $1 AND created > $2")
+        .bind(user.as_str())
+        .bind(to_db(since))
+        .fetch_one(connection)
+        .await?;
+    Ok(from_db(count))
+}
+
+/// Forgets requests that were settled before then, at most `limit`; the audit log has them.
+pub(crate) async fn forget_settled(
+    connection: &mut SqliteConnection,
+    before: u64,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let forgotten = sqlx::query(
+        "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE state != 'open' AND decided <= $1 LIMIT $2)",
+    )
+    .bind(to_db(before))
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(forgotten.rows_affected())
 }
 
 /// Open requests whose time is over, at most `limit`.
