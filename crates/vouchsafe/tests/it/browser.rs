@@ -14,7 +14,7 @@ use vouchsafe_wire::audit::Record;
 use crate::chrome::Chrome;
 use crate::http::POLICY;
 use crate::peers::{LocalProxy, curl};
-use crate::world::{PATIENCE, Recorder, VOUCHSAFE, World, launch};
+use crate::world::{PATIENCE, Recorder, VOUCHSAFE, World, launch, patiently};
 
 /// What the browser notes of a page that is answered with 403, which is what a denial is.
 const DENIED: &str = "the server responded with a status of 403";
@@ -82,7 +82,7 @@ impl Office {
             resource: Some("marketing".into()),
             ..AuditQuery::default()
         };
-        for _ in 0..200 {
+        for () in patiently() {
             let records = self.world.audit(query.clone()).await;
             if !records.is_empty() {
                 return records;
@@ -225,7 +225,7 @@ async fn over_http3_the_same_pages_open_and_the_same_is_decided() {
     let resource =
         json!({"name": "marketing", "kind": "http", "upstream": format!("http://{}", office.marketing.address)});
     world.apply(&["marketing", "finance"], json!([resource]), &policy).await;
-    for _ in 0..50 {
+    for () in patiently() {
         chrome.open(&office.app("/plans?year=2028")).await;
         if chrome.text().await.trim() == "ok" {
             break;

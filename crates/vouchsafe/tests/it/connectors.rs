@@ -29,7 +29,7 @@ use crate::http::Company;
 use crate::network::Site;
 use crate::peers::{Server, curl_as, pid_of};
 use crate::roles::{self, Gate};
-use crate::world::{PATIENCE, Recorder, TestDevice, VOUCHSAFE, World, launch_by};
+use crate::world::{PATIENCE, Recorder, TestDevice, VOUCHSAFE, World, launch_by, patiently};
 
 /// A connector in a site.
 struct Attached {
@@ -61,7 +61,7 @@ impl Attached {
         let (process, ready) = launch_by(network.vouchsafe(), world.dir.path(), state, &arguments).await;
         assert_eq!((&ready["role"], &ready["site"]), (&json!("connector"), &json!("frankfurt")));
         let id = ready["connector"].as_str().expect("an id").to_owned();
-        for _ in 0..600 {
+        for () in patiently() {
             if lines(world, "a connector attaches").len() > before {
                 return Self { id, process };
             }
@@ -84,7 +84,7 @@ async fn join(network: &Site, state: &Path, code: &str, further: &[&str]) {
 
 /// Waits for a line in the log that says both.
 async fn logged(world: &World, what: &str, of: &str) {
-    for _ in 0..300 {
+    for () in patiently() {
         if lines(world, what).iter().any(|line| line.contains(of)) {
             return;
         }
@@ -125,7 +125,7 @@ async fn what_only_a_site_reaches_is_reached_through_its_connector() {
     // What is on record says the site, and which of its connectors it was.
     let query = AuditQuery { resource: Some("wiki".into()), ..AuditQuery::default() };
     let mut ends = Vec::new();
-    for _ in 0..200 {
+    for () in patiently() {
         let records = world.audit(query.clone()).await;
         let allowed = records.iter().filter(|record| record.outcome.as_deref() == Some("allow"));
         assert!(allowed.clone().all(|record| record.via.as_deref() == Some("frankfurt")), "{records:?}");
@@ -286,7 +286,7 @@ async fn i6_a_cut_and_a_removed_connector_end_a_flow_at_both_of_its_ends_within_
 /// Opens a tunnel once the policy that allows it has arrived.
 async fn opened(world: &World, device: &TestDevice, resource: &str) -> TlsStream<TcpStream> {
     let mut refused = String::new();
-    for _ in 0..200 {
+    for () in patiently() {
         match tunnel(world, device, resource).await {
             Ok(stream) => return stream,
             Err(answer) => refused = answer,

@@ -18,7 +18,7 @@ use vouchsafe_wire::audit::Record;
 use vouchsafe_wire::spool::{Frame, read_frame};
 
 use crate::http::Company;
-use crate::world::{TestDevice, World};
+use crate::world::{TestDevice, World, patiently};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i7_kill_nine_under_load_loses_no_record() {
@@ -58,7 +58,7 @@ async fn i7_kill_nine_under_load_loses_no_record() {
     tear_last_segment(dir.path());
     let world = World::start_in(dir, port).await;
     let mut found = BTreeSet::new();
-    for _ in 0..100 {
+    for () in patiently() {
         found = recorded(&world).await;
         if ledger.is_subset(&found) {
             break;

@@ -9,7 +9,7 @@ use vouchsafe_demo::postgres::install::Installation;
 use vouchsafe_demo::postgres::{Cluster, Plan, PsqlTls, ROLE, ServerTls};
 use vouchsafe_wire::api::AuditQuery;
 
-use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World};
+use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World, patiently};
 
 const POLICY: &str = r#"
 @id("marketing-db")
@@ -110,7 +110,7 @@ async fn psql_reaches_marketing_and_finance_never_hears_of_it() {
     let query =
         AuditQuery { resource: Some("finance-db".into()), kind: Some("decision".into()), ..AuditQuery::default() };
     let mut records = Vec::new();
-    for _ in 0..100 {
+    for () in patiently() {
         records = databases.world.audit(query.clone()).await;
         if !records.is_empty() {
             break;
@@ -150,7 +150,7 @@ async fn pgbench_works_through_the_tunnel_and_every_connection_is_recorded_once(
     }
     drop(connect);
     let query = AuditQuery { resource: Some("marketing-db".into()), ..AuditQuery::default() };
-    for _ in 0..200 {
+    for () in patiently() {
         let records = databases.world.audit(query.clone()).await;
         let count = |kind: &str| records.iter().filter(|record| record.kind.as_str() == kind).count();
         let (decisions, ends) = (count("decision"), count("flow_end"));
@@ -176,7 +176,7 @@ async fn an_open_tunnel_is_cut_when_its_right_ends() {
         .env("PGPASSWORD", databases.marketing.password())
         .env("PGSSLMODE", "disable");
     let psql = psql.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("psql starts");
-    for _ in 0..200 {
+    for () in patiently() {
         if databases.marketing.connections().unwrap() > 0 {
             break;
         }

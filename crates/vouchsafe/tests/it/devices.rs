@@ -13,7 +13,7 @@ use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
 use crate::http::Company;
 use crate::peers::{as_device, curl, curl_as};
-use crate::world::{PATIENCE, Recorder, SignInIfNeeded, VOUCHSAFE, World};
+use crate::world::{PATIENCE, Recorder, SignInIfNeeded, VOUCHSAFE, World, patiently};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn enrol_sign_in_use_and_sign_out_by_the_verbs_alone() {
@@ -169,7 +169,7 @@ async fn plain_curl_is_a_full_client() {
     world.apply(&["marketing", "finance"], resources, &policy).await;
     let target = |name: &str, port: u16| format!("http://{}:{port}/", world.host(name));
     let mut answer = curl_as(world, &company.laptop, &["-p", &target("web", 7777)]).await;
-    for _ in 0..100 {
+    for () in patiently() {
         if answer.status == 200 {
             break;
         }

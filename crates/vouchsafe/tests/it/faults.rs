@@ -22,7 +22,7 @@ use self::relay::{Relay, Weather};
 use crate::crash;
 use crate::http::Company;
 use crate::roles::{self, Gate};
-use crate::world::{TestDevice, World};
+use crate::world::{TestDevice, World, patiently};
 
 /// Tried each time.
 const SEEDS: [u64; 2] = [1, 2];
@@ -265,7 +265,7 @@ impl Run {
                     .all(|(number, right)| right.grant.is_none() || log.since(number, gateway, then))
             })
         };
-        for _ in 0..200 {
+        for () in patiently() {
             if wanted(&self.log, &self.rights) {
                 break;
             }
@@ -298,7 +298,7 @@ impl Run {
         let asked = std::mem::take(&mut *self.log.asked.lock());
         assert!(asked.len() > 20, "{} requests were answered: {:#?}", asked.len(), self.story);
         let mut found = BTreeSet::new();
-        for _ in 0..200 {
+        for () in patiently() {
             // None twice, it looks itself.
             found = crash::recorded(&self.world).await;
             if asked.is_subset(&found) {

@@ -18,7 +18,7 @@ use crate::attacks::probe::{
 };
 use crate::http::Company;
 use crate::peers::{curl_as, resident_kib};
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, patiently};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PRIORITY: u8 = 2;
@@ -200,7 +200,7 @@ async fn a261_answers_that_are_not_read_are_held_back() {
     ]);
     let policy = crate::http::POLICY.replace("Group::\"finance\"", "Group::\"marketing\"");
     world.apply(&["marketing", "finance"], resources, &policy).await;
-    for _ in 0..500 {
+    for () in patiently() {
         let head = ["-o", "/dev/null", "--max-time", "1", &company.plain_url("finance", "/")];
         if curl_as(world, &company.laptop, &head).await.status == 200 {
             break;
@@ -357,7 +357,7 @@ async fn i11_overload_sheds_the_newest_strangers_and_serves_who_is_proven() {
     }
     // Once they have gone, strangers are welcome again.
     drop(held);
-    for _ in 0..200 {
+    for () in patiently() {
         let mut stream = stranger(world, two, b"http/1.1").await.expect("handshake");
         stream.write_all(ask.as_bytes()).await.expect("sent");
         if read_h1(&mut stream).await.status != 503 {
@@ -387,7 +387,7 @@ async fn a183_a_lack_of_files_ends_nothing() {
         join_all((0..60).map(|_| TcpStream::connect(world.address()))).await.into_iter().flatten().collect();
     assert!(many.len() > 40);
     // The refusals are told of, once in a while.
-    for _ in 0..600 {
+    for () in patiently() {
         if world.log().contains("could not be accepted") {
             break;
         }
@@ -396,7 +396,7 @@ async fn a183_a_lack_of_files_ends_nothing() {
     assert!(world.log().contains("could not be accepted"), "it never ran out of files");
     drop(many);
     prlimit(Some(pid), Resource::Nofile, before).expect("the limit is set back");
-    for _ in 0..100 {
+    for () in patiently() {
         if curl_as(world, &company.laptop, &[&company.plain_url("marketing", "/")]).await.status == 200 {
             return;
         }

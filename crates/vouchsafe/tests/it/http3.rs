@@ -15,7 +15,7 @@ use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_wire::api::AuditQuery;
 
 use crate::peers::{curl, run};
-use crate::world::{PATIENCE, Person, Recorder, TestDevice, World};
+use crate::world::{PATIENCE, Person, Recorder, TestDevice, World, patiently};
 
 const POLICY: &str = r#"
 @id("wiki") @device("none")
@@ -250,7 +250,7 @@ async fn tunnels_and_datagrams_need_device_user_and_permit_and_end_with_them() {
     assert!(cut["reset"].is_u64(), "a cut is no orderly end: {cut}");
     let query = AuditQuery { resource: Some("echo".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
     let mut ends = Vec::new();
-    for _ in 0..200 {
+    for () in patiently() {
         ends = world.audit(query.clone()).await;
         if !ends.is_empty() {
             break;

@@ -15,7 +15,7 @@ use vouchsafe_wire::token::AUDIENCE_API;
 use crate::attacks::probe;
 use crate::http::Company;
 use crate::peers::{curl, run};
-use crate::world::{PATIENCE, Person, VOUCHSAFE, World};
+use crate::world::{PATIENCE, Person, VOUCHSAFE, World, patiently};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_the_same_directory_is_refused_clearly() {
@@ -87,7 +87,7 @@ async fn i6_a_change_can_t_be_completed_by_who_has_lost_the_right_to_make_it() {
     let mut held = probe::connect(&world, "api", config).await.expect("handshake");
     held.write_all(format!("{}{}", head(body.len()), &body[..10]).as_bytes()).await.expect("sent");
     let query = || AuditQuery { user: Some("mallory".into()), kind: Some("decision".into()), ..AuditQuery::default() };
-    for _ in 0..200 {
+    for () in patiently() {
         if world.audit(query()).await.len() == 2 {
             break;
         }
@@ -259,7 +259,7 @@ async fn sigterm_lets_open_work_finish() {
     let stopping = world.stop();
     let telling = async {
         // New connections are refused while the open request may still finish.
-        for _ in 0..200 {
+        for () in patiently() {
             if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
                 break;
             }

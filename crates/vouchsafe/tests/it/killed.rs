@@ -20,7 +20,7 @@ use vouchsafe_wire::audit::Record;
 use crate::crash;
 use crate::http::Company;
 use crate::roles::{self, Gate};
-use crate::world::{TestDevice, World};
+use crate::world::{TestDevice, World, patiently};
 
 /// Rights of each kind that end meanwhile, and how often the controller is killed.
 const RIGHTS: usize = 15;
@@ -223,7 +223,7 @@ async fn i6_i7_a_controller_that_is_killed_under_load_loses_no_revocation_and_no
     let numbers = std::mem::take(&mut *asked.numbers.lock());
     assert!(numbers.len() > 100, "there was load: {}", numbers.len());
     let mut found = BTreeSet::new();
-    for _ in 0..200 {
+    for () in patiently() {
         found = crash::recorded(&world).await;
         if numbers.is_subset(&found) {
             break;
@@ -238,7 +238,7 @@ async fn i6_i7_a_controller_that_is_killed_under_load_loses_no_revocation_and_no
         ended_at.insert(name, at);
     }
     let mut ends = Vec::new();
-    for _ in 0..200 {
+    for () in patiently() {
         let query = AuditQuery { kind: Some("flow_end".into()), ..AuditQuery::default() };
         ends = world.audit(query).await;
         ends.retain(|record| record.resource.as_deref() != Some("marketing"));
@@ -262,7 +262,7 @@ async fn i6_i7_a_controller_that_is_killed_under_load_loses_no_revocation_and_no
 
 /// Opens a tunnel once the policy or grant that allows it has arrived.
 async fn opened(gate: &Gate, device: &TestDevice, resource: &str) -> TlsStream<TcpStream> {
-    for _ in 0..200 {
+    for () in patiently() {
         match gate.door().tunnel(device, resource).await {
             Ok(stream) => return stream,
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,

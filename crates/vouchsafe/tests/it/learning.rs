@@ -10,7 +10,7 @@ use vouchsafe_wire::api::AuditQuery;
 
 use crate::peers::{Server, curl_as, free_address, run};
 use crate::ssh::sshd;
-use crate::world::{PATIENCE, TestDevice, World};
+use crate::world::{PATIENCE, TestDevice, World, patiently};
 
 const BROAD: &str = r#"
 @id("everybody") @reason("As open as it was.")
@@ -328,7 +328,7 @@ async fn a_policy_is_suggested_from_our_own_log_and_unused_rights_are_found() {
         assert_eq!(curl_as(world, device, &[&url]).await.status, 200);
     }
     let mut seen = 0;
-    for _ in 0..200 {
+    for () in patiently() {
         let query =
             AuditQuery { resource: Some("marketing".into()), outcome: Some("allow".into()), ..AuditQuery::default() };
         seen = world.audit(query).await.iter().filter(|record| record.kind.as_str() == "decision").count();

@@ -17,7 +17,7 @@ use vouchsafe_wire::resource::second_text;
 use crate::database::Connect;
 use crate::http::Company;
 use crate::peers::{as_device, curl, curl_as, run};
-use crate::world::{PATIENCE, VOUCHSAFE, World};
+use crate::world::{PATIENCE, VOUCHSAFE, World, patiently};
 
 /// Inside and outside the boundary of these tests.
 const INSIDE: &str = "127.0.0.1";
@@ -51,7 +51,7 @@ async fn set(company: &Company, mode: &str, until: &str) {
 async fn nobody_gets(company: &Company, source: &str, expected: u16) {
     let url = company.world.url("finance", "/");
     let mut status = 0;
-    for _ in 0..100 {
+    for () in patiently() {
         status = curl(&company.world, &["--interface", source, url.as_str()]).await.status;
         if status == expected {
             return;
@@ -65,7 +65,7 @@ async fn nobody_gets(company: &Company, source: &str, expected: u16) {
 async fn records(world: &World, query: AuditQuery, least: usize) -> Vec<Record> {
     let query = AuditQuery { resource: Some("finance".into()), ..query };
     let mut found = Vec::new();
-    for _ in 0..200 {
+    for () in patiently() {
         found = world.audit(query.clone()).await;
         if found.len() >= least {
             return found;
@@ -260,7 +260,7 @@ async fn i14_open_flows_end_within_a_second_of_their_mode_or_boundary_and_by_the
 
 async fn nobody_gets_a_stream(company: &Company) {
     let url = company.world.url("finance", "/");
-    for _ in 0..100 {
+    for () in patiently() {
         let answer = curl(&company.world, &["-I", url.as_str()]).await;
         if answer.status == 200 {
             return;
@@ -304,7 +304,7 @@ async fn i14_a_warning_asks_for_a_sign_in_is_shown_once_and_alters_nothing() {
     nobody_gets(&company, INSIDE, 401).await;
     let url = world.url("finance", "/figures?year=2026");
     let mut page = alice.browser.open(&url, &alice.authenticator).await.expect("opened");
-    for _ in 0..100 {
+    for () in patiently() {
         if page.status == 200 {
             break;
         }
@@ -355,7 +355,7 @@ async fn i14_tunnels_pass_by_a_mode_with_a_device_and_a_sign_in_and_the_person_i
     let connect = Connect::start(&company.laptop, "finance").await;
     let ask = async || database.psql(connect.address, vouchsafe_demo::postgres::PsqlTls::Off, "SELECT 6 * 7").await;
     let mut answer = ask().await.expect("psql");
-    for _ in 0..50 {
+    for () in patiently() {
         if answer.success {
             break;
         }
@@ -380,7 +380,7 @@ async fn i14_tunnels_pass_by_a_mode_with_a_device_and_a_sign_in_and_the_person_i
     set(&company, "warn", &in_seconds(3_600)).await;
     let dir = company.laptop.dir.display().to_string();
     let mut told = String::new();
-    for _ in 0..50 {
+    for () in patiently() {
         let ran = run(VOUCHSAFE, &["pipe", "finance:5432", "--dir", &dir]).await;
         told = ran.err;
         if told.contains("access ends on") {

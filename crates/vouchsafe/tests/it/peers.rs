@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World};
+use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World, patiently};
 
 /// What a program left.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl Server {
         let mut server = Self {
             child: command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; run ./test, which installs it")),
         };
-        for _ in 0..200 {
+        for () in patiently() {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
                 return server;
             }

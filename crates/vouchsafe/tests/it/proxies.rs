@@ -18,7 +18,7 @@ use vouchsafe_wire::audit::{Kind, Record};
 
 use crate::peers::{Curled, Server, curl, free_address};
 use crate::upstreams::Pki;
-use crate::world::{PATIENCE, Person, Recorder, World};
+use crate::world::{PATIENCE, Person, Recorder, World, patiently};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -349,7 +349,7 @@ impl Office {
 
     /// The last decision on that action.
     async fn decided(&self, action: &str) -> Record {
-        for _ in 0..200 {
+        for () in patiently() {
             let query = AuditQuery { resource: Some("wiki".into()), ..AuditQuery::default() };
             let records = self.world.audit(query).await;
             let is = |record: &&Record| record.kind == Kind::Decision && record.action.as_deref() == Some(action);

@@ -49,6 +49,9 @@ async fn access_is_asked_for_and_given_by_whom_policies_say() {
     let id = asked["id"].as_str().expect("an id").to_owned();
     // Who may only ask may neither look at others' nor decide; not even by the owner of the machine's help.
     assert_eq!(cli(&world, &hers, &["request", "approve", &id]).await.0, 3);
+    let approve = format!("http://{}:{}/v1/resources/finance/requests/{id}/approve", world.host("api"), world.port);
+    let body = ["-X", "POST", "-H", "Content-Type: application/json", "-d", "{}", &approve];
+    assert_eq!(curl_as(&world, &hers, &body).await.status, 403, "nor without the list");
     assert_eq!(cli(&world, &hers, &["request", "list", "--all"]).await.0, 3);
     let (code, mine, _) = cli(&world, &hers, &["request", "list"]).await;
     assert_eq!((code, &mine[0]["id"]), (0, &json!(id)));

@@ -25,7 +25,7 @@ use crate::attacks::probe;
 use crate::clock::Clock;
 use crate::http::Company;
 use crate::peers::{curl, curl_as, run};
-use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World, launch_by};
+use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World, launch_by, patiently};
 
 /// A gateway that is a process of its own. All listen on the same port, each on its own address.
 pub struct Gate {
@@ -311,7 +311,7 @@ async fn company(world: World) -> Company {
 
 /// Opens a tunnel once the policy that allows it has arrived.
 async fn opened(gate: &Gate, company: &Company, resource: &str) -> TlsStream<TcpStream> {
-    for _ in 0..200 {
+    for () in patiently() {
         match gate.tunnel(&company.laptop, resource).await {
             Ok(stream) => return stream,
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -370,7 +370,7 @@ async fn i6_one_session_works_on_all_gateways_and_a_revocation_reaches_them_all_
     }
     // The ends are on record, once each, by each gateway.
     let mut sources = Vec::new();
-    for _ in 0..200 {
+    for () in patiently() {
         let query = AuditQuery { kind: Some("flow_end".into()), ..AuditQuery::default() };
         let ends = world.audit(query).await;
         let cut = ends.iter().filter(|record| record.reason.as_deref() == Some("session_ended"));
@@ -402,7 +402,7 @@ async fn i14_a_gateway_that_is_cut_off_ends_a_mode_at_its_time() {
     let (url, root) = (world.url("finance", "/").to_string(), world.root_file.display().to_string());
     let ask =
         async || run("curl", &["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", &root, &url]).await.out;
-    for _ in 0..100 {
+    for () in patiently() {
         if ask().await == "200" {
             break;
         }
@@ -454,7 +454,7 @@ async fn i6_without_the_controller_a_gateway_serves_for_lease_and_grace_then_fai
     // The controller comes back, and the gateway to it, by itself.
     let world = World::start_role(dir, &arguments(port, one.controller)).await;
     let mut recovered = false;
-    for _ in 0..200 {
+    for () in patiently() {
         if one.tunnel(&laptop, "strict").await.is_ok() {
             recovered = true;
             break;
@@ -465,7 +465,7 @@ async fn i6_without_the_controller_a_gateway_serves_for_lease_and_grace_then_fai
     assert!(says(&mut patient).await, "what was open all the time is open still");
     // What was denied meanwhile is on record now.
     let query = AuditQuery { reason: Some("controller_silent".into()), ..AuditQuery::default() };
-    for _ in 0..200 {
+    for () in patiently() {
         if !world.audit(query.clone()).await.is_empty() {
             return;
         }
@@ -502,7 +502,7 @@ async fn i7_a_gateway_that_is_killed_under_load_delivers_each_record_once() {
     assert!(answered.len() > 50, "there was load: {outs:?}");
     one.restart().await;
     let mut found = Vec::new();
-    for _ in 0..200 {
+    for () in patiently() {
         let query = AuditQuery {
             kind: Some("decision".into()),
             resource: Some("marketing".into()),
@@ -673,7 +673,7 @@ pub async fn both_attached(world: &World) {
 
 /// Waits until all gateways, that many, are attached.
 pub async fn attached(world: &World, count: usize) {
-    for _ in 0..200 {
+    for () in patiently() {
         let gateways: Value = world.admin.get("/v1/gateways").await.expect("gateways");
         let all = gateways.as_array().expect("gateways");
         if all.len() == count && all.iter().all(|gateway| gateway["attached"].is_object()) {
@@ -723,7 +723,7 @@ async fn i6_a_lock_ends_everything_on_all_gateways_and_holds_over_a_restart_unti
     world.admin.delete("/v1/locks/device/laptop").await.expect("unlocked");
     let laptop = world.sign_in(&alice, laptop).await;
     let mut open = false;
-    for _ in 0..200 {
+    for () in patiently() {
         if one.tunnel(&laptop, "patient").await.is_ok() {
             open = true;
             break;
@@ -751,7 +751,7 @@ async fn a283_an_older_key_of_a_gateway_is_worth_nothing_once_the_next_is_in_use
     std::fs::write(one.state.join("gateway").join("gateway.json"), due.to_string()).expect("written");
     one.restart().await;
     let mut refused = false;
-    for _ in 0..200 {
+    for () in patiently() {
         if speak().await == "401" {
             refused = true;
             break;

@@ -11,7 +11,7 @@ use vouchsafe_wire::api::AuditQuery;
 
 use crate::http::Company;
 use crate::peers::{LocalProxy, Ran, Server, curl, free_address, run};
-use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World};
+use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World, patiently};
 
 const POLICY: &str = r#"
 @id("build-host")
@@ -85,7 +85,7 @@ impl Host {
     }
 
     async fn connections_reach(&self, count: usize) {
-        for _ in 0..200 {
+        for () in patiently() {
             if self.connections() == count {
                 return;
             }
@@ -148,7 +148,7 @@ async fn ssh_runs_a_command_and_loses_no_byte_in_either_direction() {
     assert_eq!(sha256(&back), sha256(&sent));
     // Each is one tunnel with one decision and one end, and its bytes are counted.
     let query = AuditQuery { resource: Some("build-host".into()), ..AuditQuery::default() };
-    for _ in 0..200 {
+    for () in patiently() {
         let records = host.world.audit(query.clone()).await;
         let ends: Vec<_> = records.iter().filter(|record| record.kind.as_str() == "flow_end").collect();
         if ends.len() == 2 {

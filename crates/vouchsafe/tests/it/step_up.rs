@@ -15,7 +15,7 @@ use crate::browser::Office;
 use crate::chrome::Chrome;
 use crate::http::Company;
 use crate::peers::{curl, curl_as};
-use crate::world::{PATIENCE, VOUCHSAFE, World};
+use crate::world::{PATIENCE, VOUCHSAFE, World, patiently};
 
 /// What the browser notes of a page that is answered with 401.
 const UNPROVEN: &str = "the server responded with a status of 401";
@@ -38,7 +38,7 @@ pub async fn age(world: &World) {
 }
 
 async fn records(world: &World, query: AuditQuery) -> Vec<Record> {
-    for _ in 0..200 {
+    for () in patiently() {
         let found = world.audit(query.clone()).await;
         if !found.is_empty() {
             return found;

@@ -15,7 +15,7 @@ use crate::http::Company;
 use crate::http3::python;
 use crate::peers::curl_as;
 use crate::roles::{self, Gate};
-use crate::world::{PATIENCE, VOUCHSAFE, World};
+use crate::world::{PATIENCE, VOUCHSAFE, World, patiently};
 
 /// A receiver of OTLP, and what it has read.
 struct Receiver {
@@ -92,7 +92,7 @@ async fn a_request_is_one_trace_that_tells_the_decision_and_nothing_of_who_asked
     let allowed = curl_as(world, laptop, &[&company.plain_url("marketing", "/secret-path?q=hidden")]).await;
     assert_eq!(allowed.status, 200, "{allowed:?}");
     let mut records = Vec::new();
-    for _ in 0..200 {
+    for () in patiently() {
         let query = vouchsafe_wire::api::AuditQuery { resource: Some("marketing".into()), ..Default::default() };
         records = world.audit(query).await;
         if !records.is_empty() {

@@ -15,7 +15,7 @@ use vouchsafe_wire::capsule::{CapsuleReader, udp_payload, write_capsule};
 use crate::attacks::probe::{self, config};
 use crate::http3::Echo;
 use crate::peers::{Ran, run};
-use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World};
+use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World, patiently};
 
 const POLICY: &str = r#"
 @id("dns")
@@ -104,7 +104,7 @@ async fn a_name_server_is_asked_through_the_gateway_and_a_closed_one_hears_nothi
         let query =
             AuditQuery { resource: Some(resource.into()), kind: Some("decision".into()), ..AuditQuery::default() };
         let mut records = Vec::new();
-        for _ in 0..200 {
+        for () in patiently() {
             records = world.audit(query.clone()).await;
             if !records.is_empty() {
                 break;
@@ -121,7 +121,7 @@ async fn a_name_server_is_asked_through_the_gateway_and_a_closed_one_hears_nothi
     let query =
         AuditQuery { resource: Some("office-dns".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
     let mut ends = Vec::new();
-    for _ in 0..500 {
+    for () in patiently() {
         ends = world.audit(query.clone()).await;
         if !ends.is_empty() {
             break;
@@ -262,7 +262,7 @@ async fn connect_udp_is_an_upgrade_in_http_1_1_and_decided_on_all_the_same() {
     assert!(begun.elapsed() < Duration::from_secs(1), "after {:?}", begun.elapsed());
     let query =
         AuditQuery { resource: Some("office-dns".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
-    for _ in 0..500 {
+    for () in patiently() {
         let ends = world.audit(query.clone()).await;
         if let Some(end) = ends.first() {
             assert_eq!(end.protocol.as_deref(), Some("connect-udp"), "{end:?}");

@@ -26,7 +26,7 @@ use vouchsafe_wire::api::AuditQuery;
 use vouchsafe_wire::audit::{Kind, Record};
 
 use crate::peers::{Curled, curl};
-use crate::world::{PATIENCE, Person, World};
+use crate::world::{PATIENCE, Person, World, patiently};
 
 /// Apps that staff may use without a device, and alice of the staff.
 struct Apps {
@@ -83,9 +83,14 @@ impl Apps {
 
     /// The records of one flow, once it has ended.
     async fn flow(&self, query: AuditQuery) -> Vec<Record> {
-        for _ in 0..200 {
+        self.flows(query, |_| true).await
+    }
+
+    /// The records, once a flow of that kind has ended.
+    async fn flows(&self, query: AuditQuery, wanted: impl Fn(&Record) -> bool) -> Vec<Record> {
+        for () in patiently() {
             let records = self.world.audit(query.clone()).await;
-            if records.iter().any(|record| record.kind == Kind::FlowEnd) {
+            if records.iter().any(|record| record.kind == Kind::FlowEnd && wanted(record)) {
                 return records;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

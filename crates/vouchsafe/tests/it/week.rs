@@ -237,6 +237,10 @@ async fn from_an_open_network_to_zero_trust_in_a_week() {
     host.done("vouchsafe policy prove company", &[]).await;
     let simulated = host.guide("vouchsafe policy simulate company/policy", &["--json"]).await;
     assert_eq!(simulated.code, 0, "nobody loses anything: {}{}", simulated.out, simulated.err);
+    // Of what went on while all was only observed, the draft allows all but what carl did once.
+    let found: Value = serde_json::from_str(&simulated.out).expect("JSON");
+    assert_eq!((&found["tolerated"]["requests"], &found["tolerated"]["people"]), (&json!(1), &json!(1)), "{found}");
+    assert_eq!((&found["changes"][0]["people"][0]["user"], &found["covered"]), (&json!("carl"), &json!(12)), "{found}");
     host.done("vouchsafe policy diff -f company/policy", &[]).await;
     let published = host.done("vouchsafe policy publish company --reason week --confirm-within 1h", &[]).await;
     assert!(published.contains("version 2 is in force"), "{published}");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -31,6 +31,12 @@ use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 
 /// Longest time anything here may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Turns of waiting for what comes by itself, each to end with a pause, until [`PATIENCE`] is over.
+pub fn patiently() -> impl Iterator<Item = ()> {
+    let end = Instant::now() + PATIENCE;
+    std::iter::from_fn(move || (Instant::now() < end).then_some(()))
+}
 
 /// The binary under test.
 pub const VOUCHSAFE: &str = env!("CARGO_BIN_EXE_vouchsafe");
@@ -186,7 +192,7 @@ impl World {
     /// The session cookie of a person at an app, as a field value. Waits until the app lets her in.
     pub async fn cookie(&self, person: &Person, app: &str, path: &str) -> String {
         let mut page = person.browser.open(&self.url(app, path), &person.authenticator).await.expect("opened");
-        for _ in 0..200 {
+        for () in patiently() {
             if page.status != 403 {
                 break;
             }
@@ -233,7 +239,7 @@ impl World {
 
     /// The decision of that id. Waits for it: delivery takes some milliseconds.
     pub async fn decision(&self, id: &str) -> Record {
-        for _ in 0..200 {
+        for () in patiently() {
             let query = AuditQuery { id: Some(id.to_owned()), kind: Some("decision".into()), ..AuditQuery::default() };
             let mut found = self.audit(query).await;
             assert!(found.len() <= 1, "exactly one record for {id}");

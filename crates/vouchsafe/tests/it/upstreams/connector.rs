@@ -11,7 +11,7 @@ use super::nginx::Nginx;
 use super::websocket::Sockets;
 use super::{Apps, Pki};
 use crate::roles::{self, Gate};
-use crate::world::{World, launch};
+use crate::world::{World, launch, patiently};
 
 /// Joins a connector of the site `cellar` on this machine.
 async fn join(world: &World) {
@@ -37,7 +37,7 @@ async fn start(world: &World, allow: &[&str]) -> Child {
 /// Waits until the one connector stands so.
 async fn attached(world: &World, so: impl Fn(&Connector) -> bool) -> Connector {
     let mut all = Vec::new();
-    for _ in 0..400 {
+    for () in patiently() {
         all = world.admin.get::<Vec<Connector>>("/v1/connectors").await.expect("connectors");
         if let [connector] = &all[..]
             && so(connector)
@@ -139,7 +139,7 @@ async fn an_administrator_sees_where_a_connector_is_attached_and_its_certificate
     let renewed = attached(&world, |now| now.certificate_expires > gone.certificate_expires).await;
     assert_eq!(renewed.id, seen.id);
     let mut after = read();
-    for _ in 0..100 {
+    for () in patiently() {
         if after["joined"]["certificate"] != before["joined"]["certificate"] {
             break;
         }

@@ -15,7 +15,7 @@ use super::Apps;
 use super::raw::head;
 use crate::attacks::probe;
 use crate::peers::{forget_peak, resident_kib};
-use crate::world::World;
+use crate::world::{World, patiently};
 
 /// Starts an upstream whose connections are handled by the test, each with its number from 1.
 pub(super) async fn upstream<F>(
@@ -155,7 +155,7 @@ async fn a_body_is_asked_for_only_when_the_upstream_asks_for_it() {
     let answer = apps.curl("app", "/yes", &arguments).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{answer:?}");
     assert!(answer.head.contains("100 Continue") && !answer.head.contains("103"), "{answer:?}");
-    for _ in 0..500 {
+    for () in patiently() {
         if bodies.lock().len() == 2 {
             break;
         }
@@ -194,7 +194,7 @@ async fn an_answer_before_the_end_of_its_request_is_the_last_on_its_connection()
     for _ in 0..5 {
         assert_ne!(apps.curl("app", "/", &[]).await.body, number.to_string());
     }
-    for _ in 0..500 {
+    for () in patiently() {
         if ended.lock().contains(&number) {
             return;
         }

@@ -11,7 +11,7 @@ use vouchsafe_wire::api::Session;
 
 use super::{Apps, Pki, next_line, node_dir};
 use crate::peers::{Server, free_address};
-use crate::world::World;
+use crate::world::{World, patiently};
 
 struct Client {
     lines: Lines<BufReader<ChildStdout>>,
@@ -108,7 +108,7 @@ async fn grpc_calls_of_every_kind_pass_and_end_with_access() {
         }
         drop(client);
         // The server is told of each call that ended before its time: deadline, cancel, and the last.
-        for _ in 0..500 {
+        for () in patiently() {
             if said(log, "cancelled").len() == 3 {
                 break;
             }

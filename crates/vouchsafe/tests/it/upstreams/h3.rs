@@ -20,7 +20,7 @@ use super::raw::{Events, head};
 use super::{Apps, node_dir};
 use crate::attacks::probe::h3::{Connection, framed, headers};
 use crate::peers::{Server, forget_peak, free_address, pid_of, resident_kib};
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, patiently};
 
 /// One of the client's streams, read frame by frame.
 struct Exchange {
@@ -411,7 +411,7 @@ async fn streams_of_events_over_http3_are_cut_one_by_one() {
     assert!(data.starts_with(b"data: "), "{data:?}");
     let query = AuditQuery { resource: Some("news".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
     let mut cut = Vec::new();
-    for _ in 0..200 {
+    for () in patiently() {
         cut = apps.world.audit(query.clone()).await;
         cut.retain(|end| end.reason.as_deref() == Some("session_ended"));
         if !cut.is_empty() {
@@ -473,7 +473,7 @@ async fn grpc_streams_both_ways_over_http3() {
     hang.status(200).await;
     let Next::Data(_) = hang.next().await else { panic!("not begun") };
     hang.recv.stop(code::REQUEST_CANCELLED.into()).expect("open");
-    for _ in 0..500 {
+    for () in patiently() {
         if std::fs::read_to_string(&log).expect("log").contains("cancelled") {
             break;
         }

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use vouchsafe_wire::api::{AuditQuery, Session};
+use vouchsafe_wire::audit::Record;
 
 use super::{Apps, next_line, node_dir};
 use crate::chrome::Chrome;
 use crate::http3::Client;
 use crate::peers::{Server, free_address};
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, patiently};
 
 pub(super) struct Sockets {
     pub(super) apps: Apps,
@@ -122,7 +123,7 @@ async fn websockets_carry_every_message_and_both_sides_closes() {
     assert_eq!((&said[1]["code"], &said[1]["reason"]), (&json!(4001), &json!("asked for")), "{said:?}");
     let said = sockets.said("close", &sockets.honest()).await;
     assert_eq!(said[1]["code"], 4002, "{said:?}");
-    for _ in 0..100 {
+    for () in patiently() {
         if sockets.server_said().iter().any(|line| line["code"] == 4002 && line["reason"] == "had enough") {
             break;
         }
@@ -138,12 +139,9 @@ async fn websockets_carry_every_message_and_both_sides_closes() {
         assert!(headers.get("cookie").is_none(), "our cookie stays with us: {headers}");
     }
     let query = AuditQuery { resource: Some("chat".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
-    let ends = sockets.apps.flow(query).await;
-    let echoed = ends
-        .iter()
-        .filter(|end| end.action.as_deref() == Some("http:upgrade") && end.bytes_out > Some(10 << 20))
-        .count();
-    assert_eq!(echoed, 1, "{ends:?}");
+    let echoed = |end: &Record| end.action.as_deref() == Some("http:upgrade") && end.bytes_out > Some(10 << 20);
+    let ends = sockets.apps.flows(query, echoed).await;
+    assert_eq!(ends.iter().filter(|end| echoed(end)).count(), 1, "{ends:?}");
 }
 
 /// Browsers open WebSockets on the HTTP/2 connection that they have (RFC 8441), where it is offered.
@@ -177,8 +175,9 @@ async fn chromium_opens_its_websocket_on_a_stream_of_http2() {
     let expected: Vec<Value> = (0..100).map(|_| json!(true)).chain([json!("4001 asked for true")]).collect();
     assert_eq!(said, json!(expected));
     let query = AuditQuery { resource: Some("chat".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
-    let ends = sockets.apps.flow(query).await;
-    let of_socket: Vec<_> = ends.iter().filter(|end| end.action.as_deref() == Some("http:upgrade")).collect();
+    let is_socket = |end: &Record| end.action.as_deref() == Some("http:upgrade");
+    let ends = sockets.apps.flows(query, is_socket).await;
+    let of_socket: Vec<_> = ends.iter().filter(|end| is_socket(end)).collect();
     assert!(matches!(of_socket[..], [end] if end.protocol.as_deref() == Some("h2")), "{of_socket:?}");
     chrome.finish(&[]).await;
 }
@@ -221,7 +220,7 @@ async fn a_websocket_passes_from_every_version_of_http_to_every_other() {
         }
         // Records of HTTP are on their way for a moment.
         let mut counted = (0, 0, 0);
-        for _ in 0..100 {
+        for () in patiently() {
             let query = AuditQuery { resource: Some("chat".into()), ..AuditQuery::default() };
             let decisions = sockets.apps.world.audit(query).await;
             let upgrades = |protocol: &str| {
@@ -338,7 +337,7 @@ async fn an_open_websocket_is_cut_when_its_session_ends() {
     let closed = quic.next().await;
     assert_eq!(closed["close"], 1008, "{closed}");
     assert!(closed["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{closed}");
-    for _ in 0..100 {
+    for () in patiently() {
         if sockets.server_said().iter().any(|line| line["event"] == "close") {
             break;
         }
@@ -346,7 +345,7 @@ async fn an_open_websocket_is_cut_when_its_session_ends() {
     }
     assert!(sockets.server_said().iter().any(|line| line["event"] == "close"), "the app's side is closed too");
     let query = AuditQuery { resource: Some("chat".into()), kind: Some("flow_end".into()), ..AuditQuery::default() };
-    for _ in 0..100 {
+    for () in patiently() {
         let ends = world.audit(query.clone()).await;
         if let Some(end) = ends.iter().find(|end| end.action.as_deref() == Some("http:upgrade")) {
             assert_eq!(end.reason.as_deref(), Some("session_ended"), "{end:?}");
