@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::OwnedRwLockReadGuard;
 use url::Url;
 
 use crate::peers::{pid_of, run};
@@ -26,6 +27,7 @@ pub(crate) struct Chrome {
     authenticator: String,
     driver: Child,
     _home: TempDir,
+    _unchanging: OwnedRwLockReadGuard<()>,
 }
 
 impl Chrome {
@@ -38,6 +40,7 @@ impl Chrome {
     pub(crate) async fn start_with(world: &World, arguments: &[String]) -> Self {
         // What drives the browser speaks plain HTTP, but its client wants a provider of cryptography.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let unchanging = crate::network::unchanging().await;
         let home = tempfile::tempdir().expect("temporary directory");
         trust(home.path(), &world.root_file).await;
         let (driver, port) = driver(home.path()).await;
@@ -63,7 +66,7 @@ impl Chrome {
         let address = format!("http://localhost:{port}");
         let client = tokio::time::timeout(PATIENCE * 2, builder.connect(&address)).await.expect("a browser in time");
         let client = client.expect("a browser");
-        let mut chrome = Self { client, authenticator: String::new(), driver, _home: home };
+        let mut chrome = Self { client, authenticator: String::new(), driver, _home: home, _unchanging: unchanging };
         chrome.authenticator = chrome.new_authenticator().await;
         chrome
     }

@@ -4,11 +4,35 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::TcpListener;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-use crate::world::VOUCHSAFE;
+use crate::world::{VOUCHSAFE, patiently};
+
+/// Read by browsers, which give up whatever they load when an address of this machine comes or goes.
+static CHANGING: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+
+/// While it is held no test changes this machine's addresses.
+pub async fn unchanging() -> OwnedRwLockReadGuard<()> {
+    Arc::clone(&CHANGING).read_owned().await
+}
+
+/// Changes them when no browser is open, or when one is for too long.
+fn changing<T>(change: impl FnOnce() -> T) -> T {
+    let mut alone = CHANGING.try_write();
+    for () in patiently().chain(patiently()) {
+        if alone.is_ok() {
+            break;
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+        alone = CHANGING.try_write();
+    }
+    change()
+}
 
 /// A site behind a line to this machine: it can dial out, and nobody outside has a way in.
 pub struct Site {
@@ -35,10 +59,12 @@ impl Site {
         let (near, far) = (format!("vn{run}-{number}"), format!("vf{run}-{number}"));
         let name = site.name.as_str();
         ip(&["netns", "add", name]);
-        ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name]);
-        ip(&["address", "add", &format!("{}/30", site.outside), "dev", &near]);
-        ip(&["address", "add", &format!("{}/30", site.beside), "dev", &near]);
-        ip(&["link", "set", &near, "up"]);
+        changing(|| {
+            ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name]);
+            ip(&["address", "add", &format!("{}/30", site.outside), "dev", &near]);
+            ip(&["address", "add", &format!("{}/30", site.beside), "dev", &near]);
+            ip(&["link", "set", &near, "up"]);
+        });
         ip(&["-n", name, "address", "add", &format!("{}/30", line(2)), "dev", &far]);
         ip(&["-n", name, "address", "add", &format!("{}/30", line(6)), "dev", &far]);
         ip(&["-n", name, "link", "set", &far, "up"]);
@@ -78,7 +104,7 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         // The line goes with it.
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+        changing(|| drop(Command::new("ip").args(["netns", "del", &self.name]).status()));
     }
 }
 
