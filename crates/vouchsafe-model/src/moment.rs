@@ -1,4 +1,4 @@
-//! Instants as text: RFC 3339 in, Cedar's `datetime` out.
+//! Instants and lengths of time as text: RFC 3339 in, Cedar's `datetime` and words out.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +29,24 @@ fn digits(bytes: &[u8]) -> Option<i64> {
     bytes.iter().try_fold(0_i64, |sum, byte| {
         byte.is_ascii_digit().then(|| sum.checked_mul(10)?.checked_add(i64::from(byte - b'0'))).flatten()
     })
+}
+
+/// The two largest units of that many seconds at most: `2 d 3 h`, `5 min`.
+#[must_use]
+pub fn about(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let Some(at) = units.iter().position(|(unit, _)| seconds >= *unit) else { return "0 s".to_owned() };
+    let mut left = seconds;
+    let mut parts = Vec::new();
+    // Beyond ten of the larger unit the smaller one says nothing.
+    for (unit, name) in units.iter().skip(at).take(if seconds / units.get(at).map_or(1, |u| u.0) >= 10 { 1 } else { 2 })
+    {
+        if left / unit > 0 {
+            parts.push(format!("{} {name}", left / unit));
+        }
+        left %= unit;
+    }
+    parts.join(" ")
 }
 
 /// The fraction of a second in nanoseconds (further digits are cut off), and what follows it.

@@ -227,7 +227,3 @@ impl Reader<'_> {
         }
     }
 }
-
-fn concat_prefix(prefix: &str) -> String {
-    format!("{prefix}_")
-}

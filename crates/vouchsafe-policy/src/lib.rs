@@ -24,6 +24,8 @@
 //! - `suite`: tests of a policy, as its authors write them
 //! - `protect`: what a change does to policies that it takes two people to change
 //! - `suggest`: a policy from what was really used, and rights that nobody used
+//! - `lines`: what is different between two texts of a policy
+//! - `words`: what was found, as people read it
 
 mod admission;
 mod annotation;
@@ -36,6 +38,7 @@ mod evaluator;
 mod explain;
 mod facts;
 mod index;
+mod lines;
 mod memo;
 mod moment;
 mod permit;
@@ -52,6 +55,7 @@ mod step_up;
 mod subject;
 mod suggest;
 mod suite;
+mod words;
 
 pub use admission::{Admission, Tolerance};
 pub use annotation::Effect;
@@ -61,6 +65,7 @@ pub use difference::{Change, Difference, Example, HostOf, Shift, difference, gro
 pub use engine::{Engine, PolicyListing};
 pub use evaluator::{Limit, reads_of_a_named_entity};
 pub use explain::{Condition, Considered, Explained, Explanation, Holds, Part, Question, ScopeMatch, explain};
+pub use lines::{Line, changed_lines};
 pub use permit::Permit;
 pub use plain::{PlainPolicy, plain};
 pub use protect::touched;

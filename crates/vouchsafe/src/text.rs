@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+pub(crate) use vouchsafe_model::moment::about;
 
 /// Failure to read a duration or a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -121,24 +122,6 @@ pub(crate) fn relative(unix_seconds: u64, now: u64) -> String {
         (seconds, true) => format!("in {}", about(seconds)),
         (seconds, false) => format!("{} ago", about(seconds)),
     }
-}
-
-/// The two largest units of that many seconds at most: `2 d 3 h`, `5 min`.
-#[must_use]
-pub(crate) fn about(seconds: u64) -> String {
-    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
-    let Some(at) = units.iter().position(|(unit, _)| seconds >= *unit) else { return "0 s".to_owned() };
-    let mut left = seconds;
-    let mut parts = Vec::new();
-    // Beyond ten of the larger unit the smaller one says nothing.
-    for (unit, name) in units.iter().skip(at).take(if seconds / units.get(at).map_or(1, |u| u.0) >= 10 { 1 } else { 2 })
-    {
-        if left / unit > 0 {
-            parts.push(format!("{} {name}", left / unit));
-        }
-        left %= unit;
-    }
-    parts.join(" ")
 }
 
 /// `12.3 MB`

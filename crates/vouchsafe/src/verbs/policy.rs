@@ -4,7 +4,6 @@ mod difference;
 mod findings;
 mod history;
 mod junit;
-mod lines;
 mod pending;
 mod proof;
 mod rights;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use http::Method;
 use serde::Serialize;
-use vouchsafe_policy::{Change, Difference, Example, OwnedDetail, Rights, Shift};
+use vouchsafe_policy::{Change, Difference, Rights};
 use vouchsafe_replay::Simulated;
 use vouchsafe_wire::api::{DiffRequest, PolicyFileDoc, SimulateRequest};
 
@@ -114,33 +114,8 @@ pub(super) fn tell(out: &Output, found: &Difference, title: &str) -> io::Result<
 
 /// What a change of policy comes to, in one line.
 fn verdict(out: &Output, found: &Difference) -> String {
-    let (gains, loses) =
-        (people(found, |change| change.gains.is_some()), people(found, |change| change.loses.is_some()));
-    let (style, words) = match (gains, loses, found.exact) {
-        (0, 0, true) => (Style::Good, "nobody gains or loses anything".to_owned()),
-        (0, 0, false) => (Style::Warn, "no change was found".to_owned()),
-        (0, _, true) => (Style::Good, format!("this only removes access, of {}", users(loses))),
-        (_, 0, true) => (Style::Warn, format!("this only adds access, for {}", users(gains))),
-        (_, _, _) => (Style::Warn, format!("{} gain access, {} lose some", users(gains), users(loses))),
-    };
-    let doubt = if found.exact {
-        String::new()
-    } else {
-        let doubt = "; not every case could be tried, so there may be more";
-        out.paint(Style::Warn, doubt)
-    };
-    format!("{}{doubt}", out.paint(style, &words))
-}
-
-fn users(count: usize) -> String {
-    format!("{count} user{}", if count == 1 { "" } else { "s" })
-}
-
-fn people(found: &Difference, which: impl Fn(&Change) -> bool) -> usize {
-    let changes = found.changes.iter().filter(|change| which(change));
-    let names: std::collections::BTreeSet<_> = changes.clone().flat_map(|change| &change.users).collect();
-    // A list that was cut short still has its count.
-    changes.map(|change| change.count).max().unwrap_or_default().max(names.len())
+    let only_less = found.exact && found.people().0 == 0;
+    out.paint(if only_less { Style::Good } else { Style::Warn }, &found.in_words())
 }
 
 fn one(out: &Output, change: &Change) -> io::Result<()> {
@@ -153,10 +128,10 @@ fn one(out: &Output, change: &Change) -> io::Result<()> {
         out.line(&out.paint(Style::Bold, &line))?;
     }
     for (sign, style, verb, shift) in [("+", Style::Good, "gain", gains), ("-", Style::Bad, "lose", loses)] {
-        let Some(Shift { grades, example }) = shift else { continue };
-        let on = format!("{sign} {verb} it {}", on_grades(grades));
+        let Some(shift) = shift else { continue };
+        let on = format!("{sign} {verb} it {}", shift.devices());
         out.line(&format!("  {}", out.paint(style, &clean(&on))))?;
-        for line in text::wrapped(&clean(&format!("such as {}", told(example))), out.width().saturating_sub(4)) {
+        for line in text::wrapped(&clean(&format!("such as {}", shift.example)), out.width().saturating_sub(4)) {
             out.line(&out.paint(Style::Dim, &format!("    {line}")))?;
         }
     }
@@ -181,62 +156,9 @@ fn listed(names: &[&str], count: usize) -> String {
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
-fn on_grades(grades: &[String]) -> String {
-    let all = ["none", "software", "hardware", "hardware-attested"];
-    if all.iter().all(|grade| grades.iter().any(|each| each == grade)) {
-        return "on any device".to_owned();
-    }
-    let proven = grades.iter().filter(|grade| grade.as_str() != "none").count();
-    if proven == 3 {
-        return "on any enrolled device".to_owned();
-    }
-    let names: Vec<&str> =
-        grades.iter().map(|grade| if grade == "none" { "without a device" } else { grade }).collect();
-    match names.as_slice() {
-        ["without a device"] => "without an enrolled device".to_owned(),
-        ["without a device", rest @ ..] => format!("without a device or on one of grade {}", rest.join(" or ")),
-        all => format!("on a device of grade {}", all.join(" or ")),
-    }
-}
-
-/// A request in words; what is usual is left out.
-fn told(example: &Example) -> String {
-    let mut parts = vec![format!("{} on {}", example.user, example.resource)];
-    match &example.detail {
-        OwnedDetail::Http { method, path, host: _ } => parts.push(format!("{method} {path}")),
-        OwnedDetail::Net { port } => parts.push(format!("port {port}")),
-        OwnedDetail::Console { operation } => parts.push(operation.clone()),
-    }
-    match example.grade.as_str() {
-        "none" => parts.push("no proven device".to_owned()),
-        grade => parts.push(format!("{grade} device")),
-    }
-    if !example.tags.is_empty() {
-        parts.push(format!("tagged {}", example.tags.join(" ")));
-    }
-    if example.grade != "none" && example.owner.as_ref() != Some(&example.user) {
-        parts.push(example.owner.as_ref().map_or("nobody's".to_owned(), |owner| format!("{owner}'s")));
-    }
-    if example.auth_age > 0 {
-        parts.push(format!("signed in {} ago", text::about(example.auth_age)));
-    }
-    parts.push(format!("from {}", example.ip));
-    parts.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn devices_are_told_in_as_few_words_as_it_takes() {
-        let of = |grades: &[&str]| on_grades(&grades.iter().map(|grade| (*grade).to_owned()).collect::<Vec<_>>());
-        assert_eq!(of(&["none", "software", "hardware", "hardware-attested"]), "on any device");
-        assert_eq!(of(&["software", "hardware", "hardware-attested"]), "on any enrolled device");
-        assert_eq!(of(&["none"]), "without an enrolled device");
-        assert_eq!(of(&["none", "software"]), "without a device or on one of grade software");
-        assert_eq!(of(&["hardware", "hardware-attested"]), "on a device of grade hardware or hardware-attested");
-    }
 
     #[test]
     fn long_lists_are_cut() {

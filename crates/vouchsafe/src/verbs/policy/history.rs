@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use vouchsafe_policy::{Line, changed_lines};
 use vouchsafe_wire::api::{PolicyFileDoc, PolicyVersion};
 
-use super::lines::{Line, compared};
 use crate::admin::AdminClient;
 use crate::call::Call;
 use crate::error::VerbError;
@@ -88,28 +88,15 @@ pub(super) fn all_files(version: &PolicyVersion) -> Vec<&PolicyFileDoc> {
 }
 
 fn changes(out: &Output, was: &str, is: &str) -> io::Result<()> {
-    let lines = compared(was, is);
-    let changed: Vec<usize> =
-        lines.iter().enumerate().filter(|(_, line)| !matches!(line, Line::Both(_))).map(|(at, _)| at).collect();
-    let is_near = |at: usize| {
-        let next = changed.partition_point(|change| change.saturating_add(AROUND) < at);
-        changed.get(next).is_some_and(|change| *change <= at.saturating_add(AROUND))
-    };
-    let mut skipped = false;
-    for (at, line) in lines.iter().enumerate() {
+    for line in changed_lines(was, is, AROUND) {
         let (sign, style, text) = match line {
             Line::Old(text) => ("-", Style::Bad, text),
             Line::New(text) => ("+", Style::Good, text),
-            Line::Both(text) if is_near(at) => (" ", Style::Plain, text),
-            Line::Both(_) => {
-                if !std::mem::replace(&mut skipped, true) {
-                    out.line(&out.paint(Style::Dim, "  …"))?;
-                }
-                continue;
-            }
+            Line::Both(text) => (" ", Style::Plain, text),
+            Line::Gap => ("…", Style::Dim, ""),
         };
-        skipped = false;
-        out.line(&format!("  {}", out.paint(style, &format!("{sign} {}", clean(&text.replace('\t', "    "))))))?;
+        let text = text.replace('\t', "    ");
+        out.line(&format!("  {}", out.paint(style, clean(&format!("{sign} {text}")).trim_end())))?;
     }
     Ok(())
 }

@@ -108,27 +108,18 @@ fn tell_what(out: &Output, answer: &WhatCan) -> io::Result<()> {
 pub(super) fn rights(out: &Output, rights: &Rights) -> io::Result<()> {
     let Rights { ways, unless, may_fail } = rights;
     for way in ways {
-        let demands = demands(way);
+        let demands = way.demands();
         let demands = if demands.is_empty() { "always".to_owned() } else { format!("only {}", demands.join("; ")) };
         line(out, Style::Good, "by", way, &demands)?;
     }
     for way in unless {
-        let demands = demands(way);
+        let demands = way.demands();
         line(out, Style::Bad, "denied by", way, &format!("when {}", demands.join("; ")))?;
     }
     for way in may_fail {
         line(out, Style::Warn, "denied by", way, "should it fail, such as by an overflow")?;
     }
     Ok(())
-}
-
-fn demands(way: &Way) -> Vec<String> {
-    let mut demands: Vec<String> = way.conditions.iter().map(|limit| limit.words.clone()).collect();
-    if way.enrolled_device {
-        demands.push("on an enrolled device".to_owned());
-    }
-    demands.extend(way.expires.iter().map(|end| format!("until {end}")));
-    demands
 }
 
 fn line(out: &Output, style: Style, by: &str, way: &Way, demands: &str) -> io::Result<()> {

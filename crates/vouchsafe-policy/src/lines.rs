@@ -2,17 +2,43 @@
 
 /// A line, and in which of the texts it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line<'t> {
+pub enum Line<'t> {
+    /// In both.
     Both(&'t str),
+    /// In the old one alone.
     Old(&'t str),
+    /// In the new one alone.
     New(&'t str),
+    /// Lines that are in both and far from any change are left out here.
+    Gap,
 }
 
 /// Most pairs of lines that are compared; beyond that all lines of one text are told before those of the other.
 const MAX_PAIRS: usize = 4_000_000;
 
+/// What changed, with so many lines around each change.
+#[must_use]
+pub fn changed_lines<'t>(old: &'t str, new: &'t str, around: usize) -> Vec<Line<'t>> {
+    let lines = compared(old, new);
+    let changed: Vec<usize> =
+        lines.iter().enumerate().filter(|(_, line)| !matches!(line, Line::Both(_))).map(|(at, _)| at).collect();
+    let is_near = |at: usize| {
+        let next = changed.partition_point(|change| change.saturating_add(around) < at);
+        changed.get(next).is_some_and(|change| *change <= at.saturating_add(around))
+    };
+    let mut shown = Vec::new();
+    for (at, line) in lines.into_iter().enumerate() {
+        if is_near(at) {
+            shown.push(line);
+        } else if shown.last() != Some(&Line::Gap) {
+            shown.push(Line::Gap);
+        }
+    }
+    shown
+}
+
 /// The lines of both texts in an order in which those that are in both stand once.
-pub(super) fn compared<'t>(old: &'t str, new: &'t str) -> Vec<Line<'t>> {
+fn compared<'t>(old: &'t str, new: &'t str) -> Vec<Line<'t>> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let head = old.iter().zip(&new).take_while(|(one, other)| one == other).count();
     let (old_rest, new_rest) = (old.get(head..).unwrap_or_default(), new.get(head..).unwrap_or_default());
@@ -84,6 +110,7 @@ mod tests {
             Line::Both(text) => format!(" {text}"),
             Line::Old(text) => format!("-{text}"),
             Line::New(text) => format!("+{text}"),
+            Line::Gap => "…".to_owned(),
         };
         compared(old, new).iter().map(sign).collect::<Vec<_>>().join("")
     }
@@ -98,6 +125,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_far_from_changes_is_left_out() {
+        let old: String = ('a'..='z').map(|letter| format!("{letter}\n")).collect();
+        let new = old.replace("m\n", "M\n").replace("z\n", "");
+        let told: Vec<Line<'_>> = changed_lines(&old, &new, 1);
+        let (l, n, y) = (Line::Both("l"), Line::Both("n"), Line::Both("y"));
+        assert_eq!(told, [Line::Gap, l, Line::Old("m"), Line::New("M"), n, Line::Gap, y, Line::Old("z")]);
+        assert_eq!(changed_lines(&old, &old, 3), [Line::Gap]);
+    }
+
+    #[test]
     fn each_text_can_be_read_out_of_the_comparison() {
         let old: String = (0..200).map(|number| format!("{}\n", number * 7 % 31)).collect();
         let new: String = (0..180).map(|number| format!("{}\n", number * 11 % 29)).collect();
@@ -105,6 +142,7 @@ mod tests {
         let pick = |which: fn(&Line<'_>) -> bool| -> String {
             let text = |line: &Line<'_>| match line {
                 Line::Both(text) | Line::Old(text) | Line::New(text) => format!("{text}\n"),
+                Line::Gap => "…".to_owned(),
             };
             found.iter().filter(|line| which(line)).map(text).collect()
         };
