@@ -1,20 +1,24 @@
-//! Pages of `console.<domain>`: what there is and what happened. They only read; policy decided
-//! already that the caller may.
+//! Pages of `console.<domain>`: what there is and what happened, and what waits to be decided. Policy decided already
+//! that the caller may. A form goes to the path that the API has for what it does, so that policies say it once.
 
+mod history;
+mod requests;
 mod views;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, RawQuery, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, RawQuery, State};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::StatusCode;
 use http::request::Parts;
-use vouchsafe_runtime::clock;
-use vouchsafe_runtime::internal::Caller;
+use vouchsafe_runtime::internal::{Caller, OwnHost};
+use vouchsafe_runtime::{clock, fetch_site};
 use vouchsafe_wire::api::AuditQuery;
 use vouchsafe_wire::audit::Kind;
 
+use crate::administrator::AdministratorError;
+use crate::api;
 use crate::audit::{self, AuditError};
 use crate::context::Context;
 use crate::directory::{Actor, DirectoryError, connectors};
@@ -25,6 +29,8 @@ use crate::store::{StoreError, devices, grants, policy, resources, sessions, use
 const LATEST: u32 = 20;
 /// Records on the page of the log.
 const LOG_PAGE: u32 = 100;
+/// Most bytes of a form.
+const MAX_FORM_BYTES: usize = 4_096;
 
 /// The pages of the console.
 pub(crate) fn routes(context: Context) -> Router {
@@ -34,9 +40,15 @@ pub(crate) fn routes(context: Context) -> Router {
         .route("/devices", get(list_devices))
         .route("/resources", get(list_resources))
         .route("/connectors", get(list_connectors))
+        .route("/requests", get(requests::list))
+        .route("/v1/resources/{name}/requests/{id}/approve", post(requests::approve))
+        .route("/v1/resources/{name}/requests/{id}/deny", post(requests::deny))
         .route("/policy", get(show_policy))
+        .route("/policy/diff", get(history::compare))
         .route("/audit", get(log))
         .fallback(|| async { ConsoleError::NotFound })
+        .method_not_allowed_fallback(|| async { ConsoleError::NotFound })
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .with_state(context)
         .merge(pages::assets())
         .layer(map_response(pages::harden))
@@ -56,6 +68,14 @@ enum ConsoleError {
     Directory(#[from] DirectoryError),
     #[error("The log can't be shown.")]
     Audit(#[from] AuditError),
+    /// Another page made the browser send it (A149).
+    #[error("This came from another page than the console's own. Open the console and do it there.")]
+    Elsewhere,
+    #[error("This form is not one of the console's.")]
+    Form,
+    /// What was asked can't be done, or failed.
+    #[error(transparent)]
+    Administrator(#[from] AdministratorError),
 }
 
 impl IntoResponse for ConsoleError {
@@ -75,8 +95,25 @@ impl IntoResponse for ConsoleError {
                 tracing::warn!(error = error as &dyn std::error::Error, "the log could not be shown");
                 StatusCode::BAD_REQUEST
             }
+            ConsoleError::Elsewhere => StatusCode::FORBIDDEN,
+            ConsoleError::Form => StatusCode::BAD_REQUEST,
+            ConsoleError::Administrator(_) => return self.administrators(),
         };
         pages::message::page(status, &self.to_string(), Some(("/", "To the overview")))
+    }
+}
+
+impl ConsoleError {
+    /// Says the same as the API would.
+    fn administrators(self) -> Response {
+        let ConsoleError::Administrator(error) = self else { return ConsoleError::NotFound.into_response() };
+        let problem = api::problem(error);
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let words = match &problem.detail {
+            Some(detail) => format!("{}. {detail}", problem.title),
+            None => format!("{}.", problem.title),
+        };
+        pages::message::page(status, &words, Some(("/", "To the overview")))
     }
 }
 
@@ -89,6 +126,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Admin {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ConsoleError> {
         let caller = parts.extensions.get::<Caller>().ok_or(ConsoleError::Undecided)?;
         Actor::of_caller(caller).map(Admin).ok_or(ConsoleError::Undecided)
+    }
+}
+
+/// An administrator whom policy let do what a form of our own page says.
+struct Sent(Actor);
+
+impl FromRequestParts<Context> for Sent {
+    type Rejection = ConsoleError;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, ConsoleError> {
+        let Admin(actor) = Admin::from_request_parts(parts, context).await?;
+        let origin = context.settings.origin(OwnHost::Console.label());
+        if fetch_site::is_same_origin(&parts.headers, &origin) { Ok(Sent(actor)) } else { Err(ConsoleError::Elsewhere) }
     }
 }
 
@@ -143,7 +193,8 @@ async fn list_connectors(State(context): State<Context>, Admin(actor): Admin) ->
 
 async fn show_policy(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
     let mut read = context.store.read().await?;
-    Ok(views::policy(&actor.label(), &policy::current(&mut read).await?))
+    let current = policy::current(&mut read).await?;
+    Ok(views::policy::current(&actor.label(), &current, &policy::history(&mut read).await?))
 }
 
 /// `GET /audit?user=&resource=&outcome=`.

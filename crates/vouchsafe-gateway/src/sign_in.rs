@@ -17,7 +17,7 @@ use maud::html;
 use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::resource::PathRules;
 use vouchsafe_runtime::body::{Body, empty};
-use vouchsafe_runtime::clock;
+use vouchsafe_runtime::{clock, fetch_site};
 use vouchsafe_wire::canonical::CanonicalTarget;
 
 use crate::answer;
@@ -80,7 +80,7 @@ pub(crate) async fn handle(
     match (target.method(), target.path()) {
         ("GET", CALLBACK) => callback(names, facts, label, target, headers, device, ip).await,
         ("GET" | "HEAD", SIGN_OUT) => sign_out::ask(names, label),
-        ("POST", SIGN_OUT) if sign_out::is_from_here(headers, &names.origin(label)) => {
+        ("POST", SIGN_OUT) if fetch_site::is_same_origin(headers, &names.origin(label)) => {
             see_other(&format!("{}/", names.origin("auth")), &[expire(SESSION_COOKIE), expire(PENDING_COOKIE)])
         }
         ("POST", SIGN_OUT) => answer::plain(StatusCode::FORBIDDEN, "Only this host's own page signs you out here."),

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use http::{Request, header};
 use tower::ServiceExt as _;
-use vouchsafe_model::id::{ConnectorId, DecisionId, GatewayId, SessionId, UserId};
+use vouchsafe_model::id::{ConnectorId, DecisionId, GatewayId, RequestId, SessionId, UserId};
 use vouchsafe_model::name::{SiteName, UserName};
 use vouchsafe_model::subject::{AuthFacts, Epoch, SubjectFacts, UserFacts};
 use vouchsafe_runtime::internal::OwnHost;
 use vouchsafe_runtime::link::{AttachedConnector, Attendance};
-use vouchsafe_wire::api::{NewUser, PolicyFileDoc, PolicyVersion, ResourceDoc};
+use vouchsafe_wire::api::{NewUser, PolicyFileDoc, PolicyVersion, RequestDoc, RequestState, ResourceDoc};
 use vouchsafe_wire::audit::Record;
 
 use super::*;
 use crate::directory;
-use crate::store::connectors as store;
+use crate::store::{connectors as store, requests};
 
 fn caller(subject: Option<SubjectFacts>) -> Caller {
     Caller {
@@ -54,7 +54,8 @@ async fn get(router: &Router, path: &str, caller: Option<Caller>) -> (StatusCode
     (status, String::from_utf8(body.to_vec()).unwrap(), policy)
 }
 
-const PATHS: [&str; 7] = ["/", "/users", "/devices", "/resources", "/connectors", "/policy", "/audit"];
+const PATHS: [&str; 9] =
+    ["/", "/users", "/devices", "/resources", "/connectors", "/requests", "/policy", "/policy/diff", "/audit"];
 
 #[tokio::test]
 async fn i13_nothing_is_shown_without_a_decision() {
@@ -85,6 +86,7 @@ async fn pages_show_what_there_is_and_escape_it() {
     }))
     .unwrap();
     resources::put(write.connection(), &resource).await.unwrap();
+    let text = format!("// {HOSTILE}\n@id(\"a\") permit (principal, action, resource);\n");
     let version = PolicyVersion {
         version: 1,
         created: 1,
@@ -94,12 +96,14 @@ async fn pages_show_what_there_is_and_escape_it() {
         current: true,
         confirm_by: None,
         policies: 1,
-        files: vec![PolicyFileDoc { name: "a.cedar".to_owned(), text: HOSTILE.to_owned() }],
+        files: vec![PolicyFileDoc { name: "a.cedar".to_owned(), text }],
         tests: Vec::new(),
         invariants: Vec::new(),
         proofs: Vec::new(),
     };
     policy::insert(write.connection(), &version).await.unwrap();
+    requests::insert(write.connection(), &request(HOSTILE, RequestState::Open)).await.unwrap();
+    requests::insert(write.connection(), &request(HOSTILE, RequestState::Denied)).await.unwrap();
     let mut record = Record::new(Kind::Decision, 1_790_000_000_000_000);
     record.user = Some("alice".to_owned());
     record.resource = Some("wiki".to_owned());
@@ -122,6 +126,12 @@ async fn pages_show_what_there_is_and_escape_it() {
     assert!(body.contains("passed: mode observe"), "it isn't taken for a denial that stood");
     let (_, body, _) = get(&router, "/resources", Some(caller(Some(admin())))).await;
     assert!(body.contains("chip weak\">observe") && body.contains("10.0.0.0/8; alice answers"), "{body}");
+    let (_, body, _) = get(&router, "/requests", Some(caller(Some(admin())))).await;
+    assert!(body.contains("alice asks for wiki, for 2 h") && body.contains("chip deny\">denied"), "{body}");
+    let mut alice = admin();
+    alice.user.name = UserName::parse("alice").unwrap();
+    let (_, body, _) = get(&router, "/requests", Some(caller(Some(alice)))).await;
+    assert!(body.contains("somebody else has to decide") && !body.contains("<form"), "{body}");
     let (_, body, _) = get(&router, "/audit?user=alice&outcome=deny", Some(caller(Some(admin())))).await;
     assert!(body.contains("no_permit"));
     let (_, body, _) = get(&router, "/audit?user=bob", Some(caller(Some(admin())))).await;
@@ -131,6 +141,23 @@ async fn pages_show_what_there_is_and_escape_it() {
     assert!(reads >= 4, "every reading is recorded");
 }
 
+fn request(reason: &str, state: RequestState) -> RequestDoc {
+    RequestDoc {
+        id: RequestId::from_random(clock::random()).to_string(),
+        user: "alice".to_owned(),
+        resource: "wiki".to_owned(),
+        seconds: 7_200,
+        reason: reason.to_owned(),
+        state,
+        created: 1_790_000_000,
+        open_until: 1_790_600_000,
+        decided_by: None,
+        decided: None,
+        note: reason.to_owned(),
+        grant: None,
+    }
+}
+
 /// Knows of one connector that is attached to the gateway of this process.
 struct Here(ConnectorId);
 
@@ -138,6 +165,34 @@ impl Attendance for Here {
     fn connectors(&self) -> Vec<AttachedConnector> {
         let since = clock::from_unix_seconds(1_790_000_000);
         vec![AttachedConnector { id: self.0, since, connections: 1, streams: 2 }]
+    }
+}
+
+#[tokio::test]
+async fn a_form_is_taken_from_the_consoles_own_page_and_with_a_decision_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = Context::for_test(dir.path()).await;
+    let origin = context.settings.origin("console");
+    let router = routes(context);
+    let send = async |site: Option<&'static str>, from: Option<&str>, caller: Option<Caller>| {
+        let id = RequestId::from_random([7; 16]);
+        let mut request = Request::post(format!("/v1/resources/wiki/requests/{id}/approve"));
+        for (name, value) in [("sec-fetch-site", site), ("origin", from)] {
+            request = value.into_iter().fold(request, |request, value| request.header(name, value));
+        }
+        let mut request = request.body(Body::from("note=x")).unwrap();
+        caller.into_iter().for_each(|caller| drop(request.extensions_mut().insert(caller)));
+        router.clone().oneshot(request).await.unwrap().status()
+    };
+    let allowed = || Some(caller(Some(admin())));
+    // There is no such request.
+    assert_eq!(send(Some("same-origin"), None, allowed()).await, StatusCode::NOT_FOUND);
+    assert_eq!(send(None, Some(&origin), allowed()).await, StatusCode::NOT_FOUND);
+    for (site, from) in [(None, None), (Some("same-site"), Some(origin.as_str())), (None, Some("null"))] {
+        assert_eq!(send(site, from, allowed()).await, StatusCode::FORBIDDEN, "{site:?} {from:?}");
+    }
+    for nobody in [None, Some(caller(None))] {
+        assert_eq!(send(Some("same-origin"), None, nobody).await, StatusCode::FORBIDDEN);
     }
 }
 

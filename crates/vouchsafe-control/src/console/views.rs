@@ -1,31 +1,40 @@
 //! How the console's pages look. maud escapes every name and text.
 
+pub(super) mod policy;
+pub(super) mod requests;
+
 use axum::response::{Html, IntoResponse, Response};
 use maud::{Markup, html};
 use vouchsafe_model::moment::parse_rfc3339;
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{AttachedTo, AuditQuery, Connector, Device, PolicyVersion, ResourceDoc, User};
+use vouchsafe_wire::api::{AttachedTo, AuditQuery, Connector, Device, ResourceDoc, User};
 use vouchsafe_wire::audit::Record;
 
 use super::Counts;
 use crate::context::Settings;
 use crate::pages::layout::{at, at_or, chips, wide};
 
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
     ("/", "Overview"),
     ("/users", "Users"),
     ("/devices", "Devices"),
     ("/resources", "Resources"),
     ("/connectors", "Connectors"),
+    ("/requests", "Requests"),
     ("/policy", "Policy"),
     ("/audit", "Audit"),
 ];
 
 fn page(title: &str, who: &str, body: Markup) -> Response {
+    below(title, title, who, body)
+}
+
+/// A page that stands below another.
+fn below(parent: &str, title: &str, who: &str, body: Markup) -> Response {
     let header = html! {
         nav aria-label="Console" {
             @for (path, name) in PAGES {
-                a href=(path) aria-current=[(name == title).then_some("page")] { (name) }
+                a href=(path) aria-current=[(name == parent).then_some("page")] { (name) }
             }
             span .faint { (who) }
         }
@@ -173,25 +182,6 @@ fn mode_badge(resource: &ResourceDoc, now: u64) -> Markup {
         },
         (_, _) => html! { span .chip .good { "enforce" } },
     }
-}
-
-pub(super) fn policy(who: &str, policy: &PolicyVersion) -> Response {
-    page(
-        "Policy",
-        who,
-        html! {
-            p {
-                "Version " strong { (policy.version) } ", published by " (policy.by) ", " (at(policy.created))
-                @if !policy.note.is_empty() { ": " (policy.note) }
-            }
-            @for file in &policy.files {
-                section {
-                    h2 { code { (file.name) } }
-                    pre tabindex="0" { (file.text) }
-                }
-            }
-        },
-    )
 }
 
 pub(super) fn audit(who: &str, asked: &AuditQuery, records: &[Record]) -> Response {

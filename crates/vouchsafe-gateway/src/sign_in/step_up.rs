@@ -21,13 +21,13 @@ use vouchsafe_model::decision::StepUp;
 use vouchsafe_model::id::DeviceId;
 use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::body::Body;
-use vouchsafe_runtime::clock;
 use vouchsafe_runtime::limits::{DRAFT_PATIENCE, MAX_DRAFT_BYTES, MAX_DRAFT_FIELDS};
+use vouchsafe_runtime::{clock, fetch_site};
 use vouchsafe_wire::canonical::CanonicalTarget;
 
 pub(crate) use self::draft::Drafts;
 use self::draft::{Draft, Whose};
-use super::{MAX_TARGET_BYTES, PENDING_COOKIE, PENDING_SECONDS, expire, see_other, sign_in_url, sign_out, wanted_url};
+use super::{MAX_TARGET_BYTES, PENDING_COOKIE, PENDING_SECONDS, expire, see_other, sign_in_url, wanted_url};
 use crate::answer;
 use crate::authenticate::{Presented, Proof, cookies};
 use crate::gateway::Shared;
@@ -84,7 +84,7 @@ pub(crate) async fn offer(
     }
     let back = page_before(&parts.headers, &names.origin(label));
     if parts.method == Method::POST
-        && sign_out::is_from_here(&parts.headers, &names.origin(label))
+        && fetch_site::is_same_origin(&parts.headers, &names.origin(label))
         && let Some((fields, bytes)) = small_form(&parts.headers, body).await
     {
         let whose = Whose { user: demanded.user, device: demanded.device, label: label.to_owned() };

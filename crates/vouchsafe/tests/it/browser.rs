@@ -1,6 +1,6 @@
 //! What people see: Chromium, real pages, real passkey ceremonies.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -421,13 +421,16 @@ async fn every_page_fits_a_desktop_and_a_phone_in_light_and_dark() {
     let grant = json!({"user": account, "resource": "marketing", "reason": "test"});
     let _: Value = world.admin.post("/v1/grants", &grant).await.expect("granted");
     let _connector = connectors(world).await;
+    requests_and_a_change(world, &laptop).await;
     for (name, path) in [
         ("console-overview", "/"),
         ("console-users", "/users"),
         ("console-devices", "/devices"),
         ("console-resources", "/resources"),
         ("console-connectors", "/connectors"),
+        ("console-requests", "/requests"),
         ("console-policy", "/policy"),
+        ("console-diff", "/policy/diff"),
         ("console-audit", "/audit"),
         ("console-nothing", "/nothing"),
     ] {
@@ -437,6 +440,27 @@ async fn every_page_fits_a_desktop_and_a_phone_in_light_and_dark() {
     chrome.open(&office.auth("/signed-out")).await;
     chrome.look("signed-out").await;
     chrome.finish(&[DENIED, "the server responded with a status of 404"]).await;
+}
+
+/// Somebody asks for access, so does who looks, and one was refused; and a policy was added.
+async fn requests_and_a_change(world: &World, laptop: &Path) {
+    let zoe = world.person("zoe", &["administrators"]).await;
+    let tablet = world.device(&zoe, "tablet").await;
+    let ask = ["request", "marketing", "--for", "2h", "--reason", "figures for the quarter", "--json"];
+    let (exit, asked, err) = world.cli(&tablet.dir, &ask).await;
+    assert_eq!(exit, 0, "{err}");
+    let asked: Value = serde_json::from_str(&asked).expect("JSON");
+    let deny = format!("/v1/resources/marketing/requests/{}/deny", asked["id"].as_str().expect("an id"));
+    let _: Value = world.admin.post(&deny, &json!({"note": "ask marketing first"})).await.expect("denied");
+    for dir in [&tablet.dir, laptop] {
+        assert_eq!(world.cli(dir, &ask).await.0, 0);
+    }
+    let mut version: Value = world.admin.get("/v1/policy").await.expect("policy");
+    let added = json!({"name": "zoe.cedar", "text":
+        "@id(\"zoe\") permit (principal == User::\"zoe\", action, resource) when { context.device.grade == \"hardware\" };\n"});
+    version["files"].as_array_mut().expect("files").push(added);
+    let publish = json!({"files": version["files"], "note": "for the quarter"});
+    let _: Value = world.admin.post("/v1/policy/publish", &publish).await.expect("published");
 }
 
 /// Two connectors have joined, of which one is attached.
