@@ -111,7 +111,7 @@ pub(crate) async fn simulate(
         let mut run = run?;
         let (line, next) = match run.step().await {
             Ok(Step::On(progress)) => (SimulateLine::Progress(progress), Some(run)),
-            Ok(Step::Done(result)) => (SimulateLine::Result(result), None),
+            Ok(Step::Done(result)) => (SimulateLine::Result(*result), None),
             Err(error) => (SimulateLine::Problem(crate::api::problem(error.into())), None),
         };
         Some((line_of(&line), next))
@@ -155,7 +155,7 @@ struct Reading {
 
 enum Step {
     On(SimulateProgress),
-    Done(Simulated),
+    Done(Box<Simulated>),
 }
 
 impl Run {
@@ -198,7 +198,7 @@ impl Run {
             let span = Span::Before(reading.before);
             audit::read_log(&self.context, self.filter.clone(), span, 1).await?.is_empty()
         };
-        Ok(Step::Done(std::mem::take(&mut self.tally).told(Looked { whole, ..self.looked })))
+        Ok(Step::Done(Box::new(std::mem::take(&mut self.tally).told(Looked { whole, ..self.looked }))))
     }
 }
 

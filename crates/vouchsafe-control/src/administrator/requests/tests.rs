@@ -60,7 +60,7 @@ async fn those_that_wait_longest_are_first() {
             .unwrap();
         write.commit().await.unwrap();
     }
-    let all = requests::list(&mut *context.store.read().await.unwrap(), None).await.unwrap();
+    let all = requests::list(&mut context.store.read().await.unwrap(), None).await.unwrap();
     let names: Vec<&str> = all.iter().map(|request| request.resource.as_str()).collect();
     assert_eq!(names, ["first", "second", "third"]);
 }
