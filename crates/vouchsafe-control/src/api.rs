@@ -110,6 +110,7 @@ routes! {
     post "/v1/policy/simulate" => policy::simulate,
     post "/v1/policy/suggest" => policy::suggest,
     post "/v1/policy/unused" => policy::unused,
+    post "/v1/policy/foresee" => policy::foresee,
     get "/v1/policy/who-can" => policy::who_can,
     get "/v1/policy/what-can" => policy::what_can,
     post "/v1/plan" => state::plan,

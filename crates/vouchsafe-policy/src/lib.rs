@@ -25,6 +25,7 @@
 //! - `protect`: what a change does to policies that it takes two people to change
 //! - `suggest`: a policy from what was really used, and rights that nobody used
 //! - `lines`: what is different between two texts of a policy
+//! - `foresee`: what accesses that were observed elsewhere would come to
 //! - `words`: what was found, as people read it
 
 mod admission;
@@ -37,6 +38,7 @@ mod engine;
 mod evaluator;
 mod explain;
 mod facts;
+mod foresee;
 mod index;
 mod lines;
 mod memo;
@@ -65,6 +67,7 @@ pub use difference::{Change, Difference, Example, HostOf, Shift, difference, gro
 pub use engine::{Engine, PolicyListing};
 pub use evaluator::{Limit, reads_of_a_named_entity};
 pub use explain::{Condition, Considered, Explained, Explanation, Holds, Part, Question, ScopeMatch, explain};
+pub use foresee::{Concerned, Foreseen, foresee};
 pub use lines::{Line, changed_lines};
 pub use permit::Permit;
 pub use plain::{PlainPolicy, plain};

@@ -280,6 +280,16 @@ fn asked_about(
     wanted.iter().map(|name| kind(name).ok_or_else(|| SuggestError::NoResource(name.clone()))).collect()
 }
 
+/// Why an access says nothing about the directory of now, where it doesn't.
+pub(crate) fn says_nothing(engine: &Engine, active: &BTreeSet<&UserName>, one: &Observed) -> Option<&'static str> {
+    match engine.resource(&one.resource).map(|resource| resource.spec.kind()) {
+        None => Some("there is no such resource"),
+        Some(kind) if !kind.actions().contains(&one.action) => Some("the resource knows no such action"),
+        Some(_) if !active.contains(&one.user) => Some("there is no such user, or she is disabled or locked"),
+        Some(_) => None,
+    }
+}
+
 /// Sorts accesses into those that policies are made of, rare ones, and those that say nothing.
 fn sorted(engine: &Engine, people: &People, observed: &[Observed], options: &SuggestOptions) -> Sorted {
     let active: BTreeSet<&UserName> = people.users.iter().collect();
@@ -288,13 +298,7 @@ fn sorted(engine: &Engine, people: &People, observed: &[Observed], options: &Sug
     let mut all: BTreeMap<(&ResourceName, Action), BTreeMap<&UserName, (Use, Vec<&Observed>)>> = BTreeMap::new();
     let here = |one: &&Observed| options.resources.as_ref().is_none_or(|wanted| wanted.contains(&one.resource));
     for one in observed.iter().filter(here) {
-        let why = match engine.resource(&one.resource).map(|resource| resource.spec.kind()) {
-            None => Some("there is no such resource"),
-            Some(kind) if !kind.actions().contains(&one.action) => Some("the resource knows no such action"),
-            Some(_) if !active.contains(&one.user) => Some("there is no such user, or she is disabled or locked"),
-            Some(_) => None,
-        };
-        if let Some(why) = why {
+        if let Some(why) = says_nothing(engine, &active, one) {
             sorted.left_out.push(LeftOut { access: one.clone(), why: why.to_owned() });
             continue;
         }

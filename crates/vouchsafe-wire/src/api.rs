@@ -56,6 +56,7 @@
 //! | `POST /v1/policy/simulate` | write | [`SimulateRequest`] → lines of JSON, [`SimulateLine`] |
 //! | `POST /v1/policy/suggest` | write | [`SuggestRequest`] → [`Seen`] of a suggestion (`docs/spec/api.md`) |
 //! | `POST /v1/policy/unused` | write | [`UnusedRequest`] → [`Seen`] of unused rights (`docs/spec/api.md`) |
+//! | `POST /v1/policy/foresee` | write | [`ForeseeRequest`] → what observed accesses would come to (`docs/spec/api.md`) |
 //! | `GET /v1/policy/who-can?…` | read | [`WhoCanQuery`] → who can (`docs/spec/api.md`) |
 //! | `GET /v1/policy/what-can?…` | read | [`WhatCanQuery`] → what somebody can (`docs/spec/api.md`) |
 //! | `POST /v1/plan` | write | [`Manifest`] → [`Plan`] |
@@ -72,9 +73,9 @@ mod state;
 use serde::{Deserialize, Serialize};
 
 pub use self::policy::{
-    Checked, Confirm, DiffRequest, ExplainRequest, Looked, PolicyFileDoc, PolicyFiles, PolicyVersion, Publish,
-    Rollback, Seen, SimulateLine, SimulateProgress, SimulateRequest, SuggestRequest, UnusedRequest, WhatCanQuery,
-    WhoCanQuery,
+    Checked, Confirm, DiffRequest, ExplainRequest, ForeseeRequest, Looked, PolicyFileDoc, PolicyFiles, PolicyVersion,
+    Publish, Rollback, Seen, SimulateLine, SimulateProgress, SimulateRequest, SuggestRequest, UnusedRequest,
+    WhatCanQuery, WhoCanQuery,
 };
 pub use self::proposals::{DecideProposal, ProposalDoc, ProposalState, Published};
 pub use self::requests::{DecideRequest, GrantDoc, NewGrant, NewRequest, RequestDoc, RequestState};

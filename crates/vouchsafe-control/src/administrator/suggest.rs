@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use vouchsafe_model::name::{PolicyName, ResourceName, UserName};
 use vouchsafe_model::observed::{Observed, Source, Tally};
 use vouchsafe_model::subject::Grade;
-use vouchsafe_policy::{Engine, GiveUp, People, SuggestError, SuggestOptions, Suggestion, Unused, Wanted};
+use vouchsafe_policy::{Engine, Foreseen, GiveUp, People, SuggestError, SuggestOptions, Suggestion, Unused, Wanted};
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{AuditQuery, Looked, Seen, SuggestRequest, UnusedRequest};
+use vouchsafe_wire::api::{AuditQuery, DiffRequest, ForeseeRequest, Looked, Seen, SuggestRequest, UnusedRequest};
 use vouchsafe_wire::audit::{Kind, Record};
 
 use super::AdministratorError;
+use super::difference::{self, Usual};
 use crate::audit;
 use crate::context::Context;
 use crate::directory::Actor;
@@ -85,6 +86,24 @@ pub(crate) async fn unused(
     Ok(Seen { looked, answer: unused })
 }
 
+/// Looks what accesses that were observed elsewhere would come to under a draft, or under a version.
+pub(crate) async fn foresee(context: &Context, asked: ForeseeRequest) -> Result<Foreseen, AdministratorError> {
+    let ForeseeRequest { observed, after, files } = asked;
+    let observed = tallied(observed)?.into_observed();
+    let policies = DiffRequest { before: None, after, files };
+    let mut read = context.store.read().await?;
+    let (before, after) = difference::engines(context, &mut read, &policies, Usual::InForce).await?;
+    let people = facts::people(&mut read, &Wanted::All).await?;
+    drop(read);
+    let mut foreseen =
+        apart(move |give_up| vouchsafe_policy::foresee(&before, &after, &people, &observed, clock::now(), give_up))
+            .await?;
+    foreseen.concerned.truncate(MOST_LISTED);
+    foreseen.concerned.iter_mut().for_each(|concerned| concerned.users.truncate(MOST_LISTED));
+    foreseen.left_out.truncate(MOST_LISTED);
+    Ok(foreseen)
+}
+
 fn within<T: PartialOrd + ToString>(
     member: &'static str,
     given: T,
@@ -102,7 +121,7 @@ fn named(resources: &[String]) -> Result<Option<BTreeSet<ResourceName>>, Adminis
     Ok((!names.is_empty()).then_some(names))
 }
 
-/// Works on everybody's rights apart from the tasks, until it is done, takes too long, or nobody waits for it.
+/// Works on everybody's rights under the policy in force.
 async fn counted<A: Send + 'static>(
     context: &Context,
     work: impl FnOnce(Arc<Engine>, People, GiveUp<'_>) -> Result<A, SuggestError> + Send + 'static,
@@ -111,10 +130,17 @@ async fn counted<A: Send + 'static>(
     let engine = context.live.engine(&mut read).await?;
     let people = facts::people(&mut read, &Wanted::All).await?;
     drop(read);
+    apart(move |give_up| work(engine, people, give_up)).await
+}
+
+/// Works apart from the tasks, until it is done, takes too long, or nobody waits for it.
+async fn apart<A: Send + 'static>(
+    work: impl FnOnce(GiveUp<'_>) -> Result<A, SuggestError> + Send + 'static,
+) -> Result<A, AdministratorError> {
     let waiting = CancellationToken::new();
     let (cancelled, _guard) = (waiting.clone(), waiting.drop_guard());
     let deadline = Instant::now() + PATIENCE;
-    let work = move || work(engine, people, &|| cancelled.is_cancelled() || Instant::now() > deadline);
+    let work = move || work(&|| cancelled.is_cancelled() || Instant::now() > deadline);
     let done = tokio::task::spawn_blocking(work).await.map_err(|_| AdministratorError::BrokenOff)?;
     Ok(done?)
 }
@@ -137,15 +163,8 @@ struct Asked<'a> {
     granted: Granted,
 }
 
-/// What was observed: in the audit log of so many days, and elsewhere.
-async fn looked(
-    context: &Context,
-    days: Option<u32>,
-    given: Vec<Observed>,
-    asked: Asked<'_>,
-    by: &Actor,
-) -> Result<(Looked, Vec<Observed>), AdministratorError> {
-    let mut looked = Looked { given: given.len(), whole: true, ..Looked::default() };
+/// What is said to have been observed, added up.
+fn tallied(given: Vec<Observed>) -> Result<Tally, AdministratorError> {
     let mut tally = Tally::new(MOST_KINDS);
     for one in given {
         if one.count == 0 || one.first > one.last {
@@ -158,6 +177,19 @@ async fn looked(
         }
         tally.add(one);
     }
+    Ok(tally)
+}
+
+/// What was observed: in the audit log of so many days, and elsewhere.
+async fn looked(
+    context: &Context,
+    days: Option<u32>,
+    given: Vec<Observed>,
+    asked: Asked<'_>,
+    by: &Actor,
+) -> Result<(Looked, Vec<Observed>), AdministratorError> {
+    let mut looked = Looked { given: given.len(), whole: true, ..Looked::default() };
+    let mut tally = tallied(given)?;
     if let Some(days) = days {
         let days = within("days", days, 1..=MOST_DAYS, "1 to 366")?;
         let since = clock::unix_seconds(clock::now()).saturating_sub(u64::from(days) * DAY);

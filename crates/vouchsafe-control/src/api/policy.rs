@@ -4,10 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use vouchsafe_policy::{Difference, Explanation, Suggestion, Unused, WhatCan, WhoCan};
+use vouchsafe_policy::{Difference, Explanation, Foreseen, Suggestion, Unused, WhatCan, WhoCan};
 use vouchsafe_wire::api::{
-    Checked, Confirm, DecideProposal, DiffRequest, ExplainRequest, PolicyFiles, PolicyVersion, ProposalDoc, Publish,
-    Published, Rollback, Seen, SimulateRequest, SuggestRequest, UnusedRequest, WhatCanQuery, WhoCanQuery,
+    Checked, Confirm, DecideProposal, DiffRequest, ExplainRequest, ForeseeRequest, PolicyFiles, PolicyVersion,
+    ProposalDoc, Publish, Published, Rollback, Seen, SimulateRequest, SuggestRequest, UnusedRequest, WhatCanQuery,
+    WhoCanQuery,
 };
 
 use super::answer::Answer;
@@ -145,6 +146,13 @@ pub(super) async fn suggest(
     Body(asked): Body<SuggestRequest>,
 ) -> Answer<Json<Seen<Suggestion>>> {
     Ok(Json(suggesting::suggest(&context, asked, &actor).await?))
+}
+
+pub(super) async fn foresee(
+    State(context): State<Context>,
+    Body(asked): Body<ForeseeRequest>,
+) -> Answer<Json<Foreseen>> {
+    Ok(Json(suggesting::foresee(&context, asked).await?))
 }
 
 pub(super) async fn unused(

@@ -10,7 +10,7 @@ use vouchsafe_model::observed::{Observed, Source};
 use vouchsafe_model::subject::Grade;
 use vouchsafe_policy::{
     Engine, People, PolicyFile, PolicySource, PreparedSubject, Request, SuggestError, SuggestOptions, SuggestedFile,
-    Suggestion, suggest, unused,
+    Suggestion, foresee, suggest, unused,
 };
 
 use crate::properties::{compile, detail, grants, resources, specs};
@@ -212,6 +212,86 @@ proptest! {
             prop_assert_eq!(allowed(&draft, &people, grade), meant);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_foreseen_as_open_is_allowed_and_what_is_foreseen_as_denied_is_not(
+        people in people(), observed in observed(), was in specs(), is in specs(), grants in grants()
+    ) {
+        let (before, after) = (compile(&was, &grants), compile(&is, &grants));
+        let found = foresee(&before, &after, &people, &observed, now(), &never).expect("foresees");
+        let under = |engine| Grade::ALL.map(|grade| (grade, allowed(engine, &people, grade)));
+        let (was, is) = (under(&before), under(&after));
+        // What is known of an access: on that grade, or on any that is proven.
+        let on = |of: &[(Grade, BTreeSet<Right>); 4], one: &Observed| -> Vec<bool> {
+            let right = (one.user.clone(), one.resource.clone(), one.action);
+            let grades = of.iter().filter(|(grade, _)| one.grade.map_or(*grade != Grade::None, |known| known == *grade));
+            grades.map(|(_, allowed)| allowed.contains(&right)).collect()
+        };
+        let there = used(&people, &observed);
+        let known = |one: &&Observed| there.contains_key(&(one.user.clone(), one.resource.clone(), one.action));
+        let (mut open, mut denied, mut already) = (0, 0, 0);
+        for one in observed.iter().filter(known) {
+            let concerned = found.concerned.iter().find(|each| {
+                each.resource == one.resource
+                    && each.action == one.action
+                    && each.users.contains(&one.user)
+                    && each.without_device == (one.grade == Some(Grade::None))
+            });
+            match concerned {
+                None => {
+                    open += one.count;
+                    prop_assert!(on(&is, one).iter().all(|allowed| *allowed), "open: {one:?}");
+                }
+                Some(each) if each.denied => {
+                    denied += one.count;
+                    prop_assert!(!on(&is, one).iter().any(|allowed| *allowed), "denied: {one:?}");
+                    if each.before.is_none() {
+                        prop_assert!(!on(&was, one).iter().any(|allowed| *allowed), "denied before: {one:?}");
+                        already += one.count;
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        prop_assert_eq!((found.open, found.denied), (open, denied));
+        prop_assert!(found.denied_already >= already && found.denied_already <= denied);
+        prop_assert_eq!(found.accesses, found.open + found.depends + found.denied);
+        let left: u64 = found.left_out.iter().map(|left| left.access.count).sum();
+        prop_assert_eq!(found.accesses + left, observed.iter().map(|one| one.count).sum::<u64>());
+    }
+}
+
+#[test]
+fn what_depends_is_told_with_on_what() {
+    let text = r#"
+@id("reads") permit (principal in Group::"sales", action == Action::"http:read", resource == Http::"r0");
+@id("fresh") permit (principal == User::"u3", action == Action::"http:read", resource == Http::"r0")
+  when { context.auth.age < 3600 };
+"#;
+    let source = PolicySource { version: 8, files: vec![file(text)], grants: Vec::new(), resources: resources() };
+    let draft = Engine::compile(source).unwrap_or_else(|wrong| panic!("{}", printed(&wrong)));
+    let read = |who, count, grade| seen(who, "r0", Action::HttpRead, count, 90, grade);
+    let observed = [
+        read("u0", 5, None),
+        read("u1", 3, Some(Grade::None)),
+        read("u3", 2, None),
+        read("u4", 7, None),
+        read("left", 9, None),
+        seen("u0", "r2", Action::NetConnect, 4, 90, None),
+    ];
+    let found = foresee(&live(), &draft, &company(), &observed, now(), &never).expect("foresees");
+    assert_eq!((found.before, found.after, found.accesses), (7, 8, 21));
+    assert_eq!((found.open, found.depends, found.denied, found.denied_already), (5, 2, 14, 7));
+    let told: Vec<_> = found.concerned.iter().map(|one| (one.users[0].as_str(), one.accesses, one.denied)).collect();
+    // What is lost stands before what was denied already, and that before what depends.
+    assert_eq!(told, [("u4", 7, true), ("u1", 3, true), ("u0", 4, true), ("u3", 2, false)]);
+    let words = found.concerned[3].after.as_ref().expect("rights").ways[0].demands();
+    assert!(words.iter().any(|words| words.contains("signed in")), "{words:?}");
+    assert_eq!(found.left_out[0].access.user, user("left"));
 }
 
 const LIVE: &str = r#"

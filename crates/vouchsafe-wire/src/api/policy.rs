@@ -237,6 +237,20 @@ pub struct SuggestRequest {
     pub without_device: bool,
 }
 
+/// Asks what accesses that were observed elsewhere would come to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForeseeRequest {
+    /// The accesses.
+    pub observed: Vec<Observed>,
+    /// Version to look at them under; absent is the one in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// A draft to look at them under, in place of a version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<PolicyFileDoc>>,
+}
+
 /// Asks for rights that nobody used.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

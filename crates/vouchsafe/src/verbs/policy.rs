@@ -2,6 +2,7 @@
 
 mod difference;
 mod findings;
+mod foresee;
 mod history;
 mod junit;
 mod pending;

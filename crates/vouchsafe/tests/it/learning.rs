@@ -293,6 +293,15 @@ async fn from_logs_that_exist_to_a_policy_that_allows_what_was_used() {
     assert!(out.starts_with("// Suggested by") && out.contains("principal in Group::\"writers\""), "{out}");
     assert!(err.contains("87.5 % of what was observed") && err.contains("2 rare accesses are left"), "{err}");
 
+    // The same logs try any draft: what this one leaves out would be denied.
+    let logs = ["--observed", web, "--observed", sql, "--observed", ssh];
+    let (code, out, err) = world.cli(&world.state_dir(), &[&["policy", "simulate", &drafts], &logs[..]].concat()).await;
+    assert!(code == 1 && out.contains("2 of 16 accesses would be denied"), "{out}{err}");
+    assert!(out.contains("dave: http:read on wiki") && out.contains("bob: net:connect on ledger"), "{out}");
+    let all = [&["policy", "simulate"], &logs[..]].concat();
+    let found = json_of(&world, &all).await;
+    assert_eq!((&found["accesses"], &found["open"], &found["denied"]), (&json!(16), &json!(16), &json!(0)), "{found}");
+
     let names = ["wiki", "ledger", "build"].map(|name| format!("{drafts}/suggested-{name}.cedar"));
     let policy: String = names.iter().map(|name| std::fs::read_to_string(name).expect(name)).collect();
     assert_eq!((status(&world, &tablet, &[]).await, allows(&world, "bob", "net:connect", "ledger").await), (200, true));
@@ -312,6 +321,12 @@ async fn from_logs_that_exist_to_a_policy_that_allows_what_was_used() {
     ] {
         assert_eq!(allows(&world, who, action, resource).await, meant, "{who} {action} {resource}");
     }
+    let found = json_of(&world, &all).await;
+    assert_eq!(
+        (&found["denied"], &found["denied_already"], &found["open"]),
+        (&json!(2), &json!(2), &json!(14)),
+        "{found}"
+    );
     // And at the gateway.
     assert_eq!((status(&world, &laptop, &[]).await, status(&world, &tablet, &[]).await), (200, 403));
     assert_eq!(status(&world, &laptop, &["-X", "PUT"]).await, 403);

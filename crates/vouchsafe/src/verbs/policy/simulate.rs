@@ -7,10 +7,12 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use vouchsafe_model::name::ResourceName;
 use vouchsafe_policy::OwnedDetail;
 use vouchsafe_replay::{Changed, Count, DeviceClass, Example, Owner, Simulated, Turn, Why};
 use vouchsafe_wire::api::{PolicyFileDoc, SimulateLine, SimulateProgress, SimulateRequest};
 
+use super::foresee;
 use crate::admin::AdminClient;
 use crate::call::Call;
 use crate::error::VerbError;
@@ -47,15 +49,26 @@ pub(crate) struct Args {
     /// Records until then [default: now].
     #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
     until: Option<Moment>,
+    /// Accesses that other programs logged, in place of our own records: a file of `observed import`; may be given
+    /// several times.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "until", "limit"])]
+    observed: Vec<PathBuf>,
+    /// Only those of this resource; may be given several times.
+    #[arg(long, value_name = "NAME", requires = "observed")]
+    resource: Vec<ResourceName>,
     /// At most so many records, the newest [default: 2000000].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=20_000_000))]
     limit: Option<u64>,
 }
 
 pub(crate) async fn run(args: &Args, call: &Call) -> Result<Exit, VerbError> {
-    let Args { dir, from, published, since, until, limit } = args;
+    let Args { dir, from, published, since, until, observed, resource, limit } = args;
     let draft = dir.as_deref().or(from.as_deref());
     let files = draft.map(|dir| files(call, dir)).transpose()?;
+    if !observed.is_empty() {
+        let asked = foresee::Asked { observed, resources: resource, files, published: *published };
+        return foresee::run(asked, call).await;
+    }
     let at = |moment: Option<Moment>| moment.map(|moment| moment.unix_seconds(now()));
     let asked =
         SimulateRequest { before: None, after: *published, files, since: at(*since), until: at(*until), limit: *limit };

@@ -114,7 +114,7 @@ pub(crate) async fn run(args: &Args, call: &Call) -> Result<Exit, VerbError> {
 }
 
 /// Reads files of observed accesses, those of the wanted resources.
-fn observed(files: &[PathBuf], resources: &[ResourceName]) -> Result<Vec<Observed>, VerbError> {
+pub(super) fn observed(files: &[PathBuf], resources: &[ResourceName]) -> Result<Vec<Observed>, VerbError> {
     let mut tally = Tally::new(MAX_ENTRIES);
     for path in files {
         let failed = |error: &dyn std::error::Error| {
