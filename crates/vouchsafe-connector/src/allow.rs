@@ -1,7 +1,8 @@
 //! The list of targets that a connector opens, whatever it is asked for.
 //!
 //! Each pattern is `host:port`, where the host is a name, an address, or a network (`10.0.0.0/8`, `[fd00::/8]`),
-//! and the port a number or `*`. A name is allowed by its own pattern, or by patterns for all it leads to;
+//! and the port a number or `*`. It is about TCP; one that begins with `udp://` is about UDP, and nothing is about
+//! both. A name is allowed by its own pattern, or by patterns for all it leads to;
 //! whatever it leads to, loopback and the services of clouds need a pattern that is about them alone.
 
 use std::net::IpAddr;
@@ -16,8 +17,16 @@ const MAX_PATTERNS: usize = 4_096;
 #[derive(Debug, Clone, Default)]
 pub struct AllowList(Vec<Pattern>);
 
+/// By what a target is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern {
+    transport: Transport,
     hosts: Hosts,
     /// `None` is every port.
     port: Option<u16>,
@@ -34,7 +43,7 @@ enum Hosts {
 pub enum PatternError {
     /// It is none.
     #[error(
-        "`{given}` is not a target: `name:port`, `address:port`, `network/bits:port`, IPv6 in brackets, with `*` for every port"
+        "`{given}` is not a target: `name:port`, `address:port`, `network/bits:port`, IPv6 in brackets, with `*` for every port, and `udp://` in front for UDP"
     )]
     Shape {
         /// The text as given, shortened.
@@ -99,9 +108,9 @@ impl AllowList {
     }
 
     /// Whether it makes sense to look a name up for that port: some pattern could allow what it leads to.
-    pub(crate) fn may_look_up(&self, port: u16, name: &str) -> bool {
+    pub(crate) fn may_look_up(&self, transport: Transport, port: u16, name: &str) -> bool {
         self.0.iter().any(|pattern| {
-            pattern.is_of(port)
+            pattern.is_of(transport, port)
                 && match &pattern.hosts {
                     Hosts::Name(listed) => listed == name,
                     Hosts::Network(_) => true,
@@ -110,12 +119,18 @@ impl AllowList {
     }
 
     /// Whether that address may be dialled, which `host` led to.
-    pub(crate) fn check(&self, host: &UpstreamHost, address: IpAddr, port: u16) -> Result<(), Refused> {
+    pub(crate) fn check(
+        &self,
+        transport: Transport,
+        host: &UpstreamHost,
+        address: IpAddr,
+        port: u16,
+    ) -> Result<(), Refused> {
         if let Some(why) = never_upstream(address) {
             return Err(Refused::Never(why));
         }
         let address = address.to_canonical();
-        let of_port = || self.0.iter().filter(|pattern| pattern.is_of(port));
+        let of_port = || self.0.iter().filter(|pattern| pattern.is_of(transport, port));
         let networks = || {
             of_port().filter_map(|pattern| match &pattern.hosts {
                 Hosts::Network(network) => Some(network),
@@ -146,6 +161,10 @@ impl Pattern {
     fn parse(text: &str) -> Result<Self, PatternError> {
         let given = || text.chars().take(100).flat_map(char::escape_default).collect::<String>();
         let shape = || PatternError::Shape { given: given() };
+        let (transport, text) = match text.strip_prefix("udp://") {
+            Some(rest) => (Transport::Udp, rest),
+            None => (Transport::Tcp, text),
+        };
         let (host, port) = text.rsplit_once(':').ok_or_else(shape)?;
         let port = match port {
             "*" => None,
@@ -170,11 +189,11 @@ impl Pattern {
                 UpstreamHost::Name(name) => Hosts::Name(name),
             }
         };
-        Ok(Self { hosts, port })
+        Ok(Self { transport, hosts, port })
     }
 
-    fn is_of(&self, port: u16) -> bool {
-        self.port.is_none_or(|own| own == port)
+    fn is_of(&self, transport: Transport, port: u16) -> bool {
+        self.transport == transport && self.port.is_none_or(|own| own == port)
     }
 }
 
@@ -184,7 +203,35 @@ mod tests {
 
     fn check(list: &[&str], host: &str, address: &str, port: u16) -> Result<(), Refused> {
         let list = AllowList::parse(list.iter().copied()).unwrap();
-        list.check(&UpstreamHost::parse(host).unwrap(), address.parse().unwrap(), port)
+        list.check(Transport::Tcp, &UpstreamHost::parse(host).unwrap(), address.parse().unwrap(), port)
+    }
+
+    #[test]
+    fn a163_a_right_to_tcp_is_none_to_udp_nor_the_other_way_round() {
+        let list = &["udp://10.0.0.5:53", "10.0.0.6:53", "udp://dns.internal:53", "udp://[fd00::/8]:*"];
+        let list = AllowList::parse(list.iter().copied()).unwrap();
+        let check = |transport, host: &str, address: &str| {
+            list.check(transport, &UpstreamHost::parse(host).unwrap(), address.parse().unwrap(), 53)
+        };
+        for (host, address) in [("10.0.0.5", "10.0.0.5"), ("dns.internal", "10.9.9.9"), ("[fd00::5]", "fd00::5")] {
+            assert_eq!(check(Transport::Udp, host, address), Ok(()), "{host}");
+            assert_eq!(check(Transport::Tcp, host, address), Err(Refused::NotListed), "{host}");
+        }
+        assert_eq!(check(Transport::Tcp, "10.0.0.6", "10.0.0.6"), Ok(()));
+        assert_eq!(check(Transport::Udp, "10.0.0.6", "10.0.0.6"), Err(Refused::NotListed));
+        let by_udp = AllowList::parse(["udp://dns.internal:53"]).unwrap();
+        assert!(by_udp.may_look_up(Transport::Udp, 53, "dns.internal"));
+        assert!(!by_udp.may_look_up(Transport::Tcp, 53, "dns.internal"));
+        // This machine needs a pattern of its own by UDP as well.
+        assert!(matches!(
+            AllowList::parse(["udp://0.0.0.0/0:*"]).unwrap().check(
+                Transport::Udp,
+                &UpstreamHost::Name("dns.internal".into()),
+                "127.0.0.1".parse().unwrap(),
+                53
+            ),
+            Err(Refused::Never(_))
+        ));
     }
 
     #[test]
@@ -226,7 +273,7 @@ mod tests {
         // Not even its own pattern helps.
         let host = UpstreamHost::Name("db.internal".into());
         let metadata = AllowList::parse(["169.254.0.0/16:*"]).unwrap();
-        assert!(metadata.check(&host, "169.254.169.254".parse().unwrap(), 80).is_err());
+        assert!(metadata.check(Transport::Tcp, &host, "169.254.169.254".parse().unwrap(), 80).is_err());
         // Who writes it down means it.
         assert_eq!(check(&["127.0.0.0/8:5432"], "127.0.0.1", "127.0.0.1", 5432), Ok(()));
         assert_eq!(check(&["[::1]:80"], "localhost", "::1", 80), Ok(()));
@@ -253,6 +300,10 @@ mod tests {
             "a b:1",
             "169.254.169.254:80",
             "127.1:80",
+            "tcp://10.0.0.5:80",
+            "udp:10.0.0.5:80",
+            "UDP://10.0.0.5:80",
+            "udp://udp://10.0.0.5:80",
         ] {
             assert!(matches!(AllowList::parse([bad]), Err(PatternError::Shape { .. })), "{bad}");
         }

@@ -7,13 +7,14 @@
 //! - `roster`: the list of gateways, and which of them are believed
 //! - `dial`: the way to a gateway, through a proxy if there has to be one
 //! - `link`: one gateway, for as long as it is wanted; `serve`: one connection to it
-//! - `stream`: one target, asked for by a gateway
+//! - `stream`: one target, asked for by a gateway; `datagrams`: one by UDP
 //!
 //! It listens nowhere, decides about nobody, and knows no user: a gateway asks only for what it permitted, and
 //! the list says what could be asked for at all.
 
 mod allow;
 mod connector;
+mod datagrams;
 mod dial;
 mod join;
 mod link;

@@ -61,6 +61,8 @@ pub(crate) async fn begin(stream: TlsStream<Box<dyn Stream>>) -> Result<Open, h2
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD)
         .max_send_buffer_size(SEND_BUFFER)
+        // Datagrams are asked for by `:protocol` (RFC 8441).
+        .enable_connect_protocol()
         .handshake(stream);
     tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
         .await

@@ -1,5 +1,5 @@
 //! One target, asked for by a gateway: checked against the connector's own list, looked up and dialled here,
-//! and bytes both ways until either side ends it. A cut on one side is a reset on the other, at once.
+//! and bytes or datagrams both ways until either side ends it. A cut on one side is a reset on the other, at once.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,16 +14,17 @@ use h2::server::SendResponse;
 use http::header::HeaderName;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_model::resource::{Endpoint, UpstreamHost};
 use vouchsafe_runtime::connect_stream::ConnectStream;
 use vouchsafe_runtime::limits::CONNECT_TIMEOUT;
 use vouchsafe_runtime::relay::{Traffic, relay};
-use vouchsafe_wire::connector::SITE_HEADER;
+use vouchsafe_wire::connector::{CONNECT_UDP, SITE_HEADER, udp_target};
 
-use crate::allow::Refused;
+use crate::allow::{Refused, Transport};
 use crate::connector::Shared;
+use crate::datagrams;
 
 /// Why not, in the words of RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -31,7 +32,7 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// Why a target isn't opened.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("this is no CONNECT to a host and port")]
+    #[error("this is no CONNECT to a host and port, by TCP or UDP")]
     Malformed,
     #[error("the list of gateways does not have it")]
     NoGateway,
@@ -79,10 +80,13 @@ pub(crate) async fn serve(
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
     };
     let mut response = Response::new(());
-    let (mut upstream, _place) = match opened {
+    let (upstream, _place) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
-            let target = request.uri().authority().map_or("", |authority| authority.as_str());
+            let target = match request.extensions().get::<Protocol>() {
+                None => request.uri().authority().map_or("", |authority| authority.as_str()),
+                Some(_) => request.uri().path(),
+            };
             let error = &failure as &dyn std::error::Error;
             match &failure {
                 // What a gateway asks for and must not have is worth a look: at the list, or at the gateway.
@@ -105,7 +109,14 @@ pub(crate) async fn serve(
         }
     };
     let Ok(send) = respond.send_response(response, false) else { return };
-    let mut stream = ConnectStream::new(send, request.into_body());
+    let stream = ConnectStream::new(send, request.into_body());
+    match upstream {
+        Upstream::Tcp(upstream) => bytes(stream, upstream).await,
+        Upstream::Udp(upstream) => datagrams::pass(stream, &upstream).await,
+    }
+}
+
+async fn bytes(mut stream: ConnectStream, mut upstream: TcpStream) {
     let (reset, traffic) = (stream.reset(), Traffic::default());
     let whole = tokio::select! {
         passed = relay(&mut stream, &mut upstream, &traffic) => passed.is_ok(),
@@ -119,32 +130,46 @@ pub(crate) async fn serve(
 
 type Place = tokio::sync::OwnedSemaphorePermit;
 
+/// An open way to a target.
+enum Upstream {
+    Tcp(TcpStream),
+    Udp(UdpSocket),
+}
+
 async fn open(
     shared: &Shared,
     gateway: GatewayId,
     request: &Request<RecvStream>,
-) -> Result<(TcpStream, Place), Failure> {
+) -> Result<(Upstream, Place), Failure> {
     if !shared.rosters.believes(gateway) {
         return Err(Failure::NoGateway);
     }
-    if request.method() != Method::CONNECT || request.extensions().get::<Protocol>().is_some() {
-        return Err(Failure::Malformed);
-    }
+    let (transport, target) = asked(request).ok_or(Failure::Malformed)?;
     let site = request.headers().get(SITE_HEADER).map(HeaderValue::as_bytes);
     if site != Some(shared.state.member().site.as_str().as_bytes()) {
         return Err(Failure::OtherSite);
     }
-    let authority = request.uri().authority().ok_or(Failure::Malformed)?;
-    let target = Endpoint::parse(authority.as_str()).map_err(|_| Failure::Malformed)?;
     let place = Arc::clone(&shared.places).try_acquire_owned().map_err(|_| Failure::Busy)?;
-    let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial(shared, &target));
+    let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial(shared, transport, &target));
     Ok((dialled.await.map_err(|_| Failure::TimedOut)??, place))
 }
 
-async fn dial(shared: &Shared, target: &Endpoint) -> Result<TcpStream, Failure> {
+/// What a gateway asks for.
+fn asked(request: &Request<RecvStream>) -> Option<(Transport, Endpoint)> {
+    if request.method() != Method::CONNECT {
+        return None;
+    }
+    match request.extensions().get::<Protocol>().map(Protocol::as_str) {
+        None => Some((Transport::Tcp, Endpoint::parse(request.uri().authority()?.as_str()).ok()?)),
+        Some(CONNECT_UDP) => Some((Transport::Udp, udp_target(request.uri().path())?)),
+        Some(_) => None,
+    }
+}
+
+async fn dial(shared: &Shared, transport: Transport, target: &Endpoint) -> Result<Upstream, Failure> {
     let found: Vec<IpAddr> = match &target.host {
         UpstreamHost::Ip(address) => vec![*address],
-        UpstreamHost::Name(name) if !shared.allow.may_look_up(target.port, name) => {
+        UpstreamHost::Name(name) if !shared.allow.may_look_up(transport, target.port, name) => {
             return Err(Refused::NotListed.into());
         }
         // `localhost` names this machine in words and needs no resolver (RFC 6761 §6.3).
@@ -154,17 +179,24 @@ async fn dial(shared: &Shared, target: &Endpoint) -> Result<TcpStream, Failure> 
     let mut last = Failure::Connect(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     for address in found {
         // What is dialled is what was checked.
-        if let Err(refused) = shared.allow.check(&target.host, address, target.port) {
+        if let Err(refused) = shared.allow.check(transport, &target.host, address, target.port) {
             last = refused.into();
             continue;
         }
-        match TcpStream::connect(SocketAddr::new(address, target.port)).await {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                // A peer that is gone without a word is noticed within minutes.
-                let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
-                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-                return Ok(stream);
+        let address = SocketAddr::new(address, target.port);
+        let opened = match transport {
+            Transport::Tcp => TcpStream::connect(address).await.map(Upstream::Tcp),
+            Transport::Udp => vouchsafe_runtime::datagrams::connected(address).map(Upstream::Udp),
+        };
+        match opened {
+            Ok(upstream) => {
+                if let Upstream::Tcp(stream) = &upstream {
+                    let _ = stream.set_nodelay(true);
+                    // A peer that is gone without a word is noticed within minutes.
+                    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
+                    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+                }
+                return Ok(upstream);
             }
             Err(error) => last = Failure::Connect(error),
         }

@@ -19,6 +19,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use h2::ext::Protocol;
 use http::header::HeaderName;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use parking_lot::Mutex;
@@ -30,7 +31,7 @@ use vouchsafe_runtime::clock;
 use vouchsafe_runtime::connect_stream::ConnectStream;
 use vouchsafe_runtime::limits::CONNECT_TIMEOUT;
 use vouchsafe_runtime::link::{AttachedConnector, Attendance};
-use vouchsafe_wire::connector::SITE_HEADER;
+use vouchsafe_wire::connector::{CONNECT_UDP, SITE_HEADER, udp_path};
 
 pub(crate) use self::attach::attach;
 pub(crate) use self::relayed::Relayed;
@@ -96,11 +97,13 @@ impl Connectors {
     /// Opens a stream to the upstream of the admitted resource, through the connector of that site with the
     /// fewest. While nothing was sent, another is tried where one fails.
     pub(crate) async fn open(&self, admission: &Admission, site: &SiteName) -> Result<Relayed, DialError> {
-        let (endpoint, patience) = match &admission.resource().spec {
-            ResourceSpec::Http(http) => (&http.upstream, http.connect_timeout),
-            ResourceSpec::Tcp(tcp) => (&tcp.upstream, CONNECT_TIMEOUT),
-            ResourceSpec::Udp(_) | ResourceSpec::Console => return Err(DialError::NoUpstream),
+        let (target, patience) = match &admission.resource().spec {
+            ResourceSpec::Http(http) => (Target::Tcp(&http.upstream), http.connect_timeout),
+            ResourceSpec::Tcp(tcp) => (Target::Tcp(&tcp.upstream), CONNECT_TIMEOUT),
+            ResourceSpec::Udp(udp) => (Target::Udp(&udp.upstream), CONNECT_TIMEOUT),
+            ResourceSpec::Console => return Err(DialError::NoUpstream),
         };
+        let endpoint = target.endpoint();
         let until = Instant::now() + patience;
         let mut tried = Vec::new();
         let mut last = RelayError::NoneAttached;
@@ -117,7 +120,7 @@ impl Connectors {
             // One that is gone without a word must leave time for the next.
             let share = until.saturating_duration_since(Instant::now()) / if others { 2 } else { 1 };
             let connector = next.connector;
-            match tokio::time::timeout(share, next.stream(site, endpoint)).await {
+            match tokio::time::timeout(share, next.stream(site, target)).await {
                 Ok(Ok(relayed)) => return Ok(relayed),
                 Ok(Err(error)) => last = error,
                 Err(_) => last = RelayError::TimedOut { connector },
@@ -202,6 +205,23 @@ impl Attendance for Connectors {
     }
 }
 
+/// What a connector is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Target<'t> {
+    /// The bytes of a TCP connection.
+    Tcp(&'t Endpoint),
+    /// UDP payloads, in capsules.
+    Udp(&'t Endpoint),
+}
+
+impl<'t> Target<'t> {
+    const fn endpoint(self) -> &'t Endpoint {
+        match self {
+            Target::Tcp(endpoint) | Target::Udp(endpoint) => endpoint,
+        }
+    }
+}
+
 enum Least {
     One(Counted, bool),
     Busy,
@@ -225,17 +245,23 @@ impl Drop for Counted {
     }
 }
 
+/// Says that the stream is one of capsules (RFC 9297 §3.4).
+const CAPSULE_PROTOCOL: HeaderName = HeaderName::from_static("capsule-protocol");
 /// Why not, in the words of RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 impl Counted {
-    /// Asks for a stream to the endpoint.
-    async fn stream(self, site: &SiteName, endpoint: &Endpoint) -> Result<Relayed, RelayError> {
+    /// Asks for a stream to the target.
+    async fn stream(self, site: &SiteName, target: Target<'_>) -> Result<Relayed, RelayError> {
         let connector = self.connector;
         let broken = |source| RelayError::Broken { connector, source };
         let opened = async {
             let mut sender = self.sender.clone().ready().await.map_err(broken)?;
-            let (response, send) = sender.send_request(connect(site, endpoint)?, false).map_err(broken)?;
+            if matches!(target, Target::Udp(_)) && !sender.is_extended_connect_protocol_enabled() {
+                let why = "it is of an older version, which carries no UDP".to_owned();
+                return Err(RelayError::Refused { connector, why });
+            }
+            let (response, send) = sender.send_request(connect(site, target), false).map_err(broken)?;
             let response = response.await.map_err(broken)?;
             if response.status() == StatusCode::OK {
                 return Ok(ConnectStream::new(send, response.into_body()));
@@ -263,14 +289,22 @@ impl Counted {
     }
 }
 
-fn connect(site: &SiteName, endpoint: &Endpoint) -> Result<Request<()>, RelayError> {
-    let authority = endpoint.to_string();
+fn connect(site: &SiteName, target: Target<'_>) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;
-    // Both are of characters that stand in an authority and in a field.
-    if let (Ok(uri), Ok(value)) = (Uri::builder().authority(authority).build(), HeaderValue::from_str(site.as_str())) {
+    let uri = match target {
+        Target::Tcp(endpoint) => Uri::builder().authority(endpoint.to_string()).build(),
+        Target::Udp(endpoint) => {
+            request.extensions_mut().insert(Protocol::from_static(CONNECT_UDP));
+            request.headers_mut().insert(CAPSULE_PROTOCOL, HeaderValue::from_static("?1"));
+            // Here the path says where to, and the authority nothing.
+            Uri::builder().scheme("https").authority("connector").path_and_query(udp_path(endpoint)).build()
+        }
+    };
+    // All of it is of characters that may stand there.
+    if let (Ok(uri), Ok(value)) = (uri, HeaderValue::from_str(site.as_str())) {
         *request.uri_mut() = uri;
         request.headers_mut().insert(HeaderName::from_static(SITE_HEADER), value);
     }
-    Ok(request)
+    request
 }

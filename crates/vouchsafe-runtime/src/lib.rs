@@ -5,6 +5,7 @@
 //! - [`connect_stream`]: a CONNECT stream of HTTP/2 as plain bytes, whose resets are resets
 //! - [`cores`]: work that is worth all cores
 //! - [`credential`]: cookies and access tokens, by which clients are known
+//! - [`datagrams`]: UDP payloads between a socket and a stream of capsules
 //! - [`fetch_site`]: whose page made a browser send a request
 //! - [`grpc`]: the one gRPC stream between gateway and controller
 //! - [`http_client`]: HTTP over a stream that is already connected and verified
@@ -25,6 +26,7 @@ pub mod clock;
 pub mod connect_stream;
 pub mod cores;
 pub mod credential;
+pub mod datagrams;
 pub mod fetch_site;
 pub mod grpc;
 pub mod http_client;

@@ -212,9 +212,6 @@ impl ResourceDoc {
         };
         let via = self.via.as_deref().map(SiteName::parse).transpose().map_err(name_error)?;
         let spec = match self.kind.as_str() {
-            "udp" if via.is_some() => {
-                return Err(ResourceDocError::Misplaced { resource: resource(), member: "via", kind: "udp" });
-            }
             "http" => ResourceSpec::Http(self.http_spec(&value)?),
             "tcp" => {
                 let (upstream, port) = self.service("tcp")?;
@@ -518,6 +515,7 @@ mod tests {
             r#"{"name":"db","kind":"tcp","upstream":"10.0.0.5:5432","port":6543,"offline_grace":300}"#,
             r#"{"name":"far","kind":"http","upstream":"http://10.0.0.5:80","via":"frankfurt"}"#,
             r#"{"name":"far-db","kind":"tcp","upstream":"db.internal:5432","via":"frankfurt"}"#,
+            r#"{"name":"far-dns","kind":"udp","upstream":"10.0.0.5:53","via":"frankfurt"}"#,
             r#"{"name":"dns","kind":"udp","upstream":"10.0.0.5:5353","port":53,"idle_timeout":30}"#,
             r#"{"name":"dns","kind":"udp","upstream":"10.0.0.5:53"}"#,
             r#"{"name":"a","kind":"http","upstream":"http://h","mode":"observe","observe":{"from":["192.168.0.0/16","10.0.0.0/8"],"owner":"alice","reason":"moving in","until":"2026-12-31T19:00:00.9+01:00"}}"#,
@@ -583,7 +581,6 @@ mod tests {
             (r#"{"name":"a","kind":"sctp","upstream":"h:1"}"#, "`kind` is `sctp`"),
             (r#"{"name":"a","kind":"udp","upstream":"h:1","idle_timeout":4}"#, "5 to 3600"),
             (r#"{"name":"a","kind":"udp","upstream":"h:1","audit":"soon"}"#, "no meaning"),
-            (r#"{"name":"a","kind":"udp","upstream":"h:1","via":"frankfurt"}"#, "`via` has no meaning"),
             (r#"{"name":"a","kind":"tcp","upstream":"h:1","via":"Frank furt"}"#, "not a valid site name"),
             (r#"{"name":"a","kind":"tcp","upstream":"h:1","idle_timeout":60}"#, "no meaning"),
             (r#"{"name":"a","kind":"udp","upstream":"224.0.0.251:5353"}"#, "multicast"),

@@ -252,6 +252,7 @@ mod tests {
             "vouchsafe connector invite frankfurt",
             "vouchsafe resource mode wiki observe --from 10.0.0.0/8 --from fd00::/8 --owner alice --reason x --for 14d",
             "vouchsafe resource mode wiki warn --until 2026-12-31T18:00:00Z --yes",
+            "vouchsafe resource add udp dns 10.0.0.5:53 --via frankfurt",
             "vouchsafe resource mode wiki enforce",
             "vouchsafe grant add alice finance --for 8h --reason audit",
             "vouchsafe request finance --for 2h --reason audit",
@@ -292,7 +293,6 @@ mod tests {
             "vouchsafe observed import --format nginx -o seen.jsonl",
             "vouchsafe observed import --format nginx --utc-offset CET -o seen.jsonl access.log",
             "vouchsafe connector invite Frankfurt",
-            "vouchsafe resource add udp dns 10.0.0.5:53 --via frankfurt",
             "vouchsafe connect 10.0.0.1:80",
             "vouchsafe",
         ] {

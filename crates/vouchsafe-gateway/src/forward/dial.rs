@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use vouchsafe_model::name::SiteName;
 use vouchsafe_model::resource::{Endpoint, ResourceSpec, UpstreamHost, embedded_v4, never_by_name, never_upstream};
 use vouchsafe_policy::Admission;
+use vouchsafe_runtime::datagrams;
 use vouchsafe_runtime::limits::CONNECT_TIMEOUT;
 use vouchsafe_runtime::resolve::Resolver;
 
@@ -134,16 +135,7 @@ pub(crate) async fn connect_udp(
         if own_ports.contains(&endpoint.port) && embedded_v4(address.ip()).is_loopback() {
             return Err(DialError::Loop { address });
         }
-        let any: IpAddr = match address {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let opened = async {
-            let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
-            socket.connect(address).await?;
-            Ok(socket)
-        };
-        match opened.await {
+        match datagrams::connected(address) {
             Ok(socket) if own_ports.contains(&endpoint.port) && is_here(socket.local_addr(), socket.peer_addr()) => {
                 return Err(DialError::Loop { address });
             }

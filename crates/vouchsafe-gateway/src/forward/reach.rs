@@ -15,6 +15,7 @@ use vouchsafe_policy::Admission;
 
 use crate::connectors::Relayed;
 use crate::forward::dial::{self, DialError};
+use crate::forward::udp::Upstream;
 use crate::gateway::Shared;
 
 /// An open way to an upstream.
@@ -30,6 +31,14 @@ pub(crate) async fn connect(shared: &Arc<Shared>, admission: &Admission) -> Resu
     match &admission.resource().via {
         None => dial::connect(admission, &shared.resolver, &shared.own_ports).await.map(Reached::Direct),
         Some(site) => shared.connectors.open(admission, site).await.map(Reached::Via),
+    }
+}
+
+/// Opens the way for datagrams to the upstream of the permitted `udp` resource.
+pub(crate) async fn connect_udp(shared: &Arc<Shared>, admission: &Admission) -> Result<Upstream, DialError> {
+    match &admission.resource().via {
+        None => dial::connect_udp(admission, &shared.resolver, &shared.own_ports).await.map(Upstream::Direct),
+        Some(site) => shared.connectors.open(admission, site).await.map(Upstream::via),
     }
 }
 

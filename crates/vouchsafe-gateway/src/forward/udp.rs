@@ -1,26 +1,90 @@
 //! A permitted UDP flow: datagrams of a CONNECT-UDP (RFC 9298), both ways.
 //!
 //! Datagrams that find no room are lost, as on any network: there is no queue to fill here beyond
-//! the kernel's. The socket is connected, so that nobody but the upstream is heard; the first error
-//! that it reports (ICMP: the port or host can't be reached) ends the flow.
+//! the kernel's, or that of a connector's stream. A socket is connected, so that nobody but the upstream is heard;
+//! the first error that it reports (ICMP: the port or host can't be reached) ends the flow.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
-use vouchsafe_wire::capsule::{CapsuleReader, MAX_UDP_PAYLOAD, udp_payload, write_capsule, write_datagram};
+use tokio::sync::{Mutex, mpsc};
+use vouchsafe_model::id::ConnectorId;
+use vouchsafe_runtime::datagrams::{self, Payloads, silence, write_payload};
+use vouchsafe_wire::capsule::{MAX_UDP_PAYLOAD, udp_payload, write_datagram};
 
+use crate::connectors::Relayed;
 use crate::gateway::Shared;
 use crate::listen::Place;
 use crate::take_up::{SendDatagram, Stream, TakeUp, TakenUp};
 use crate::watch::Flow;
 
-/// Bytes that are read from the client's stream at once.
-const READ_BYTES: usize = 16 * 1024;
+/// The way to an upstream.
+pub(crate) enum Upstream {
+    /// A socket of this gateway's.
+    Direct(UdpSocket),
+    /// Through a connector, whose socket it is.
+    Via(Box<Via>),
+}
+
+/// A stream of capsules to a connector.
+pub(crate) struct Via {
+    connector: ConnectorId,
+    /// With room for one capsule, which is used again.
+    inward: Mutex<(WriteHalf<Relayed>, Vec<u8>)>,
+    outward: Mutex<Payloads<ReadHalf<Relayed>>>,
+}
+
+impl Upstream {
+    /// Through a connector.
+    pub(crate) fn via(relayed: Relayed) -> Self {
+        let connector = relayed.connector();
+        let (read, write) = tokio::io::split(relayed);
+        let (inward, outward) = (Mutex::new((write, Vec::new())), Mutex::new(Payloads::new(read)));
+        Self::Via(Box::new(Via { connector, inward, outward }))
+    }
+
+    /// The connector that it leads through.
+    pub(crate) fn connector(&self) -> Option<ConnectorId> {
+        match self {
+            Upstream::Direct(_) => None,
+            Upstream::Via(via) => Some(via.connector),
+        }
+    }
+
+    /// Sends a payload; says whether it left.
+    async fn send(&self, payload: &[u8]) -> io::Result<bool> {
+        match self {
+            Upstream::Direct(socket) => datagrams::send(socket, payload).await,
+            Upstream::Via(via) => {
+                let (write, room) = &mut *via.inward.lock().await;
+                write_payload(write, room, payload).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The next payload, in `buffer`; `None` when the connector has ended the flow.
+    async fn receive<'b>(&self, buffer: &'b mut Vec<u8>) -> io::Result<Option<&'b [u8]>> {
+        match self {
+            Upstream::Direct(socket) => {
+                buffer.resize(MAX_UDP_PAYLOAD, 0);
+                let length = socket.recv(buffer).await?;
+                Ok(buffer.get(..length))
+            }
+            Upstream::Via(via) => {
+                let payload = via.outward.lock().await.next().await?;
+                Ok(payload.map(|payload| {
+                    *buffer = payload;
+                    &buffer[..]
+                }))
+            }
+        }
+    }
+}
 
 /// Joins the client's datagrams with the upstream until the client ends the stream, nothing has
 /// passed for `idle`, the upstream can't be reached, or access ends.
@@ -28,7 +92,7 @@ pub(crate) fn join(
     shared: &Arc<Shared>,
     flow: Arc<Flow>,
     client: TakeUp,
-    upstream: UdpSocket,
+    upstream: Upstream,
     idle: Duration,
     place: Arc<Place>,
 ) {
@@ -48,7 +112,7 @@ pub(crate) fn join(
     });
 }
 
-async fn pass(client: TakenUp, upstream: &UdpSocket, flow: &Flow, idle: Duration) -> io::Result<&'static str> {
+async fn pass(client: TakenUp, upstream: &Upstream, flow: &Flow, idle: Duration) -> io::Result<&'static str> {
     let TakenUp { stream, datagrams } = client;
     let (read, mut write) = tokio::io::split(stream);
     let inward = Inward { upstream, flow, packets: AtomicU64::new(0) };
@@ -68,95 +132,62 @@ async fn pass(client: TakenUp, upstream: &UdpSocket, flow: &Flow, idle: Duration
     Ok(why)
 }
 
-/// Resolves when a count has stood still for that long.
-async fn silence(idle: Duration, count: impl Fn() -> (u64, u64)) {
-    let mut seen = count();
-    loop {
-        tokio::time::sleep(idle).await;
-        let now = count();
-        if now == seen {
-            return;
-        }
-        seen = now;
-    }
-}
-
 /// From the client to the upstream.
 struct Inward<'f> {
-    upstream: &'f UdpSocket,
+    upstream: &'f Upstream,
     flow: &'f Flow,
     packets: AtomicU64,
 }
 
 impl Inward<'_> {
-    async fn capsules(&self, mut from: ReadHalf<Box<dyn Stream>>) -> io::Result<()> {
-        let mut reader = CapsuleReader::default();
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let length = from.read(&mut buffer).await?;
-            if length == 0 {
-                return Ok(());
-            }
-            let mut input = buffer.get(..length).unwrap_or_default();
-            while let Some(datagram) = reader.next(&mut input).map_err(io::Error::other)? {
-                self.send(&datagram).await?;
-            }
+    async fn capsules(&self, from: ReadHalf<Box<dyn Stream>>) -> io::Result<()> {
+        let mut payloads = Payloads::new(from);
+        while let Some(payload) = payloads.next().await? {
+            self.send(&payload).await?;
         }
+        Ok(())
     }
 
     async fn datagrams(&self, incoming: Option<mpsc::Receiver<bytes::Bytes>>) -> io::Result<()> {
         let Some(mut incoming) = incoming else { return std::future::pending().await };
         while let Some(datagram) = incoming.recv().await {
-            self.send(&datagram).await?;
+            if let Some(payload) = udp_payload(&datagram) {
+                self.send(payload).await?;
+            }
         }
         Ok(())
     }
 
-    async fn send(&self, datagram: &[u8]) -> io::Result<()> {
-        let Some(payload) = udp_payload(datagram) else { return Ok(()) };
-        match self.upstream.send(payload).await {
-            Ok(_) => {
-                self.packets.fetch_add(1, Ordering::Relaxed);
-                self.flow.traffic().inward.fetch_add(payload.len() as u64, Ordering::Relaxed);
-                Ok(())
-            }
-            // Larger than the way allows: lost, like every datagram that is.
-            Err(error) if error.raw_os_error() == Some(EMSGSIZE) => Ok(()),
-            Err(error) => Err(error),
+    async fn send(&self, payload: &[u8]) -> io::Result<()> {
+        if self.upstream.send(payload).await? {
+            self.packets.fetch_add(1, Ordering::Relaxed);
+            self.flow.traffic().inward.fetch_add(payload.len() as u64, Ordering::Relaxed);
         }
+        Ok(())
     }
 }
 
-/// "Message too long", the same number on every Linux.
-const EMSGSIZE: i32 = 90;
-
 async fn from_upstream(
-    upstream: &UdpSocket,
+    upstream: &Upstream,
     flow: &Flow,
     packets: &AtomicU64,
     to: &mut WriteHalf<Box<dyn Stream>>,
     send: Option<SendDatagram>,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; MAX_UDP_PAYLOAD];
-    let mut framed = Vec::new();
-    loop {
-        let length = upstream.recv(&mut buffer).await?;
-        let payload = buffer.get(..length).unwrap_or_default();
-        framed.clear();
+    let (mut buffer, mut framed) = (Vec::new(), Vec::new());
+    while let Some(payload) = upstream.receive(&mut buffer).await? {
         match &send {
             Some(send) => {
+                framed.clear();
                 write_datagram(&mut framed, payload);
                 if !send(&framed) {
                     return Ok(());
                 }
             }
-            None => {
-                write_capsule(&mut framed, payload);
-                to.write_all(&framed).await?;
-                to.flush().await?;
-            }
+            None => write_payload(to, &mut framed, payload).await?,
         }
         packets.fetch_add(1, Ordering::Relaxed);
-        flow.traffic().outward.fetch_add(length as u64, Ordering::Relaxed);
+        flow.traffic().outward.fetch_add(payload.len() as u64, Ordering::Relaxed);
     }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use vouchsafe_wire::token::AUDIENCE_GATEWAY;
 use crate::authenticate::Presented;
 use crate::decide::{Decided, Question};
 use crate::forward::http::ForwardError;
-use crate::forward::{dial, udp};
+use crate::forward::{reach, udp};
 use crate::gateway::Shared;
 use crate::record::Until;
 use crate::route::case::{Asker, Case};
@@ -71,7 +71,7 @@ pub(super) async fn serve(
         Err(response) => return response,
     };
     let opened = tokio::select! {
-        opened = dial::connect_udp(admitted.admission(), &shared.resolver, &shared.own_ports) => opened.map_err(ForwardError::from),
+        opened = reach::connect_udp(shared, admitted.admission()) => opened.map_err(ForwardError::from),
         _ = admitted.flow().cut().cancelled() => Err(ForwardError::Cut),
     };
     let upstream = match opened {
@@ -88,6 +88,7 @@ pub(super) async fn serve(
     admitted.flow().set_status(response.status().as_u16());
     warned::tell(response.headers_mut(), warned::of(&admitted).as_ref());
     let place = Arc::clone(&connection.place);
+    admitted.flow().set_connector(upstream.connector());
     udp::join(shared, Arc::clone(admitted.flow()), TakeUp::of(&mut request), upstream, spec.idle_timeout, place);
     response
 }

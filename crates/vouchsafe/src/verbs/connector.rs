@@ -100,7 +100,7 @@ impl ProxyArgs {
 #[derive(Debug, clap::Args)]
 struct Run {
     /// Target that it opens when a gateway asks, may be given more than once: `name:port`, `address:port` or
-    /// `network/bits:port`, with `*` for every port. Nothing else is ever opened.
+    /// `network/bits:port`, with `*` for every port, by TCP; by UDP with `udp://` in front. Nothing else is ever opened.
     #[arg(long, value_name = "TARGET:PORT")]
     allow: Vec<String>,
     /// File with such targets, one on each line.

@@ -131,6 +131,8 @@ pub(crate) enum Add {
         upstream: String,
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        via: Via,
         /// Port under which it is asked for [default: the upstream's].
         #[arg(long)]
         port: Option<u16>,
@@ -319,8 +321,8 @@ impl Add {
             Add::Tcp { name, upstream, common, via, port } => {
                 ResourceDoc { port, via: via.word(), ..doc(name, "tcp", upstream, common) }
             }
-            Add::Udp { name, upstream, common, port, idle_timeout } => {
-                ResourceDoc { port, idle_timeout, ..doc(name, "udp", upstream, common) }
+            Add::Udp { name, upstream, common, via, port, idle_timeout } => {
+                ResourceDoc { port, idle_timeout, via: via.word(), ..doc(name, "udp", upstream, common) }
             }
             Add::Http {
                 name,

@@ -1,5 +1,7 @@
 //! Resources in networks that the gateway has no way into, reached through connectors that dial out.
 
+mod udp;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -375,6 +377,19 @@ impl Hostile {
     }
 }
 
+/// A gateway that has joined, and whose keys somebody else has; and what it keeps of itself.
+async fn taken_over(world: &World, name: &str) -> (Hostile, Value) {
+    let stolen = world.dir.path().join(format!("gateway-{name}"));
+    let code = roles::invite(world, name).await;
+    let (exit, _, err) = world.cli(&stolen, &["gateway", "join", &code]).await;
+    assert_eq!(exit, 0, "{err}");
+    let gateway = std::fs::read_to_string(stolen.join("gateway").join("gateway.json")).expect("kept");
+    let gateway: Value = serde_json::from_str(&gateway).expect("JSON");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let chain = text(&gateway["joined"]["certificates"]["identity"]);
+    (Hostile::new(&chain, &text(&gateway["identity_key"])).await, gateway)
+}
+
 async fn ask(sender: &SendRequest<Bytes>, method: Method, target: &str, site: &str) -> (StatusCode, ConnectStream) {
     let mut sender = sender.clone().ready().await.expect("open");
     let request = Request::builder().method(method).uri(target).header(SITE_HEADER, site).body(()).expect("a request");
@@ -388,15 +403,8 @@ async fn a163_a_gateway_that_was_taken_over_gets_what_the_connectors_list_has_an
     let world = roles::controller().await;
     let gate = Gate::join(&world, "one", Ipv4Addr::LOCALHOST).await;
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    // Another one, of which somebody has the keys.
-    let stolen = world.dir.path().join("gateway-two");
-    let code = roles::invite(&world, "two").await;
-    let (exit, _, err) = world.cli(&stolen, &["gateway", "join", &code]).await;
-    assert_eq!(exit, 0, "{err}");
-    let gateway = std::fs::read_to_string(stolen.join("gateway").join("gateway.json")).expect("kept");
-    let gateway: Value = serde_json::from_str(&gateway).expect("JSON");
+    let (hostile, gateway) = taken_over(&world, "two").await;
     let certificates = &gateway["joined"]["certificates"];
-    let hostile = Hostile::new(&text(&certificates["identity"]), &text(&gateway["identity_key"])).await;
     let (listed, other) = (Recorder::start(&world.tasks).await, Recorder::start(&world.tasks).await);
     // It joins through the gateway that is one still.
     let state = world.dir.path().join("connector");
@@ -504,15 +512,7 @@ async fn a_connector_finds_a_gateway_that_joins_later_and_leaves_one_that_is_rem
 async fn a163_a_removed_gateway_in_the_wrong_hands_is_believed_no_more() {
     let world = roles::controller().await;
     let _one = Gate::join(&world, "one", Ipv4Addr::LOCALHOST).await;
-    let stolen = world.dir.path().join("gateway-two");
-    let code = roles::invite(&world, "two").await;
-    let (exit, _, err) = world.cli(&stolen, &["gateway", "join", &code]).await;
-    assert_eq!(exit, 0, "{err}");
-    let gateway = std::fs::read_to_string(stolen.join("gateway").join("gateway.json")).expect("kept");
-    let gateway: Value = serde_json::from_str(&gateway).expect("JSON");
-    let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let chain = text(&gateway["joined"]["certificates"]["identity"]);
-    let hostile = Hostile::new(&chain, &text(&gateway["identity_key"])).await;
+    let (hostile, _) = taken_over(&world, "two").await;
     let (state, at) = (world.dir.path().join("connector"), format!("{}:{}", Ipv4Addr::LOCALHOST, world.port));
     let code = invite(&world, "frankfurt").await;
     let (exit, out, err) = world.cli(&state, &["connector", "join", &code, "--gateway", &at]).await;

@@ -36,7 +36,11 @@ pub struct Echo {
 
 impl Echo {
     pub async fn start(tasks: &TaskGroup) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        Self::on(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound"), tasks)
+    }
+
+    /// On a socket that is there already.
+    pub fn on(socket: UdpSocket, tasks: &TaskGroup) -> Self {
         let (address, seen) = (socket.local_addr().expect("address"), Arc::<Mutex<Vec<Vec<u8>>>>::default());
         let to = Arc::clone(&seen);
         tasks.spawn("echo", async move {

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use crate::world::{VOUCHSAFE, patiently};
@@ -75,17 +75,36 @@ impl Site {
 
     /// A listener inside; what it accepts is served from here.
     pub async fn listener(&self) -> TcpListener {
-        let (space, address) = (format!("/run/netns/{}", self.name), SocketAddr::from((self.inside, 0)));
-        // A thread of its own, since its network can't be taken back from it.
-        let bound = std::thread::spawn(move || {
-            let space = File::open(space).expect("the namespace");
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&space), Some(LinkNameSpaceType::Network))
-                .expect("entered");
+        let address = SocketAddr::from((self.inside, 0));
+        let listener = self.inside(move || {
             let listener = std::net::TcpListener::bind(address).expect("bound");
             listener.set_nonblocking(true).expect("nonblocking");
             listener
         });
-        TcpListener::from_std(bound.join().expect("a listener")).expect("listener")
+        TcpListener::from_std(listener).expect("listener")
+    }
+
+    /// A UDP socket inside, which is served from here.
+    pub async fn udp(&self) -> UdpSocket {
+        let address = SocketAddr::from((self.inside, 0));
+        let socket = self.inside(move || {
+            let socket = std::net::UdpSocket::bind(address).expect("bound");
+            socket.set_nonblocking(true).expect("nonblocking");
+            socket
+        });
+        UdpSocket::from_std(socket).expect("socket")
+    }
+
+    fn inside<T: Send + 'static>(&self, open: impl FnOnce() -> T + Send + 'static) -> T {
+        let space = format!("/run/netns/{}", self.name);
+        // A thread of its own, since its network can't be taken back from it.
+        let opened = std::thread::spawn(move || {
+            let space = File::open(space).expect("the namespace");
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&space), Some(LinkNameSpaceType::Network))
+                .expect("entered");
+            open()
+        });
+        opened.join().expect("opened")
     }
 
     /// A program inside.

@@ -26,13 +26,13 @@ permit (principal in Group::"staff", action == Action::"net:connect", resource =
 "#;
 
 /// `vouchsafe connect --udp`, running.
-struct Connect {
+pub struct Connect {
     address: SocketAddr,
     _child: Child,
 }
 
 impl Connect {
-    async fn start(device: &TestDevice, resource: &str) -> Self {
+    pub async fn start(device: &TestDevice, resource: &str) -> Self {
         let mut child = Command::new(VOUCHSAFE)
             .args(["connect", resource, "--udp", "--json", "--dir"])
             .arg(&device.dir)
@@ -49,7 +49,7 @@ impl Connect {
         Self { address: ready["listening"].as_str().expect("address").parse().expect("an address"), _child: child }
     }
 
-    async fn dig(&self, patience: &str, tries: &str) -> Ran {
+    pub async fn dig(&self, patience: &str, tries: &str) -> Ran {
         let port = self.address.port().to_string();
         let (time, tries) = (format!("+time={patience}"), format!("+tries={tries}"));
         run("dig", &["@127.0.0.1", "-p", &port, "intranet.corp.example", "A", "+short", &time, &tries]).await
@@ -61,10 +61,15 @@ async fn dnsmasq() -> (SocketAddr, Child) {
     let probe = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
     let address = probe.local_addr().expect("address");
     drop(probe);
-    let child = Command::new("dnsmasq")
+    (address, dnsmasq_by(Command::new("dnsmasq"), address))
+}
+
+/// The same by another command, such as one in another network.
+pub fn dnsmasq_by(mut program: Command, address: SocketAddr) -> Child {
+    program
         .args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--bind-interfaces", "--conf-file=/dev/null"])
         .args([
-            "--listen-address=127.0.0.1",
+            &format!("--listen-address={}", address.ip()),
             "--pid-file=",
             "--user=",
             "--group=",
@@ -75,8 +80,7 @@ async fn dnsmasq() -> (SocketAddr, Child) {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .expect("dnsmasq is installed by ./test");
-    (address, child)
+        .expect("dnsmasq is installed by ./test")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +138,7 @@ async fn a_name_server_is_asked_through_the_gateway_and_a_closed_one_hears_nothi
 }
 
 /// CONNECT-UDP as an upgrade of an HTTP/1.1 connection (RFC 9298 §3.2).
-struct Upgraded {
+pub struct Upgraded {
     stream: TlsStream<TcpStream>,
     capsules: CapsuleReader,
     read: Vec<u8>,
@@ -142,7 +146,7 @@ struct Upgraded {
 
 impl Upgraded {
     /// The head of the answer, and the connection.
-    async fn ask(world: &World, device: &TestDevice, target: &str, port: u16, rest: &str) -> (String, Self) {
+    pub async fn ask(world: &World, device: &TestDevice, target: &str, port: u16, rest: &str) -> (String, Self) {
         let mut stream =
             probe::connect(world, "gw", config(world, Some(device), &[b"http/1.1"])).await.expect("handshake");
         let path = format!("/.well-known/masque/udp/{}/{port}/", world.host(target));
@@ -160,14 +164,14 @@ impl Upgraded {
         (answer, Self { stream, capsules: CapsuleReader::default(), read: Vec::new() })
     }
 
-    async fn send(&mut self, payload: &[u8]) {
+    pub async fn send(&mut self, payload: &[u8]) {
         let mut capsule = Vec::new();
         write_capsule(&mut capsule, payload);
         self.stream.write_all(&capsule).await.expect("sent");
     }
 
     /// The next UDP payload; `None` when the connection has ended.
-    async fn next(&mut self) -> Option<Vec<u8>> {
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             let mut input = self.read.as_slice();
             let datagram = self.capsules.next(&mut input).expect("capsules of ours");
