@@ -26,6 +26,8 @@ use vouchsafe_wire::api::PolicyFileDoc;
 use vouchsafe_wire::proof::{About, CaseDoc, FindingDoc, ProofAnswer, ProofOutcome, ProofQuestion, VerdictDoc};
 use vouchsafe_wire::ticket::hex;
 
+use crate::sandbox::Demand;
+
 /// Largest question or answer, bytes.
 pub(crate) const MAX_FRAME_BYTES: u32 = 16 << 20;
 /// Time for one question to the solver.
@@ -57,11 +59,11 @@ pub(crate) struct Started {
 ///
 /// # Errors
 /// What the system says.
-fn start(solver: &Path) -> io::Result<Started> {
+fn start(solver: &Path, sandbox: Demand) -> io::Result<Started> {
     // A path from where we are, since the process will be elsewhere; a bare name is looked for in `PATH`.
     let solver = if solver.components().count() > 1 { std::path::absolute(solver)? } else { solver.to_owned() };
     let mut process = Command::new(OURSELVES)
-        .args([OsString::from("prover"), OsString::from("--solver"), solver.into()])
+        .args(["prover".into(), "--sandbox".into(), word(sandbox), "--solver".into(), solver.into_os_string()])
         .env_clear()
         // Where the solver may be.
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
@@ -76,9 +78,18 @@ fn start(solver: &Path) -> io::Result<Started> {
 }
 
 /// [`start`]; when that fails, the controller goes on without.
-pub(crate) fn try_start(solver: &Path) -> Option<Started> {
+pub(crate) fn try_start(solver: &Path, sandbox: Demand) -> Option<Started> {
     let without = |error: io::Error| tracing::warn!(%error, "no prover: policies with invariants can't be published");
-    start(solver).map_err(without).ok()
+    start(solver, sandbox).map_err(without).ok()
+}
+
+/// What is demanded of the controller's sandbox is demanded of the prover's, too. That one is never off: it is what
+/// runs a foreign program.
+fn word(sandbox: Demand) -> OsString {
+    match sandbox {
+        Demand::Require => "require".into(),
+        Demand::BestEffort | Demand::Off => "best-effort".into(),
+    }
 }
 
 /// Gives the controller its prover.

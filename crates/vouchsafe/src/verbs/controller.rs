@@ -91,7 +91,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Res
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let ports = [listen.port()].into_iter().chain(args.vitals.confine()?).collect();
     let needs = Needs { dir: dir.to_owned(), read: Vec::new(), ports };
-    args.prover = prover::try_start(&args.solver);
+    args.prover = prover::try_start(&args.solver, args.sandbox);
     args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
     })?;

@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// The solver.
     #[arg(long, value_name = "PROGRAM", default_value = "cvc5")]
     solver: PathBuf,
+    /// Whether it goes on where its sandbox can't be complete.
+    #[arg(long, value_enum, default_value = "best-effort")]
+    sandbox: Demand,
     /// Answers one question, which is all of standard input.
     #[arg(long)]
     once: bool,
@@ -37,7 +40,7 @@ pub(crate) fn confine(args: &Args) -> Result<(), VerbError> {
         setrlimit(Resource::As, most).map_err(|error| VerbError::of(Exit::Failed, &error))?;
     } else {
         let solver = vouchsafe_proof::find(&args.solver).ok();
-        sandbox::enter_as_prover(Demand::BestEffort, solver.as_deref())
+        sandbox::enter_as_prover(args.sandbox, solver.as_deref())
             .map_err(|error| VerbError::of(Exit::Failed, &error))?;
     }
     Ok(())

@@ -118,7 +118,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Res
     let read = args.tls_cert.iter().chain(&args.tls_key).chain(&args.acme_ca_file).cloned().collect();
     let ports = [args.port].into_iter().chain(args.acme_http_port).chain(args.vitals.confine()?).collect();
     let needs = Needs { dir: dir.to_owned(), read, ports };
-    args.prover = prover::try_start(&args.solver);
+    args.prover = prover::try_start(&args.solver, args.sandbox);
     args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
     })?;
