@@ -285,24 +285,31 @@ pub async fn launch(log: &Path, state: &Path, arguments: &[String]) -> (Child, V
 
 /// Starts a role by another program, such as one that enters a network namespace.
 pub async fn launch_by(mut program: Command, log: &Path, state: &Path, arguments: &[String]) -> (Child, Value) {
-    let mut process = program
+    program
         .args(arguments)
         .args(["--json", "--dir"])
         .arg(state)
         .env("VOUCHSAFE_LOG", "debug")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(log_file(log))
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the binary starts");
-    let stdout = process.stdout.take().expect("piped");
-    let line = tokio::time::timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await;
-    let line = line.expect("ready in time").expect("readable").unwrap_or_else(|| {
-        let log = std::fs::read_to_string(log.join("up.log")).unwrap_or_default();
-        panic!("{arguments:?} ended: {log}")
-    });
-    (process, serde_json::from_str(&line).expect("one line of JSON"))
+        .kill_on_drop(true);
+    let logged = || std::fs::read_to_string(log.join("up.log")).unwrap_or_default();
+    let mut attempts = 0;
+    loop {
+        let before = logged().len();
+        let mut process = program.stderr(log_file(log)).spawn().expect("the binary starts");
+        let stdout = process.stdout.take().expect("piped");
+        let line = tokio::time::timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await;
+        if let Some(line) = line.expect("ready in time").expect("readable") {
+            return (process, serde_json::from_str(&line).expect("one line of JSON"));
+        }
+        // A port that it found free is anybody's until it listens there.
+        let text = logged();
+        let said = text.get(before..).unwrap_or(&text);
+        attempts += 1;
+        let chose = arguments.windows(2).any(|pair| pair == ["--port", "0"]);
+        assert!(chose && attempts < 3 && said.contains("Address already in use"), "{arguments:?} ended: {said}");
+    }
 }
 
 fn log_file(dir: &Path) -> Stdio {
