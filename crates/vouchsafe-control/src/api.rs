@@ -12,6 +12,7 @@ mod extract;
 mod policy;
 mod requests;
 mod state;
+mod webhooks;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -70,6 +71,10 @@ routes! {
     get "/v1/locks" => directory::list_locks,
     post "/v1/locks" => directory::lock,
     delete "/v1/locks/{kind}/{name}" => directory::unlock,
+    get "/v1/webhooks" => webhooks::list,
+    post "/v1/webhooks" => webhooks::add,
+    delete "/v1/webhooks/{name}" => webhooks::remove,
+    post "/v1/webhooks/{name}/test" => webhooks::try_out,
     get "/v1/gateways" => directory::list_gateways,
     post "/v1/gateways/invites" => directory::invite_gateway,
     delete "/v1/gateways/{gateway}" => directory::remove_gateway,

@@ -20,6 +20,7 @@ mod leaves;
 mod master;
 mod public;
 mod signing;
+mod webhook;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -17,6 +17,7 @@ use crate::channel::Reached;
 use crate::prover::Prover;
 use crate::rosters::Rosters;
 use crate::store::Store;
+use crate::webhooks::Counted;
 
 /// Settings of the controller that do not change while it runs.
 #[derive(Debug, Clone)]
@@ -62,6 +63,8 @@ pub(crate) struct Context {
     pub(crate) live: Arc<Live>,
     /// Whose turn it is to try policies on the log.
     pub(crate) simulations: Arc<Turns>,
+    /// What came of messages to webhooks.
+    pub(crate) webhooks: Arc<Counted>,
     /// How gateways reach this controller; not set when it doesn't listen for any.
     pub(crate) channel: Arc<OnceLock<Reached>>,
     /// Who proves what is to hold of a policy; not set where nobody does.
@@ -88,6 +91,7 @@ impl Context {
             certificates: Arc::default(),
             live: Arc::default(),
             simulations: Arc::default(),
+            webhooks: Arc::default(),
             channel: Arc::default(),
             prover: Arc::default(),
             own_gateway: Arc::default(),

@@ -31,6 +31,7 @@ use crate::prover::Prover;
 use crate::rosters;
 use crate::store::{Store, StoreError};
 use crate::vitals::ControllerVitals;
+use crate::webhooks;
 
 /// Name of the database in the state directory.
 const DATABASE: &str = "vouchsafe.db";
@@ -141,6 +142,7 @@ impl Controller {
             certificates,
             live,
             simulations,
+            webhooks: Arc::default(),
             channel,
             prover,
             own_gateway,
@@ -152,6 +154,7 @@ impl Controller {
         rosters::start(&context).await?;
         start::record_start(&context).await?;
         upkeep::start(&context);
+        webhooks::start(&context);
         let acme = match acme {
             Some(options) => Some(acme::prepare(&context, options, link.snapshots()).await?),
             None => None,

@@ -18,6 +18,7 @@
 //! - `rosters`: the signed list of gateways for connectors
 //! - `context`: what all of them share
 //! - `vitals`: what is shown to those who run it
+//! - `webhooks`: places that are told what happens
 
 mod acme;
 mod admin_socket;
@@ -43,6 +44,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod vitals;
+mod webhooks;
 
 pub use acme::{AcmeError, AcmeOptions, ChallengeKind};
 pub use admin_socket::AdminSocketError;

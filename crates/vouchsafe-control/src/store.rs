@@ -35,6 +35,7 @@ pub(crate) mod settings;
 pub(crate) mod testing;
 pub(crate) mod tokens;
 pub(crate) mod users;
+pub(crate) mod webhooks;
 
 use std::any::Any;
 use std::path::Path;
@@ -44,8 +45,8 @@ use std::time::{Duration, Instant};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
-use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, mpsc, watch};
-use vouchsafe_model::id::GatewayId;
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, broadcast, mpsc, watch};
+use vouchsafe_model::id::{GatewayId, MessageId};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::{Change, Commits, Delta, News};
 use vouchsafe_wire::audit::{Record, RecordError};
@@ -53,6 +54,7 @@ use vouchsafe_wire::spool::push_frame;
 
 use self::feed::{Entry, FeedReader};
 use crate::log::{CONTROLLER_SOURCE, Log, LogError, TakeError};
+use crate::webhooks::{Event, EventKind};
 
 /// Name of the audit log's directory beside the database.
 const LOG_DIRECTORY: &str = "audit";
@@ -109,6 +111,8 @@ struct Signals {
     newest: watch::Sender<u64>,
     commits: Commits,
     snapshot: mpsc::UnboundedSender<()>,
+    /// A message to a webhook was committed.
+    messages: Notify,
     held: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -134,8 +138,14 @@ impl Store {
         let log = blocking(move || Log::open(&dir, known)).await??;
         let newest = watch::Sender::new(feed::newest(&mut *reader.acquire().await?).await?);
         let changes = broadcast::channel(4096).0;
-        let signals =
-            Arc::new(Signals { changes, newest, commits: Commits::default(), snapshot, held: OnceLock::new() });
+        let signals = Arc::new(Signals {
+            changes,
+            newest,
+            commits: Commits::default(),
+            snapshot,
+            messages: Notify::new(),
+            held: OnceLock::new(),
+        });
         let store = Self { writer, reader, signals, log, outbox: Arc::new(Mutex::new(Outbox::Behind)) };
         // What a crash left in the outbox is moved before anything else happens.
         let mut write = store.write().await?;
@@ -176,12 +186,18 @@ impl Store {
             records: Vec::new(),
             entries: Vec::new(),
             snapshot: Snapshot::Unchanged,
+            messages: Messages::None,
         })
     }
 
     /// Changes of facts from now on.
     pub(crate) fn changes(&self) -> broadcast::Receiver<News> {
         self.signals.changes.subscribe()
+    }
+
+    /// Waits until a message to a webhook is committed.
+    pub(crate) async fn message(&self) {
+        self.signals.messages.notified().await;
     }
 
     /// When what has that number in the change feed was committed, if it is one of the latest.
@@ -211,6 +227,12 @@ enum Snapshot {
     Changed,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Messages {
+    None,
+    Some,
+}
+
 /// One change under way. Dropping it undoes everything.
 pub(crate) struct Write {
     transaction: Transaction<'static, Sqlite>,
@@ -220,6 +242,7 @@ pub(crate) struct Write {
     records: Vec<Record>,
     entries: Vec<Entry>,
     snapshot: Snapshot,
+    messages: Messages,
 }
 
 impl Write {
@@ -281,6 +304,9 @@ impl Write {
             self.signals.commits.note(newest, Instant::now());
             self.signals.newest.send_replace(newest);
         }
+        if self.messages == Messages::Some {
+            self.signals.messages.notify_one();
+        }
         for delta in deltas {
             let _ = self.signals.changes.send(News::Changed(delta));
         }
@@ -315,6 +341,14 @@ impl Write {
             CONTROLLER_SOURCE.clone_into(&mut record.source);
             let bytes = record.to_canonical()?;
             outbox::insert(&mut self.transaction, seq, &bytes).await?;
+            // What is recorded is what webhooks are told, so nothing of it can be lost or be told of nothing.
+            if let Some(Event { kind, body }) = Event::of(&record).filter(|event| event.kind != EventKind::Test) {
+                let (id, now) = (MessageId::from_random(clock::random()), clock::unix_seconds(clock::now()));
+                let told = webhooks::enqueue(&mut self.transaction, &id.to_string(), kind.as_str(), &body, now).await?;
+                if told {
+                    self.messages = Messages::Some;
+                }
+            }
             rows.push((seq, bytes));
         }
         let state = outbox::State { seq, log_size: self.log.size() };
@@ -345,6 +379,7 @@ fn migrator(count: usize) -> Migrator {
         migration(14, "requests", include_str!("../migrations/0014_requests.sql")),
         migration(15, "proposals", include_str!("../migrations/0015_proposals.sql")),
         migration(16, "gateway addresses", include_str!("../migrations/0016_gateway_addresses.sql")),
+        migration(17, "webhooks", include_str!("../migrations/0017_webhooks.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

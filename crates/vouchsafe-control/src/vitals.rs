@@ -17,6 +17,11 @@ impl Vitals for ControllerVitals {
         let newest = store.newest();
         page.gauge("vouchsafe_feed_sequence", "Number of the newest change that gateways hear of", newest)?;
         page.gauge("vouchsafe_audit_log_records", "Records in the audit log", store.log().size())?;
+        let [delivered, failed, dropped, waiting] = self.0.webhooks.figures();
+        page.counter("vouchsafe_webhook_messages", "Messages that webhooks took", delivered)?;
+        page.counter("vouchsafe_webhook_failures", "Attempts to send one that failed", failed)?;
+        page.counter("vouchsafe_webhook_given_up", "Messages that were given up", dropped)?;
+        page.gauge("vouchsafe_webhook_waiting_messages", "Messages that wait for webhooks", waiting)?;
         let Some(reached) = self.0.channel.get() else { return Ok(()) };
         let attendance = reached.attached.attendance(newest);
         page.gauge("vouchsafe_gateways_attached", "Gateways that are attached", attendance.attached)?;

@@ -162,6 +162,8 @@ ids! {
     RequestId = "req";
     /// A version of the policy that waits for a second administrator.
     ProposalId = "prp";
+    /// A message to a webhook; the same each time that it is sent.
+    MessageId = "msg";
     /// A registered passkey.
     PasskeyId = "pky";
     /// One decision of the policy engine; quoted to people so that an administrator can find it.

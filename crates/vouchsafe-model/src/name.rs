@@ -159,6 +159,8 @@ names! {
     Tag, "tag", check_word;
     /// Value of `@id` of a policy, or id of a grant.
     PolicyName, "policy id", check_word;
+    /// Name of a webhook: a place that is told what happens.
+    WebhookName, "webhook name", check_word;
     /// Domain under which all names of one installation live; also its SPIFFE trust domain.
     BaseDomain, "base domain", check_domain;
 }

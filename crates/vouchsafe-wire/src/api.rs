@@ -33,6 +33,10 @@
 //! | `GET /v1/locks` | read | → `Vec<`[`Lock`]`>` |
 //! | `POST /v1/locks` | write | [`NewLock`] → [`Lock`] |
 //! | `DELETE /v1/locks/{kind}/{name}` | write | → 204 |
+//! | `GET /v1/webhooks` | read | → `Vec<`[`WebhookDoc`]`>` |
+//! | `POST /v1/webhooks` | write | [`NewWebhook`] → [`WebhookAdded`] |
+//! | `DELETE /v1/webhooks/{name}` | write | → 204 |
+//! | `POST /v1/webhooks/{name}/test` | write | → [`WebhookTried`] |
 //! | `GET /v1/gateways` | read | → `Vec<`[`Gateway`]`>` |
 //! | `POST /v1/gateways/invites` | write | [`NewGateway`] → [`GatewayInvited`] |
 //! | `DELETE /v1/gateways/{gateway}` | write | → 204 |
@@ -69,6 +73,7 @@ mod proposals;
 mod requests;
 mod roles;
 mod state;
+mod webhooks;
 
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +91,7 @@ pub use self::state::{
     Apply, GroupDoc, Manifest, ModeDoc, Plan, PlannedChange, Progress, ProgressCheck, ProgressPerson, ProgressQuery,
     ProgressReason,
 };
+pub use self::webhooks::{NewWebhook, WebhookAdded, WebhookDoc, WebhookTried};
 use crate::proof::FindingDoc;
 pub use crate::resource::{ResourceDoc, TrialDoc};
 

@@ -12,7 +12,7 @@ use crate::verbs::logs::LogFormat;
 use crate::verbs::{
     apply, assess, audit, completions, connect, connector, controller, demo, device, doctor, enroll, gateway, grant,
     group, lock, login, logout, observed, pipe, plan, policy, prover, proxy, request, resource, session, status, up,
-    user, version,
+    user, version, webhook,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -90,6 +90,9 @@ pub(crate) enum Verb {
     /// Takes a lock away.
     #[command(subcommand)]
     Unlock(lock::Unlock),
+    /// Places, such as chat tools, that are told what happens.
+    #[command(subcommand)]
+    Webhook(webhook::Verb),
     /// Policies: who may reach what, under which conditions.
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -183,6 +186,7 @@ impl Verb {
             Verb::Request(args) => request::run(args, call).await,
             Verb::Grant(verb) => grant::run(verb, call).await,
             Verb::Lock(verb) => lock::run(verb, call).await,
+            Verb::Webhook(verb) => webhook::run(verb, call).await,
             Verb::Unlock(unlock) => lock::run_unlock(unlock, call).await,
             Verb::Policy(verb) => policy::run(verb, call).await,
             Verb::Plan(args) => plan::run(args, call).await,

@@ -34,6 +34,7 @@ pub(crate) mod up;
 pub(crate) mod user;
 pub(crate) mod version;
 pub(crate) mod vitals;
+pub(crate) mod webhook;
 
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;

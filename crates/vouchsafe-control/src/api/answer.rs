@@ -11,6 +11,7 @@ use crate::administrator::AdministratorError;
 use crate::audit::AuditError;
 use crate::directory::DirectoryError;
 use crate::store::StoreError;
+use crate::webhooks::WebhookError;
 
 /// Most failing tests that one answer tells.
 const MAX_FAILED_TESTS: usize = 50;
@@ -169,6 +170,21 @@ impl From<AdministratorError> for ApiError {
             _ => {}
         }
         answer
+    }
+}
+
+impl From<WebhookError> for ApiError {
+    fn from(error: WebhookError) -> Self {
+        let (status, kind) = match &error {
+            WebhookError::Name(_) | WebhookError::Address { .. } | WebhookError::Event { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid")
+            }
+            WebhookError::Taken { .. } => (StatusCode::CONFLICT, "name_taken"),
+            WebhookError::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
+            WebhookError::TooMany => (StatusCode::CONFLICT, "too_many_webhooks"),
+            WebhookError::Seal(_) | WebhookError::Store(_) => return Self::internal(&error),
+        };
+        Self::new(status, kind, error.to_string(), error.hint())
     }
 }
 

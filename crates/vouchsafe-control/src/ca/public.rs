@@ -213,7 +213,7 @@ impl Ca {
     }
 }
 
-fn master(settings: &Settings) -> Result<MasterKey, CaError> {
+pub(super) fn master(settings: &Settings) -> Result<MasterKey, CaError> {
     Ok(MasterKey::read(&settings.dir)?.ok_or_else(|| MasterKey::missing(&settings.dir))?)
 }
 

@@ -47,6 +47,7 @@ mod traces;
 mod udp;
 mod upstreams;
 mod vitals;
+mod webhooks;
 mod week;
 mod workbench;
 mod world;

@@ -1,0 +1,40 @@
+//! Webhooks.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use vouchsafe_wire::api::{NewWebhook, WebhookAdded, WebhookDoc, WebhookTried};
+
+use super::answer::Answer;
+use super::extract::{Body, By, Path};
+use crate::context::Context;
+use crate::webhooks;
+
+pub(super) async fn list(State(context): State<Context>) -> Answer<Json<Vec<WebhookDoc>>> {
+    Ok(Json(webhooks::list(&context).await?))
+}
+
+pub(super) async fn add(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(new): Body<NewWebhook>,
+) -> Answer<(StatusCode, Json<WebhookAdded>)> {
+    Ok((StatusCode::CREATED, Json(webhooks::add(&context, &new, &actor).await?)))
+}
+
+pub(super) async fn remove(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+) -> Answer<StatusCode> {
+    webhooks::remove(&context, &name, &actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn try_out(
+    State(context): State<Context>,
+    By(actor): By,
+    Path(name): Path<String>,
+) -> Answer<Json<WebhookTried>> {
+    Ok(Json(webhooks::try_out(&context, &name, &actor).await?))
+}
