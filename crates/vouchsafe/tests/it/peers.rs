@@ -1,9 +1,11 @@
 //! Foreign programs that tests run: curl, psql, nginx, Node, OpenSSH.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -179,8 +181,20 @@ impl Drop for Server {
 
 /// A port that is free at this moment.
 pub fn free_address() -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).expect("bound");
-    listener.local_addr().expect("address")
+    let host = std::net::Ipv4Addr::LOCALHOST;
+    (host, free_port(host)).into()
+}
+
+/// A port there that nobody listens on, and that no other test of this run was given.
+pub fn free_port(host: std::net::Ipv4Addr) -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = std::net::TcpListener::bind((host, 0)).expect("bound");
+        let port = listener.local_addr().expect("address").port();
+        if GIVEN.lock().insert(port) {
+            return port;
+        }
+    }
 }
 
 /// A process id as the kernel wants it.

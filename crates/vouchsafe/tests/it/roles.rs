@@ -248,8 +248,7 @@ pub const LEASE: Duration = Duration::from_secs(4);
 
 /// A port that is free on every address of ours.
 pub fn free_port() -> u16 {
-    let probe = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bound");
-    probe.local_addr().expect("address").port()
+    crate::peers::free_port(Ipv4Addr::UNSPECIFIED)
 }
 
 const ONE: Ipv4Addr = Ipv4Addr::LOCALHOST;
