@@ -20,6 +20,7 @@ pub(crate) mod rights;
 pub(crate) mod simulate;
 mod standing;
 pub(crate) mod suggest;
+pub(crate) mod turn;
 
 use vouchsafe_model::action::UnknownAction;
 use vouchsafe_model::id::ParseIdError;

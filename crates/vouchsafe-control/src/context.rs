@@ -12,6 +12,7 @@ use vouchsafe_wire::api::CertificateState;
 
 use crate::administrator::live::Live;
 use crate::administrator::simulate::Turns;
+use crate::administrator::turn::Turn;
 use crate::ca::Ca;
 use crate::channel::Reached;
 use crate::prover::Prover;
@@ -63,6 +64,8 @@ pub(crate) struct Context {
     pub(crate) live: Arc<Live>,
     /// Whose turn it is to try policies on the log.
     pub(crate) simulations: Arc<Turns>,
+    /// Whose turn it is to work on everybody's rights.
+    pub(crate) rights: Turn,
     /// What came of messages to webhooks.
     pub(crate) webhooks: Arc<Counted>,
     /// How gateways reach this controller; not set when it doesn't listen for any.
@@ -91,6 +94,7 @@ impl Context {
             certificates: Arc::default(),
             live: Arc::default(),
             simulations: Arc::default(),
+            rights: Turn::default(),
             webhooks: Arc::default(),
             channel: Arc::default(),
             prover: Arc::default(),

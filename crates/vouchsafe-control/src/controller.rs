@@ -21,6 +21,7 @@ pub use self::directory_lock::StateDirectoryError;
 pub(crate) use self::service::Service;
 use crate::acme::{self, AcmeError, AcmeOptions};
 use crate::admin_socket::{self, AdminSocketError};
+use crate::administrator::turn::Turn;
 use crate::ca::{Ca, CaError};
 use crate::channel::{self, ChannelError, ChannelOptions};
 use crate::context::{Context, Settings};
@@ -142,6 +143,7 @@ impl Controller {
             certificates,
             live,
             simulations,
+            rights: Turn::default(),
             webhooks: Arc::default(),
             channel,
             prover,

@@ -1,5 +1,6 @@
 //! What changes for whom between two versions of the policy, or a draft and a version.
 
+use std::ops::DerefMut;
 use std::sync::Arc;
 
 use sqlx::SqliteConnection;
@@ -8,7 +9,7 @@ use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{DiffRequest, PolicyFileDoc};
 
 use super::{AdministratorError, gate, policy};
-use crate::context::{Context, Settings};
+use crate::context::Context;
 use crate::store::{self, facts};
 
 /// Most names that a change lists of users, and most of resources.
@@ -20,7 +21,7 @@ const MAX_CHANGES: usize = 1_000;
 pub(crate) async fn compare(context: &Context, asked: &DiffRequest) -> Result<Difference, AdministratorError> {
     let mut read = context.store.read().await?;
     let (before, after) = engines(context, &mut read, asked, Usual::LastPublish).await?;
-    let mut difference = between(&mut read, Arc::clone(&context.settings), before, after).await?;
+    let mut difference = between(context, read, before, after).await?;
     difference.changes.truncate(MAX_CHANGES);
     for change in &mut difference.changes {
         change.users.truncate(MAX_NAMES);
@@ -64,18 +65,20 @@ pub(crate) async fn engines(
 }
 
 /// Compares two policies over everybody.
-pub(crate) async fn between(
-    connection: &mut SqliteConnection,
-    settings: Arc<Settings>,
+async fn between(
+    context: &Context,
+    mut read: impl DerefMut<Target = SqliteConnection>,
     before: Arc<Engine>,
     after: Arc<Engine>,
 ) -> Result<Difference, AdministratorError> {
-    let people = facts::people(connection, &vouchsafe_policy::groups_between(&before, &after)).await?;
+    let people = facts::people(&mut read, &vouchsafe_policy::groups_between(&before, &after)).await?;
+    drop(read);
+    let settings = Arc::clone(&context.settings);
     let compare = move || {
         let host = |name: &vouchsafe_model::name::ResourceName| settings.domain.host(name.as_str());
         vouchsafe_policy::difference(&before, &after, &people, &host, clock::now())
     };
-    tokio::task::spawn_blocking(compare).await.map_err(|_| AdministratorError::BrokenOff)
+    context.rights.work(compare).await
 }
 
 async fn version(

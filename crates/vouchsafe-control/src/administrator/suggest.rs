@@ -95,9 +95,10 @@ pub(crate) async fn foresee(context: &Context, asked: ForeseeRequest) -> Result<
     let (before, after) = difference::engines(context, &mut read, &policies, Usual::InForce).await?;
     let people = facts::people(&mut read, &Wanted::All).await?;
     drop(read);
-    let mut foreseen =
-        apart(move |give_up| vouchsafe_policy::foresee(&before, &after, &people, &observed, clock::now(), give_up))
-            .await?;
+    let mut foreseen = apart(context, move |give_up| {
+        vouchsafe_policy::foresee(&before, &after, &people, &observed, clock::now(), give_up)
+    })
+    .await?;
     foreseen.concerned.truncate(MOST_LISTED);
     foreseen.concerned.iter_mut().for_each(|concerned| concerned.users.truncate(MOST_LISTED));
     foreseen.left_out.truncate(MOST_LISTED);
@@ -130,19 +131,21 @@ async fn counted<A: Send + 'static>(
     let engine = context.live.engine(&mut read).await?;
     let people = facts::people(&mut read, &Wanted::All).await?;
     drop(read);
-    apart(move |give_up| work(engine, people, give_up)).await
+    apart(context, move |give_up| work(engine, people, give_up)).await
 }
 
-/// Works apart from the tasks, until it is done, takes too long, or nobody waits for it.
+/// Works when it is its turn, until it is done, takes too long, or nobody waits for it.
 async fn apart<A: Send + 'static>(
+    context: &Context,
     work: impl FnOnce(GiveUp<'_>) -> Result<A, SuggestError> + Send + 'static,
 ) -> Result<A, AdministratorError> {
     let waiting = CancellationToken::new();
     let (cancelled, _guard) = (waiting.clone(), waiting.drop_guard());
-    let deadline = Instant::now() + PATIENCE;
-    let work = move || work(&|| cancelled.is_cancelled() || Instant::now() > deadline);
-    let done = tokio::task::spawn_blocking(work).await.map_err(|_| AdministratorError::BrokenOff)?;
-    Ok(done?)
+    let work = move || {
+        let deadline = Instant::now() + PATIENCE;
+        work(&|| cancelled.is_cancelled() || Instant::now() > deadline)
+    };
+    Ok(context.rights.work(work).await??)
 }
 
 /// What becomes of accesses that grants alone allowed, which have their own end.
