@@ -80,7 +80,7 @@ use serde::{Deserialize, Serialize};
 pub use self::policy::{
     Checked, Confirm, DiffRequest, ExplainRequest, ForeseeRequest, Looked, PolicyFileDoc, PolicyFiles, PolicyVersion,
     Publish, Rollback, Seen, SimulateLine, SimulateProgress, SimulateRequest, SuggestRequest, UnusedRequest,
-    WhatCanQuery, WhoCanQuery,
+    WhatCanQuery, WhoCanQuery, changed_files,
 };
 pub use self::proposals::{DecideProposal, ProposalDoc, ProposalState, Published};
 pub use self::requests::{DecideRequest, GrantDoc, NewGrant, NewRequest, RequestDoc, RequestState};

@@ -1,5 +1,7 @@
 //! Versions of the policy, and questions about it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::observed::Observed;
 
@@ -14,6 +16,20 @@ pub struct PolicyFileDoc {
     pub name: String,
     /// Cedar text.
     pub text: String,
+}
+
+/// Files whose texts differ, by name: what each was, and what it is; empty where it isn't there.
+#[must_use]
+pub fn changed_files<'f>(old: &[&'f PolicyFileDoc], new: &[&'f PolicyFileDoc]) -> Vec<(&'f str, &'f str, &'f str)> {
+    let mut texts: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    for file in old {
+        texts.entry(&file.name).or_default().0 = &file.text;
+    }
+    for file in new {
+        texts.entry(&file.name).or_default().1 = &file.text;
+    }
+    let changed = texts.into_iter().filter(|(_, (was, is))| was != is);
+    changed.map(|(name, (was, is))| (name, was, is)).collect()
 }
 
 /// Policy files to check.
@@ -60,6 +76,14 @@ pub struct Publish {
     /// Seconds, 30 to 86,400, within which it has to be confirmed; else the version before comes back by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_within: Option<u64>,
+}
+
+impl PolicyVersion {
+    /// Policies, tests and invariants.
+    #[must_use]
+    pub fn all_files(&self) -> Vec<&PolicyFileDoc> {
+        self.files.iter().chain(&self.tests).chain(&self.invariants).collect()
+    }
 }
 
 /// Confirms a version that would go back by itself.

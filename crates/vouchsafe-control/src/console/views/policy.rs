@@ -1,11 +1,9 @@
 //! Pages of the policy: what is in force, its history, and what a version changed.
 
-use std::collections::BTreeSet;
-
 use axum::response::Response;
 use maud::{Markup, html};
 use vouchsafe_policy::{Change, Difference, Line, Rights, Shift, Way, changed_lines};
-use vouchsafe_wire::api::{PolicyFileDoc, PolicyVersion};
+use vouchsafe_wire::api::{PolicyVersion, changed_files};
 
 use super::{below, page, table};
 use crate::pages::layout::at;
@@ -158,19 +156,7 @@ fn asked(way: &Way, nothing: &str, lead: &str) -> String {
 }
 
 fn texts(before: &PolicyVersion, after: &PolicyVersion) -> Markup {
-    let all = |version: &PolicyVersion| -> Vec<PolicyFileDoc> {
-        version.files.iter().chain(&version.tests).chain(&version.invariants).cloned().collect()
-    };
-    let (old, new) = (all(before), all(after));
-    let names: BTreeSet<&str> = old.iter().chain(&new).map(|file| file.name.as_str()).collect();
-    let text = |files: &[PolicyFileDoc], name: &str| {
-        files.iter().find(|file| file.name == name).map(|file| file.text.clone()).unwrap_or_default()
-    };
-    let changed: Vec<_> = names
-        .into_iter()
-        .map(|name| (name, text(&old, name), text(&new, name)))
-        .filter(|(_, was, is)| was != is)
-        .collect();
+    let changed = changed_files(&before.all_files(), &after.all_files());
     html! {
         @if changed.is_empty() { p .faint { "Both are the same, word for word." } }
         @for (name, was, is) in &changed {

@@ -1,10 +1,9 @@
 //! `policy history`: versions, and what each of them changed.
 
-use std::collections::BTreeSet;
 use std::io;
 
 use vouchsafe_policy::{Line, changed_lines};
-use vouchsafe_wire::api::{PolicyFileDoc, PolicyVersion};
+use vouchsafe_wire::api::{PolicyFileDoc, PolicyVersion, changed_files};
 
 use crate::admin::AdminClient;
 use crate::call::Call;
@@ -63,28 +62,16 @@ fn tell(out: &Output, before: Option<&PolicyVersion>, version: &PolicyVersion) -
     if !note.is_empty() {
         out.line(&format!("  {}", clean(note)))?;
     }
-    differences(out, &before.map(all_files).unwrap_or_default(), &all_files(version))
+    differences(out, &before.map(PolicyVersion::all_files).unwrap_or_default(), &version.all_files())
 }
 
 /// What is different between files, line by line.
 pub(super) fn differences(out: &Output, old: &[&PolicyFileDoc], new: &[&PolicyFileDoc]) -> io::Result<()> {
-    let names: BTreeSet<&str> = old.iter().chain(new).map(|file| file.name.as_str()).collect();
-    let text = |files: &[&PolicyFileDoc], name: &str| {
-        files.iter().find(|file| file.name == name).map(|file| file.text.clone()).unwrap_or_default()
-    };
-    for name in names {
-        let (was, is) = (text(old, name), text(new, name));
-        if was != is {
-            out.line(&format!("\n{}", out.paint(Style::Bold, &clean(name))))?;
-            changes(out, &was, &is)?;
-        }
+    for (name, was, is) in changed_files(old, new) {
+        out.line(&format!("\n{}", out.paint(Style::Bold, &clean(name))))?;
+        changes(out, was, is)?;
     }
     Ok(())
-}
-
-/// Policies, tests and invariants.
-pub(super) fn all_files(version: &PolicyVersion) -> Vec<&PolicyFileDoc> {
-    version.files.iter().chain(&version.tests).chain(&version.invariants).collect()
 }
 
 fn changes(out: &Output, was: &str, is: &str) -> io::Result<()> {

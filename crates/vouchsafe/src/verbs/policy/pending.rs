@@ -71,7 +71,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         told(call, proposal)?;
         let out = &call.out;
         let new: Vec<_> = proposal.files.iter().chain(&proposal.tests).chain(&proposal.invariants).collect();
-        history::differences(out, &history::all_files(&base), &new)?;
+        history::differences(out, &base.all_files(), &new)?;
         out.line("")?;
         difference::tell(out, difference, &format!("version {} → the proposal", proposal.base))
     })
