@@ -50,20 +50,21 @@ mod tests {
         for _ in 0..AT_ONCE {
             let (end, wait) = mpsc::channel::<()>();
             let (begin, begun) = tokio::sync::oneshot::channel();
-            let asking = turn.clone();
             let work = move || {
                 let _ = begin.send(());
                 let _ = wait.recv();
             };
-            let asked = tokio::spawn(async move { asking.work(work).await });
-            begun.await.unwrap();
             // Who asked goes away; the work doesn't.
-            asked.abort();
+            tokio::select! {
+                _ = turn.work(work) => panic!("it has no end yet"),
+                begun = begun => begun.unwrap(),
+            }
             ends.push(end);
         }
-        let mut next = tokio::spawn(async move { turn.work(|| 7).await });
+        let next = turn.work(|| 7);
+        tokio::pin!(next);
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut next).await.is_err(), "it waits");
         drop(ends);
-        assert_eq!(next.await.unwrap().unwrap(), 7);
+        assert_eq!(next.await.unwrap(), 7);
     }
 }
