@@ -7,8 +7,10 @@
 
 mod answer;
 mod audit;
+mod describe;
 mod directory;
 mod extract;
+mod openapi;
 mod policy;
 mod requests;
 mod state;
@@ -37,7 +39,7 @@ pub(crate) struct LocalOwner {
     pub(crate) uid: u32,
 }
 
-/// Declares every route once: for the router, and for the test that tries them all signed out.
+/// Declares every route once: for the router, for its description, and for the test that tries them all signed out.
 macro_rules! routes {
     ($($method:ident $path:literal => $handler:path,)*) => {
         /// Every route that exists: method and path.
@@ -46,6 +48,11 @@ macro_rules! routes {
 
         fn table() -> Router<Context> {
             Router::new()$(.route($path, axum::routing::$method($handler)))*
+        }
+
+        /// Describes every route.
+        fn describe(operations: &mut openapi::Operations) {
+            $(operations.add(stringify!($method), $path, stringify!($handler), &$handler);)*
         }
     };
 }
@@ -132,6 +139,7 @@ pub(crate) fn problem(error: AdministratorError) -> Box<Problem> {
 /// All routes of the API.
 pub(crate) fn routes(context: Context) -> Router {
     table()
+        .route(openapi::PATH, axum::routing::get(openapi::serve))
         .fallback(answer::no_such_route)
         .method_not_allowed_fallback(answer::no_such_method)
         .layer(DefaultBodyLimit::max(limits::MAX_OWN_BODY_BYTES))

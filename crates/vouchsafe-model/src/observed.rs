@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
@@ -12,7 +13,7 @@ use crate::subject::Grade;
 /// Accesses of one user to one resource by one action.
 ///
 /// The groups of the user aren't part of it: those of now are what counts for a policy of tomorrow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Observed {
     /// Who.
@@ -29,13 +30,14 @@ pub struct Observed {
     pub last: u64,
     /// The weakest grade of device that it came from; absent where that isn't known.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "grade")]
+    #[schemars(with = "Option<String>")]
     pub grade: Option<Grade>,
     /// Where it was seen.
     pub source: Source,
 }
 
 /// Where accesses were seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// Our own audit log.

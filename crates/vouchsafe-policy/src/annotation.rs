@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cedar_policy::Policy;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::decision::Advice;
 use vouchsafe_model::name::PolicyName;
@@ -15,7 +16,7 @@ use crate::scan::Piece;
 use crate::source::PolicyFile;
 
 /// Whether a policy allows or forbids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// It allows what no `forbid` forbids.

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::name::{ResourceName, UserName};
@@ -32,7 +33,7 @@ use grid::Grid;
 const MAX_DECIDED: usize = 4_000_000;
 
 /// What changes between two policies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// Version of the one.
     pub before: u64,
@@ -60,7 +61,7 @@ impl Difference {
 }
 
 /// A change that is the same for some users, resources and actions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// How many users.
     pub count: usize,
@@ -85,7 +86,7 @@ pub struct Change {
 }
 
 /// One direction of a change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shift {
     /// Grades of devices on which there is such a request, weakest first.
     pub grades: Vec<String>,
@@ -94,7 +95,7 @@ pub struct Shift {
 }
 
 /// A request that is decided differently.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Example {
     /// Who.
     pub user: UserName,

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Advice, Decision, Reason};
@@ -42,7 +43,7 @@ pub struct Question {
 }
 
 /// Why one request is decided as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
     /// Exactly what [`crate::PreparedSubject::decide`] says.
     pub decision: Explained,
@@ -56,7 +57,7 @@ pub struct Explanation {
 }
 
 /// A decision in words and codes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Explained {
     /// `allow` or `deny`.
     pub outcome: String,
@@ -73,7 +74,7 @@ pub struct Explained {
 }
 
 /// One policy about the resource.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Considered {
     /// Its `@id`, or the id of a grant.
     pub id: PolicyName,
@@ -96,7 +97,7 @@ pub struct Considered {
 }
 
 /// The three parts of a scope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScopeMatch {
     /// Who.
     pub principal: Part,
@@ -117,7 +118,7 @@ impl ScopeMatch {
 }
 
 /// One part of a scope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Part {
     /// Whether the request satisfies it.
     pub matched: bool,
@@ -126,7 +127,7 @@ pub struct Part {
 }
 
 /// One condition of a policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Condition {
     /// In Cedar's notation; one of an `unless` stands as `!(…)`.
     pub text: String,
@@ -135,7 +136,7 @@ pub struct Condition {
 }
 
 /// Whether a condition holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Holds {
     /// It does.

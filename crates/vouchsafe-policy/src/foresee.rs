@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::name::{ResourceName, UserName};
@@ -18,7 +19,7 @@ use crate::rights::{People, Rights, Way};
 use crate::suggest::{GiveUp, LeftOut, SuggestError, says_nothing};
 
 /// What observed accesses would come to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Foreseen {
     /// Version of the one policy.
     pub before: u64,
@@ -42,7 +43,7 @@ pub struct Foreseen {
 }
 
 /// Accesses that don't simply go on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Concerned {
     /// To what.
     pub resource: ResourceName,

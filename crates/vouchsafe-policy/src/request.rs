@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::name::ResourceName;
@@ -44,7 +45,7 @@ pub enum Detail<'a> {
 }
 
 /// A [`Detail`] that owns its text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum OwnedDetail {
     /// Of an `http:*` action.

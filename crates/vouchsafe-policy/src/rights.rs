@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::id::{SessionId, UserId};
@@ -26,7 +27,7 @@ use crate::index::Side;
 use crate::moment;
 
 /// How far one action on one resource is open to one user.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Rights {
     /// Permits, of which one has to hold. Never empty. Those with fewest conditions first.
     pub ways: Vec<Way>,
@@ -39,7 +40,7 @@ pub struct Rights {
 }
 
 /// A policy or grant, with the conditions that are still attached.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Way {
     /// Its `@id`, or the id of a grant.
     pub policy: PolicyName,
@@ -80,7 +81,7 @@ pub struct People {
 }
 
 /// Who can do something to a resource.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WhoCan {
     /// Name of the resource.
     pub resource: String,
@@ -95,7 +96,7 @@ pub struct WhoCan {
 }
 
 /// Users who can do something in the same way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Class {
     /// How many they are.
     pub count: usize,
@@ -106,7 +107,7 @@ pub struct Class {
 }
 
 /// What one user can do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WhatCan {
     /// Name of the user.
     pub user: String,
@@ -122,7 +123,7 @@ pub struct WhatCan {
 }
 
 /// Actions on one resource that are open in the same way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Open {
     /// Name of the resource.
     pub resource: String,

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::name::{GroupName, PolicyName, ResourceName, UserName};
@@ -71,7 +72,7 @@ pub enum SuggestError {
 pub type GiveUp<'g> = &'g dyn Fn() -> bool;
 
 /// A policy that allows what was used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Suggestion {
     /// Version of the policies in force.
     pub policy_version: u64,
@@ -97,7 +98,7 @@ pub struct Suggestion {
 }
 
 /// A file of Cedar.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SuggestedFile {
     /// Name of the file.
     pub name: String,
@@ -106,7 +107,7 @@ pub struct SuggestedFile {
 }
 
 /// One suggested policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Suggested {
     /// Its `@id`.
     pub id: PolicyName,
@@ -138,7 +139,7 @@ pub struct Suggested {
 }
 
 /// Accesses that no policy is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOut {
     /// What was observed.
     pub access: Observed,
@@ -147,7 +148,7 @@ pub struct LeftOut {
 }
 
 /// How much of what was observed a suggestion allows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Coverage {
     /// All accesses of the resources that were asked about.
     pub observed: u64,
@@ -164,7 +165,7 @@ pub struct Coverage {
 }
 
 /// How many rights there are: of users to resources by actions, whatever the conditions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RightsCounted {
     /// Under the policy in force.
     pub today: usize,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Outcome;
@@ -42,7 +43,7 @@ pub struct Tally {
 }
 
 /// A way in which the outcome changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Turn {
     /// It was allowed, and would be denied.
@@ -85,7 +86,7 @@ struct Bundle {
 }
 
 /// What recorded requests come to under another policy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Simulated {
     /// Version that the outcome is compared with; absent when it is that of the records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,7 +134,7 @@ pub struct Simulated {
 }
 
 /// Requests, and of how many people.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Count {
     /// Requests.
     pub requests: u64,
@@ -142,7 +143,7 @@ pub struct Count {
 }
 
 /// Records that were not decided again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Skipped {
     /// Why, as a code.
     pub why: String,
@@ -153,7 +154,7 @@ pub struct Skipped {
 }
 
 /// A change that is the same for some people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// In which way.
     pub turn: Turn,
@@ -191,7 +192,7 @@ pub struct Changed {
 }
 
 /// Somebody, and her requests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Person {
     /// Name of the user.
     pub user: String,
@@ -200,7 +201,7 @@ pub struct Person {
 }
 
 /// Why a request came out as it did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Why {
     /// Code of the reason.
     pub reason: String,
@@ -210,7 +211,7 @@ pub struct Why {
 }
 
 /// A kind of device, as policies can tell devices apart.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceClass {
     /// `none` for one that wasn't proven.
     pub grade: String,
@@ -223,7 +224,7 @@ pub struct DeviceClass {
 }
 
 /// Whose a device is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Owner {
     /// The user's own.
@@ -235,7 +236,7 @@ pub enum Owner {
 }
 
 /// One request that comes out otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Example {
     /// When, unix seconds.
     pub at: u64,

@@ -75,6 +75,7 @@ mod roles;
 mod state;
 mod webhooks;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::policy::{
@@ -96,7 +97,7 @@ use crate::proof::FindingDoc;
 pub use crate::resource::{ResourceDoc, TrialDoc};
 
 /// An error (RFC 9457), as every endpoint gives it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// Short stable code, such as `not_found` or `policy_invalid`.
     #[serde(rename = "type")]
@@ -133,7 +134,7 @@ pub struct Problem {
 }
 
 /// A test of a policy that fails.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailedTest {
     /// File as given.
     pub file: String,
@@ -151,7 +152,7 @@ pub struct FailedTest {
 }
 
 /// One mistake in a policy or manifest file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Diagnostic {
     /// `error` or `warning`.
     pub severity: String,
@@ -175,7 +176,7 @@ pub struct Diagnostic {
 }
 
 /// State of the installation.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Version of the program.
     pub version: String,
@@ -212,7 +213,7 @@ pub struct Status {
 }
 
 /// How the certificate of a public authority for one host stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateState {
     /// Lower-case host name.
     pub host: String,
@@ -228,7 +229,7 @@ pub struct CertificateState {
 }
 
 /// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct User {
     /// Name.
     pub name: String,
@@ -249,7 +250,7 @@ pub struct User {
 }
 
 /// A registered passkey, without its key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Passkey {
     /// Id (`pky_…`).
     pub id: String,
@@ -262,7 +263,7 @@ pub struct Passkey {
 }
 
 /// Makes a user.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// Name, never used before.
@@ -273,7 +274,7 @@ pub struct NewUser {
 }
 
 /// A user and the link that lets the person register a passkey, once.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Invited {
     /// The user.
     pub user: User,
@@ -284,7 +285,7 @@ pub struct Invited {
 }
 
 /// Changes a user; what is absent stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserChange {
     /// `true` ends all sessions and refuses new ones.
@@ -296,14 +297,14 @@ pub struct UserChange {
 }
 
 /// How many sessions were ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Ended {
     /// Number of sessions.
     pub sessions: u64,
 }
 
 /// A group of users.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
     /// Name.
     pub name: String,
@@ -312,7 +313,7 @@ pub struct Group {
 }
 
 /// A device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Device {
     /// Id (`dev_…`).
     pub id: String,
@@ -333,7 +334,7 @@ pub struct Device {
 }
 
 /// Invites a device.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewDevice {
     /// User it will belong to.
@@ -345,7 +346,7 @@ pub struct NewDevice {
 }
 
 /// The one-time ticket of a device.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceInvited {
     /// [`crate::ticket::Ticket`] as text.
     pub ticket: String,
@@ -354,7 +355,7 @@ pub struct DeviceInvited {
 }
 
 /// An open session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
     /// Id (`ses_…`).
     pub id: String,
@@ -373,7 +374,7 @@ pub struct Session {
 }
 
 /// What can be locked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LockKind {
     /// A user.
@@ -408,7 +409,7 @@ impl LockKind {
 }
 
 /// A lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lock {
     /// What is locked.
     pub kind: LockKind,
@@ -425,7 +426,7 @@ pub struct Lock {
 }
 
 /// Locks something.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewLock {
     /// What is locked.
@@ -441,7 +442,7 @@ pub struct NewLock {
 }
 
 /// Filters of the audit log; all given ones must hold.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuditQuery {
     /// User name.
@@ -483,7 +484,7 @@ pub struct AuditQuery {
 }
 
 /// A page of the audit log, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct AuditPage {
     /// Records.
     pub records: Vec<crate::audit::Record>,

@@ -8,6 +8,7 @@ mod member;
 mod scan;
 mod write;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::member::Member;
@@ -32,7 +33,7 @@ pub const FORMAT: u8 = 2;
 pub const FORMER_FORMAT: u8 = 1;
 
 /// What a record is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// One request or tunnel was decided on.
@@ -90,7 +91,7 @@ impl Kind {
 /// the canonical form; a test holds this.
 ///
 /// Every member but `kind`, `seq`, `source`, `time_us` and `v` is absent when it says nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// What was done: an action of the policy, or the verb of an administrative change.

@@ -1,12 +1,13 @@
 //! What is asked of the prover (`vouchsafe-proof`, in a process of its own) and what it answers. The findings
 //! stand in the API too, where a publish is refused because something is not proven.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::PolicyFileDoc;
 
 /// A policy, and what is to be proven of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProofQuestion {
     /// Cedar files.
@@ -21,7 +22,7 @@ pub struct ProofQuestion {
 }
 
 /// What the prover says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProofAnswer {
     /// SHA-256 of the question's bytes, in hexadecimal: what this is the answer to.
@@ -31,7 +32,7 @@ pub struct ProofAnswer {
 }
 
 /// How a question to the prover came out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ProofOutcome {
     /// Each thing that was asked, invariants first.
@@ -41,7 +42,7 @@ pub enum ProofOutcome {
 }
 
 /// What was asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum About {
     /// That an invariant holds.
@@ -55,7 +56,7 @@ pub enum About {
 }
 
 /// How it came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictDoc {
     /// There is no case against it.
@@ -69,7 +70,7 @@ pub enum VerdictDoc {
 }
 
 /// One question and its verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FindingDoc {
     /// What was asked about.
     pub about: About,
@@ -98,7 +99,7 @@ pub struct FindingDoc {
 }
 
 /// One request that shows what does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CaseDoc {
     /// Who asks, such as `some User`.
     pub principal: String,

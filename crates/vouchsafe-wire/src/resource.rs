@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::mode::{Boundary, BoundaryError, Mode, Trial};
 use vouchsafe_model::moment;
@@ -19,7 +20,7 @@ use vouchsafe_model::resource::{
 const DEFAULT_IDLE_SECONDS: u64 = 120;
 
 /// Text form of a resource. Members that keep their default may be left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceDoc {
     /// Name, first label of the host name.
@@ -102,7 +103,7 @@ pub struct ResourceDoc {
 }
 
 /// Text form of the bounds of a mode that lets denials pass. None of them may be left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrialDoc {
     /// The present boundary: 1 to 32 networks, each in its one form; see [`Boundary`].

@@ -1,11 +1,17 @@
 //! Errors of the API as problems (RFC 9457).
 
-use axum::Json;
+use std::marker::PhantomData;
+
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{BoxError, Json};
+use bytes::Bytes;
+use futures_util::Stream;
+use serde::Serialize;
 use vouchsafe_policy::SuggestError;
-use vouchsafe_wire::api::Problem;
+use vouchsafe_wire::api::{Problem, Published};
 
 use crate::administrator::AdministratorError;
 use crate::audit::AuditError;
@@ -24,6 +30,59 @@ pub(crate) struct ApiError(Box<Problem>);
 
 /// Answer of a handler.
 pub(super) type Answer<T> = Result<T, ApiError>;
+
+/// 201: it was made.
+pub(super) struct Created<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        (StatusCode::CREATED, Json(self.0)).into_response()
+    }
+}
+
+/// 204: it is done, and there is nothing to say.
+pub(super) struct NoContent;
+
+impl IntoResponse for NoContent {
+    fn into_response(self) -> Response {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+/// What became of a publish or a rollback. What waits is accepted, and not yet done.
+pub(super) struct Publication(pub(super) Published);
+
+impl IntoResponse for Publication {
+    fn into_response(self) -> Response {
+        let status = match &self.0 {
+            Published::InForce(_) => StatusCode::OK,
+            Published::Waits(_) => StatusCode::ACCEPTED,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}
+
+/// Lines of JSON, each a `T`, that come as they are found.
+pub(super) struct Lines<T> {
+    body: Body,
+    line: PhantomData<fn() -> T>,
+}
+
+impl<T> Lines<T> {
+    pub(super) fn new<S, E>(lines: S) -> Self
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        Self { body: Body::from_stream(lines), line: PhantomData }
+    }
+}
+
+impl<T> IntoResponse for Lines<T> {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/x-ndjson")], self.body).into_response()
+    }
+}
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, kind: &str, title: String, detail: Option<String>) -> Self {

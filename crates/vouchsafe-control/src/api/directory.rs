@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{
@@ -10,7 +9,7 @@ use vouchsafe_wire::api::{
     NewConnector, NewDevice, NewGateway, NewLock, NewUser, Session, User, UserChange,
 };
 
-use super::answer::Answer;
+use super::answer::{Answer, Created, NoContent};
 use super::extract::{Body, By, Path};
 use crate::context::Context;
 use crate::directory::groups::Membership;
@@ -26,8 +25,8 @@ pub(super) async fn add_user(
     State(context): State<Context>,
     By(actor): By,
     Body(new): Body<NewUser>,
-) -> Answer<(StatusCode, Json<Invited>)> {
-    Ok((StatusCode::CREATED, Json(users::add(&context, &new, &actor).await?)))
+) -> Answer<Created<Invited>> {
+    Ok(Created(users::add(&context, &new, &actor).await?))
 }
 
 pub(super) async fn show_user(State(context): State<Context>, Path(name): Path<String>) -> Answer<Json<User>> {
@@ -49,9 +48,9 @@ pub(super) async fn delete_user(
     State(context): State<Context>,
     By(actor): By,
     Path(name): Path<String>,
-) -> Answer<StatusCode> {
+) -> Answer<NoContent> {
     users::delete(&context, &name, &actor).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn invite_user(
@@ -87,9 +86,9 @@ pub(super) async fn remove_group(
     State(context): State<Context>,
     By(actor): By,
     Path(name): Path<String>,
-) -> Answer<StatusCode> {
+) -> Answer<NoContent> {
     groups::remove(&context, &name, &actor).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn add_member(
@@ -122,17 +121,17 @@ pub(super) async fn remove_device(
     State(context): State<Context>,
     By(actor): By,
     Path(device): Path<String>,
-) -> Answer<StatusCode> {
+) -> Answer<NoContent> {
     devices::remove(&context, &device, &actor).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn invite_device(
     State(context): State<Context>,
     By(actor): By,
     Body(new): Body<NewDevice>,
-) -> Answer<(StatusCode, Json<DeviceInvited>)> {
-    Ok((StatusCode::CREATED, Json(devices::invite(&context, &new, &actor).await?)))
+) -> Answer<Created<DeviceInvited>> {
+    Ok(Created(devices::invite(&context, &new, &actor).await?))
 }
 
 pub(super) async fn list_locks(State(context): State<Context>) -> Answer<Json<Vec<Lock>>> {
@@ -144,17 +143,17 @@ pub(super) async fn lock(
     State(context): State<Context>,
     By(actor): By,
     Body(new): Body<NewLock>,
-) -> Answer<(StatusCode, Json<Lock>)> {
-    Ok((StatusCode::CREATED, Json(locks::lock(&context, &new, &actor).await?)))
+) -> Answer<Created<Lock>> {
+    Ok(Created(locks::lock(&context, &new, &actor).await?))
 }
 
 pub(super) async fn unlock(
     State(context): State<Context>,
     By(actor): By,
     Path((kind, name)): Path<(String, String)>,
-) -> Answer<StatusCode> {
+) -> Answer<NoContent> {
     locks::unlock(&context, &kind, &name, &actor).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn list_connectors(State(context): State<Context>) -> Answer<Json<Vec<Connector>>> {
@@ -165,17 +164,17 @@ pub(super) async fn invite_connector(
     State(context): State<Context>,
     By(actor): By,
     Body(new): Body<NewConnector>,
-) -> Answer<(StatusCode, Json<ConnectorInvited>)> {
-    Ok((StatusCode::CREATED, Json(connectors::invite(&context, &new, &actor).await?)))
+) -> Answer<Created<ConnectorInvited>> {
+    Ok(Created(connectors::invite(&context, &new, &actor).await?))
 }
 
 pub(super) async fn remove_connector(
     State(context): State<Context>,
     By(actor): By,
     Path(connector): Path<String>,
-) -> Answer<StatusCode> {
+) -> Answer<NoContent> {
     connectors::remove(&context, &connector, &actor).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn list_gateways(State(context): State<Context>) -> Answer<Json<Vec<Gateway>>> {
@@ -186,17 +185,17 @@ pub(super) async fn invite_gateway(
     State(context): State<Context>,
     By(actor): By,
     Body(new): Body<NewGateway>,
-) -> Answer<(StatusCode, Json<GatewayInvited>)> {
-    Ok((StatusCode::CREATED, Json(gateways::invite(&context, &new, &actor).await?)))
+) -> Answer<Created<GatewayInvited>> {
+    Ok(Created(gateways::invite(&context, &new, &actor).await?))
 }
 
 pub(super) async fn remove_gateway(
     State(context): State<Context>,
     By(actor): By,
     Path(gateway): Path<String>,
-) -> Answer<StatusCode> {
+) -> Answer<NoContent> {
     gateways::remove(&context, &gateway, &actor).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn list_sessions(State(context): State<Context>) -> Answer<Json<Vec<Session>>> {
@@ -208,7 +207,7 @@ pub(super) async fn end_session(
     State(context): State<Context>,
     By(actor): By,
     Path(id): Path<String>,
-) -> Answer<StatusCode> {
+) -> Answer<NoContent> {
     sessions::end(&context, &id, &actor).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }

@@ -2,16 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use vouchsafe_policy::{Difference, Explanation, Foreseen, Suggestion, Unused, WhatCan, WhoCan};
+use vouchsafe_replay::Simulated;
 use vouchsafe_wire::api::{
     Checked, Confirm, DecideProposal, DiffRequest, ExplainRequest, ForeseeRequest, PolicyFiles, PolicyVersion,
-    ProposalDoc, Publish, Published, Rollback, Seen, SimulateRequest, SuggestRequest, UnusedRequest, WhatCanQuery,
+    ProposalDoc, Publish, Rollback, Seen, SimulateLine, SimulateRequest, SuggestRequest, UnusedRequest, WhatCanQuery,
     WhoCanQuery,
 };
 
-use super::answer::Answer;
+use super::answer::{Answer, Lines, Publication};
 use super::extract::{Body, By, Path, Query};
 use crate::administrator::{
     approval, confirm as confirming, difference, explain as explaining, policy, rights, simulate as simulating,
@@ -25,8 +24,8 @@ pub(super) async fn current(State(context): State<Context>) -> Answer<Json<Polic
     Ok(Json(store::policy::current(&mut read).await?))
 }
 
-pub(super) async fn schema() -> &'static str {
-    vouchsafe_policy::schema_text()
+pub(super) async fn schema() -> Answer<&'static str> {
+    Ok(vouchsafe_policy::schema_text())
 }
 
 pub(super) async fn check(
@@ -40,17 +39,8 @@ pub(super) async fn publish(
     State(context): State<Context>,
     By(actor): By,
     Body(publish): Body<Publish>,
-) -> Answer<(StatusCode, Json<Published>)> {
-    Ok(published(policy::publish(&context, &publish, &actor).await?))
-}
-
-/// What waits is accepted, and not yet done.
-fn published(published: Published) -> (StatusCode, Json<Published>) {
-    let status = match &published {
-        Published::InForce(_) => StatusCode::OK,
-        Published::Waits(_) => StatusCode::ACCEPTED,
-    };
-    (status, Json(published))
+) -> Answer<Publication> {
+    Ok(Publication(policy::publish(&context, &publish, &actor).await?))
 }
 
 pub(super) async fn pending(State(context): State<Context>) -> Answer<Json<Vec<ProposalDoc>>> {
@@ -102,8 +92,8 @@ pub(super) async fn roll_back(
     State(context): State<Context>,
     By(actor): By,
     Body(Rollback { version }): Body<Rollback>,
-) -> Answer<(StatusCode, Json<Published>)> {
-    Ok(published(policy::roll_back(&context, version, &actor).await?))
+) -> Answer<Publication> {
+    Ok(Publication(policy::roll_back(&context, version, &actor).await?))
 }
 
 pub(super) async fn explain(
@@ -131,9 +121,8 @@ pub(super) async fn simulate(
     State(context): State<Context>,
     By(actor): By,
     Body(asked): Body<SimulateRequest>,
-) -> Answer<Response> {
-    let lines = simulating::simulate(&context, &asked, &actor).await?;
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], axum::body::Body::from_stream(lines)).into_response())
+) -> Answer<Lines<SimulateLine<Simulated>>> {
+    Ok(Lines::new(simulating::simulate(&context, &asked, &actor).await?))
 }
 
 pub(super) async fn diff(State(context): State<Context>, Body(asked): Body<DiffRequest>) -> Answer<Json<Difference>> {

@@ -3,10 +3,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use vouchsafe_wire::api::{DecideRequest, NewRequest, RequestDoc};
 
-use super::answer::Answer;
+use super::answer::{Answer, Created};
 use super::extract::{Body, By, Path};
 use crate::administrator::requests::{self, Verdict};
 use crate::context::Context;
@@ -26,8 +25,8 @@ pub(super) async fn add(
     By(actor): By,
     Path(resource): Path<String>,
     Body(new): Body<NewRequest>,
-) -> Answer<(StatusCode, Json<RequestDoc>)> {
-    Ok((StatusCode::CREATED, Json(requests::add(&context, &resource, &new, &actor).await?)))
+) -> Answer<Created<RequestDoc>> {
+    Ok(Created(requests::add(&context, &resource, &new, &actor).await?))
 }
 
 pub(super) async fn approve(

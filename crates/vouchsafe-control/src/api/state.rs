@@ -2,13 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{
     Apply, GrantDoc, Manifest, ModeDoc, NewGrant, Plan, Progress, ProgressQuery, ResourceDoc, Status,
 };
 
-use super::answer::Answer;
+use super::answer::{Answer, Created, NoContent};
 use super::extract::{Body, By, Path, Query};
 use crate::administrator::{apply as applying, grants, modes, progress, resources};
 use crate::context::Context;
@@ -81,9 +80,9 @@ pub(super) async fn remove_resource(
     State(context): State<Context>,
     By(actor): By,
     Path(name): Path<String>,
-) -> Answer<StatusCode> {
+) -> Answer<NoContent> {
     resources::remove(&context, &name, &actor).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn list_grants(State(context): State<Context>) -> Answer<Json<Vec<GrantDoc>>> {
@@ -95,17 +94,17 @@ pub(super) async fn add_grant(
     State(context): State<Context>,
     By(actor): By,
     Body(new): Body<NewGrant>,
-) -> Answer<(StatusCode, Json<GrantDoc>)> {
-    Ok((StatusCode::CREATED, Json(grants::add(&context, &new, &actor).await?)))
+) -> Answer<Created<GrantDoc>> {
+    Ok(Created(grants::add(&context, &new, &actor).await?))
 }
 
 pub(super) async fn remove_grant(
     State(context): State<Context>,
     By(actor): By,
     Path(id): Path<String>,
-) -> Answer<StatusCode> {
+) -> Answer<NoContent> {
     grants::remove(&context, &id, &actor).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn plan(State(context): State<Context>, Body(manifest): Body<Manifest>) -> Answer<Json<Plan>> {

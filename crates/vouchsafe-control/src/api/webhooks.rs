@@ -2,10 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use vouchsafe_wire::api::{NewWebhook, WebhookAdded, WebhookDoc, WebhookTried};
 
-use super::answer::Answer;
+use super::answer::{Answer, Created, NoContent};
 use super::extract::{Body, By, Path};
 use crate::context::Context;
 use crate::webhooks;
@@ -18,17 +17,17 @@ pub(super) async fn add(
     State(context): State<Context>,
     By(actor): By,
     Body(new): Body<NewWebhook>,
-) -> Answer<(StatusCode, Json<WebhookAdded>)> {
-    Ok((StatusCode::CREATED, Json(webhooks::add(&context, &new, &actor).await?)))
+) -> Answer<Created<WebhookAdded>> {
+    Ok(Created(webhooks::add(&context, &new, &actor).await?))
 }
 
 pub(super) async fn remove(
     State(context): State<Context>,
     By(actor): By,
     Path(name): Path<String>,
-) -> Answer<StatusCode> {
+) -> Answer<NoContent> {
     webhooks::remove(&context, &name, &actor).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn try_out(

@@ -1,12 +1,13 @@
 //! What a condition demands, in words where it is of a usual form, else as Cedar writes it.
 
 use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, Literal, UnaryOp, Var};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inputs::attribute;
 
 /// A condition that a request has to meet.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Limit {
     /// In Cedar's notation.
     pub text: String,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::name::{PolicyName, ResourceName, UserName};
@@ -16,7 +17,7 @@ use crate::engine::Engine;
 use crate::rights::People;
 
 /// Rights under the policy in force that were not used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unused {
     /// Version of the policies in force.
     pub policy_version: u64,
@@ -34,7 +35,7 @@ pub struct Unused {
 }
 
 /// People who have the same rights to one resource and didn't use them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnusedRight {
     /// To what.
     pub resource: ResourceName,

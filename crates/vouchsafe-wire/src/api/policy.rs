@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::observed::Observed;
 
@@ -9,7 +10,7 @@ use super::{Diagnostic, Problem};
 use crate::proof::FindingDoc;
 
 /// One policy file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFileDoc {
     /// Path within the policy directory, such as `apps/wiki.cedar`.
@@ -33,7 +34,7 @@ pub fn changed_files<'f>(old: &[&'f PolicyFileDoc], new: &[&'f PolicyFileDoc]) -
 }
 
 /// Policy files to check.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFiles {
     /// The files.
@@ -41,7 +42,7 @@ pub struct PolicyFiles {
 }
 
 /// Result of a check.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Checked {
     /// Whether it could be published.
     pub ok: bool,
@@ -52,7 +53,7 @@ pub struct Checked {
 }
 
 /// Publishes a policy.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Publish {
     /// All files of the new version.
@@ -87,7 +88,7 @@ impl PolicyVersion {
 }
 
 /// Confirms a version that would go back by itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {
     /// The version, which has to be in force.
@@ -95,7 +96,7 @@ pub struct Confirm {
 }
 
 /// A published version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyVersion {
     /// Number, from 1.
     pub version: u64,
@@ -130,7 +131,7 @@ pub struct PolicyVersion {
 }
 
 /// Publishes an earlier version again, as a new one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
     /// Version to go back to.
@@ -138,7 +139,7 @@ pub struct Rollback {
 }
 
 /// Asks why something is or would be allowed or denied.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
     /// User name.
@@ -172,7 +173,7 @@ pub struct ExplainRequest {
 }
 
 /// Asks what changes for whom between two policies.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiffRequest {
     /// Version to compare; absent is the one in force, or the one before it when nothing else is said.
@@ -187,7 +188,7 @@ pub struct DiffRequest {
 }
 
 /// Asks what recorded decisions would come to under another policy.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimulateRequest {
     /// Version whose outcome is compared with; absent, it is the outcome that was recorded.
@@ -211,7 +212,7 @@ pub struct SimulateRequest {
 }
 
 /// A line of the answer: how far it is, again and again, and last what came of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SimulateLine<R> {
     /// How far it is.
@@ -223,7 +224,7 @@ pub enum SimulateLine<R> {
 }
 
 /// How far a simulation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SimulateProgress {
     /// Decisions that were looked at.
     pub records: u64,
@@ -234,7 +235,7 @@ pub struct SimulateProgress {
 }
 
 /// Asks for a least-privilege policy from what was used.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SuggestRequest {
     /// Days of the audit log to look at, 1 to 366; absent is 30, or none where something else was observed.
@@ -262,7 +263,7 @@ pub struct SuggestRequest {
 }
 
 /// Asks what accesses that were observed elsewhere would come to.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForeseeRequest {
     /// The accesses.
@@ -276,7 +277,7 @@ pub struct ForeseeRequest {
 }
 
 /// Asks for rights that nobody used.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnusedRequest {
     /// Days in which they weren't used, 1 to 366.
@@ -290,7 +291,7 @@ pub struct UnusedRequest {
 }
 
 /// An answer that is made of what was observed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Seen<A> {
     /// What was looked at.
     pub looked: Looked,
@@ -299,7 +300,7 @@ pub struct Seen<A> {
 }
 
 /// What was looked at.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Looked {
     /// Since when the audit log was looked at, unix seconds; absent when it wasn't.
     pub since: Option<u64>,
@@ -320,7 +321,7 @@ pub struct Looked {
 }
 
 /// Asks who can do something.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhoCanQuery {
     /// Action, such as `http:read`.
@@ -330,7 +331,7 @@ pub struct WhoCanQuery {
 }
 
 /// Asks what a user can do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhatCanQuery {
     /// User name.

@@ -1,11 +1,12 @@
 //! Versions of the policy that wait for a second administrator.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::policy::{PolicyFileDoc, PolicyVersion};
 
 /// What came of a publish or a rollback.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Published {
     /// It is in force.
@@ -15,7 +16,7 @@ pub enum Published {
 }
 
 /// What became of a proposal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProposalState {
     /// Nobody has decided it yet.
@@ -48,7 +49,7 @@ impl ProposalState {
 }
 
 /// A version of the policy that waits for a second administrator, or did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProposalDoc {
     /// Id (`prp_…`).
     pub proposal: String,
@@ -95,7 +96,7 @@ pub struct ProposalDoc {
 }
 
 /// Decides a proposal.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecideProposal {
     /// Refuses unless this is the proposal's digest.

@@ -1,9 +1,10 @@
 //! Grants of single rights, and requests for them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A grant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GrantDoc {
     /// Id (`grt_…`).
     pub id: String,
@@ -22,7 +23,7 @@ pub struct GrantDoc {
 }
 
 /// Asks for a right to a resource for a time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRequest {
     /// For how long, 60 to 2592000 (thirty days), from the approval on.
@@ -32,7 +33,7 @@ pub struct NewRequest {
 }
 
 /// Decides a request, or takes it back.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecideRequest {
     /// A line for the record, at most 200 characters.
@@ -41,7 +42,7 @@ pub struct DecideRequest {
 }
 
 /// What became of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestState {
     /// Nobody has decided it yet.
@@ -78,7 +79,7 @@ impl RequestState {
 }
 
 /// A request for a right.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestDoc {
     /// Id (`req_…`).
     pub id: String,
@@ -107,7 +108,7 @@ pub struct RequestDoc {
 }
 
 /// Gives a grant.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewGrant {
     /// Who may.

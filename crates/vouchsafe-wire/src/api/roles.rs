@@ -1,9 +1,10 @@
 //! Gateways and connectors: how they join and what is known of them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A gateway that is a process of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gateway {
     /// Id (`gtw_…`).
     pub id: String,
@@ -21,7 +22,7 @@ pub struct Gateway {
 }
 
 /// How a gateway is attached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attached {
     /// Address it comes from.
     pub ip: String,
@@ -34,7 +35,7 @@ pub struct Attached {
 }
 
 /// Invites a gateway.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewGateway {
     /// Name it gets.
@@ -42,7 +43,7 @@ pub struct NewGateway {
 }
 
 /// A one-time code for a gateway.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct GatewayInvited {
     /// What `vouchsafe gateway join` takes: a secret until it is used.
     pub code: String,
@@ -51,7 +52,7 @@ pub struct GatewayInvited {
 }
 
 /// A connector.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Connector {
     /// Id (`con_…`).
     pub id: String,
@@ -69,7 +70,7 @@ pub struct Connector {
 }
 
 /// How a connector is attached to one gateway, as that gateway last told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttachedTo {
     /// Name of the gateway, or its id where it has none.
     pub gateway: String,
@@ -82,7 +83,7 @@ pub struct AttachedTo {
 }
 
 /// Invites a connector.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewConnector {
     /// Site that it is to serve.
@@ -90,7 +91,7 @@ pub struct NewConnector {
 }
 
 /// A one-time code for a connector.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectorInvited {
     /// What `vouchsafe connector join` takes: a secret until it is used.
     pub code: String,

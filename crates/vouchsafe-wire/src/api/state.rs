@@ -1,5 +1,6 @@
 //! The state that is wanted: plan, apply, and how far a resource is on its way to being enforced.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::PolicyFileDoc;
@@ -7,7 +8,7 @@ use crate::resource::{ResourceDoc, TrialDoc};
 
 /// Wanted state, from a directory of TOML and Cedar files (`docs/spec/manifest.md`). What is
 /// absent (`None`) is left as it is; a present list is complete: what it lacks is removed.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Groups of users; members are users that exist.
@@ -28,7 +29,7 @@ pub struct Manifest {
 }
 
 /// A group in a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupDoc {
     /// Name.
@@ -39,7 +40,7 @@ pub struct GroupDoc {
 }
 
 /// What an apply would do or did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// Changes in the order in which they are made; empty when the state is as wanted.
     pub changes: Vec<PlannedChange>,
@@ -48,7 +49,7 @@ pub struct Plan {
 }
 
 /// One change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedChange {
     /// `add`, `change` or `remove`.
     pub verb: String,
@@ -59,7 +60,7 @@ pub struct PlannedChange {
 }
 
 /// The mode of one resource, set anew.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModeDoc {
     /// `enforce`, `warn` or `observe`.
@@ -70,7 +71,7 @@ pub struct ModeDoc {
 }
 
 /// What [`Progress`] is asked for.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProgressQuery {
     /// Days to look at, 1 to 90, default 7.
@@ -79,7 +80,7 @@ pub struct ProgressQuery {
 }
 
 /// How far a resource is on its way to being enforced.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// Name of the resource.
     pub resource: String,
@@ -122,7 +123,7 @@ pub struct Progress {
 }
 
 /// Why requests would be denied.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProgressReason {
     /// Code of the reason.
     pub reason: String,
@@ -131,7 +132,7 @@ pub struct ProgressReason {
 }
 
 /// Somebody who reached a resource.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProgressPerson {
     /// User name; the address where nobody was proven.
     pub who: String,
@@ -148,7 +149,7 @@ pub struct ProgressPerson {
 }
 
 /// Something that speaks for going on, or against it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProgressCheck {
     /// Whether it speaks for it.
     pub holds: bool,
@@ -157,7 +158,7 @@ pub struct ProgressCheck {
 }
 
 /// Applies a plan that was shown.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Apply {
     /// The wanted state.

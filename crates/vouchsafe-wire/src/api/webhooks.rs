@@ -1,9 +1,10 @@
 //! Webhooks: places that are told what happens. What they get: `docs/spec/webhooks.md`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Adds a webhook.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewWebhook {
     /// Its name.
@@ -26,7 +27,7 @@ impl std::fmt::Debug for NewWebhook {
 }
 
 /// A webhook.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WebhookDoc {
     /// Its name.
     pub name: String,
@@ -53,7 +54,7 @@ pub struct WebhookDoc {
 }
 
 /// A webhook that was added.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct WebhookAdded {
     /// The webhook.
     pub webhook: WebhookDoc,
@@ -62,7 +63,7 @@ pub struct WebhookAdded {
 }
 
 /// What came of a message that was sent for a try.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WebhookTried {
     /// Whether it was taken.
     pub delivered: bool,

@@ -1,0 +1,209 @@
+//! What each part of a request and each kind of answer adds to the description of the API. It is read off the types of
+//! the handlers, so it can't say anything else than they do.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use schemars::generate::SchemaGenerator;
+use schemars::{JsonSchema, Schema};
+use serde_json::{Map, Value, json};
+use vouchsafe_wire::api::{Problem, Published};
+
+use super::answer::{Answer, Created, Lines, NoContent, Publication};
+use super::extract::{Body, By, Path, Query};
+
+/// One operation while it is described.
+pub(super) struct Sketch<'g> {
+    schemas: &'g mut SchemaGenerator,
+    /// Of the parts of the path, in order.
+    pub(super) path: Vec<Value>,
+    /// Parameters of the query part.
+    pub(super) query: Vec<Value>,
+    /// The body.
+    pub(super) body: Option<Value>,
+    /// Answers by status.
+    pub(super) answers: BTreeMap<String, Value>,
+}
+
+impl<'g> Sketch<'g> {
+    /// Of an operation that takes nothing and never answers.
+    pub(super) fn new(schemas: &'g mut SchemaGenerator) -> Self {
+        Self { schemas, path: Vec::new(), query: Vec::new(), body: None, answers: BTreeMap::new() }
+    }
+
+    fn schema<T: JsonSchema>(&mut self) -> Schema {
+        self.schemas.subschema_for::<T>()
+    }
+
+    fn answer(&mut self, status: StatusCode, kind: &str, schema: &Value) {
+        let description = status.canonical_reason().unwrap_or_default();
+        let answer = json!({ "description": description, "content": { kind: { "schema": schema } } });
+        self.answers.insert(status.as_str().to_owned(), answer);
+    }
+}
+
+/// A part of a request that a handler takes.
+pub(super) trait Part {
+    /// Adds what it takes.
+    fn describe(sketch: &mut Sketch<'_>);
+}
+
+impl<S> Part for State<S> {
+    fn describe(_: &mut Sketch<'_>) {}
+}
+
+impl Part for By {
+    fn describe(_: &mut Sketch<'_>) {}
+}
+
+impl<T: JsonSchema> Part for Path<T> {
+    fn describe(sketch: &mut Sketch<'_>) {
+        let schema = sketch.schema::<T>();
+        match schema.get("prefixItems").and_then(Value::as_array) {
+            Some(parts) => sketch.path.extend(parts.iter().cloned()),
+            None => sketch.path.push(schema.into()),
+        }
+    }
+}
+
+impl<T: JsonSchema> Part for Query<T> {
+    fn describe(sketch: &mut Sketch<'_>) {
+        let schema = T::json_schema(sketch.schemas);
+        let required: Vec<&str> =
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        for (name, member) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            let mut member = member.clone();
+            let description = member.as_object_mut().and_then(|member| member.remove("description"));
+            no_null(&mut member);
+            sketch.query.push(json!({
+                "name": name,
+                "in": "query",
+                "required": required.contains(&name.as_str()),
+                "description": description.unwrap_or_default(),
+                "schema": member,
+            }));
+        }
+    }
+}
+
+/// What may be left out is left out of a query: it has no way to say null.
+fn no_null(schema: &mut Value) {
+    let Some(kinds) = schema.get_mut("type") else { return };
+    if let Some(kind) = kinds.as_array().and_then(|all| all.iter().find(|kind| *kind != "null")).cloned() {
+        *kinds = kind;
+    }
+}
+
+impl<T: JsonSchema> Part for Body<T> {
+    fn describe(sketch: &mut Sketch<'_>) {
+        let schema = sketch.schema::<T>();
+        sketch.body = Some(json!({ "required": true, "content": { "application/json": { "schema": schema } } }));
+    }
+}
+
+/// What a handler answers with.
+pub(super) trait Outcome {
+    /// Adds its status and body.
+    fn describe(sketch: &mut Sketch<'_>);
+}
+
+impl<T: Outcome> Outcome for Answer<T> {
+    fn describe(sketch: &mut Sketch<'_>) {
+        T::describe(sketch);
+        let problem = sketch.schema::<Problem>();
+        let description = "What is wrong, in words and by code (RFC 9457).";
+        let content = json!({ "application/problem+json": { "schema": problem } });
+        sketch.answers.insert("default".to_owned(), json!({ "description": description, "content": content }));
+    }
+}
+
+impl<T: JsonSchema> Outcome for Json<T> {
+    fn describe(sketch: &mut Sketch<'_>) {
+        let schema = sketch.schema::<T>();
+        sketch.answer(StatusCode::OK, "application/json", schema.as_value());
+    }
+}
+
+impl<T: JsonSchema> Outcome for Created<T> {
+    fn describe(sketch: &mut Sketch<'_>) {
+        let schema = sketch.schema::<T>();
+        sketch.answer(StatusCode::CREATED, "application/json", schema.as_value());
+    }
+}
+
+impl Outcome for NoContent {
+    fn describe(sketch: &mut Sketch<'_>) {
+        let status = StatusCode::NO_CONTENT;
+        sketch.answers.insert(status.as_str().to_owned(), json!({ "description": "Done." }));
+    }
+}
+
+impl<T: JsonSchema> Outcome for Lines<T> {
+    fn describe(sketch: &mut Sketch<'_>) {
+        let line = sketch.schema::<T>();
+        let kind = json!({ "type": "string", "description": "Lines of JSON.", "x-line": line });
+        sketch.answer(StatusCode::OK, "application/x-ndjson", &kind);
+    }
+}
+
+impl Outcome for &'static str {
+    fn describe(sketch: &mut Sketch<'_>) {
+        sketch.answer(StatusCode::OK, "text/plain", &json!({ "type": "string" }));
+    }
+}
+
+impl Outcome for Publication {
+    fn describe(sketch: &mut Sketch<'_>) {
+        let schema = sketch.schema::<Published>();
+        sketch.answer(StatusCode::OK, "application/json", schema.as_value());
+        sketch.answer(StatusCode::ACCEPTED, "application/json", schema.as_value());
+    }
+}
+
+/// A handler whose parts and answer are known by its type; `Parts` tells apart how many it takes.
+pub(super) trait Described<Parts> {
+    /// Adds all of them. The handler itself is not called.
+    fn describe(&self, sketch: &mut Sketch<'_>);
+}
+
+macro_rules! described {
+    ($(($($part:ident),*))*) => {$(
+        impl<Call, Future, Out, $($part),*> Described<($($part,)*)> for Call
+        where
+            Call: Fn($($part),*) -> Future,
+            Future: std::future::Future<Output = Out>,
+            Out: Outcome,
+            $($part: Part,)*
+        {
+            fn describe(&self, sketch: &mut Sketch<'_>) {
+                $($part::describe(sketch);)*
+                Out::describe(sketch);
+            }
+        }
+    )*};
+}
+
+described! { () (A) (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) }
+
+/// The parts of a path that are named in it, with what each may be.
+pub(super) fn path_parameters(path: &str, schemas: &[Value]) -> Vec<Value> {
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let any = json!({ "type": "string" });
+    let parameter = |(at, name)| {
+        let mut schema = schemas.get(at).unwrap_or(&any).clone();
+        if let Some(schema) = schema.as_object_mut().filter(|schema| schema.get("type") == Some(&json!("string"))) {
+            // An empty one would be another path.
+            schema.insert("minLength".to_owned(), json!(1));
+        }
+        json!({ "name": name, "in": "path", "required": true, "schema": schema })
+    };
+    names.enumerate().map(parameter).collect()
+}
+
+/// Members of an object that have something to say.
+pub(super) fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
+    let told = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(told.collect::<Map<_, _>>())
+}
