@@ -34,8 +34,11 @@ pub(super) enum Field {
 }
 
 impl Field {
+    /// How many there are.
+    const COUNT: usize = 10;
+
     /// Every field, with its value in a record.
-    pub(super) fn values<'b>(record: &Scanned<'b>) -> [(Field, Option<&'b [u8]>); 10] {
+    pub(super) fn values<'b>(record: &Scanned<'b>) -> [(Field, Option<&'b [u8]>); Self::COUNT] {
         let Scanned { device, flow, id, kind, outcome, passed, reason, resource, session, user, .. } = *record;
         [
             (Field::Device, device),
@@ -142,13 +145,13 @@ pub(super) struct OpenBlock {
     sources: BTreeMap<String, (u64, u64)>,
     hashes: Vec<u64>,
     /// Last hash of each field: most values are those of the record before.
-    last: [u64; 9],
+    last: [u64; Field::COUNT],
 }
 
 impl OpenBlock {
     pub(super) fn new(first: u64, start: u64) -> Self {
         let times = (u64::MAX, 0);
-        Self { first, start, count: 0, times, sources: BTreeMap::new(), hashes: Vec::new(), last: [0; 9] }
+        Self { first, start, count: 0, times, sources: BTreeMap::new(), hashes: Vec::new(), last: [0; Field::COUNT] }
     }
 
     /// Adds one record of a source.
@@ -182,6 +185,9 @@ impl OpenBlock {
     }
 }
 
+/// Format of index files. Version 1 did not always have what stands behind `user` in [`Field::values`].
+const VERSION: u8 = 2;
+
 /// The index file of a closed segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -198,7 +204,7 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn new(next: u64, end: u64, sources: BTreeMap<String, u64>, blocks: Vec<Arc<Block>>) -> Self {
-        Self { v: 1, next, end, sources, blocks }
+        Self { v: VERSION, next, end, sources, blocks }
     }
 
     /// The file: a sum in hexadecimal, a line feed, JSON.
@@ -207,13 +213,19 @@ impl Index {
         [sum(&json).as_bytes(), &json].concat()
     }
 
+    #[cfg(test)]
+    pub(super) fn of_version(mut self, v: u8) -> Vec<u8> {
+        self.v = v;
+        self.to_file()
+    }
+
     pub(super) fn from_file(bytes: &[u8]) -> Option<Self> {
         let at = bytes.iter().position(|byte| *byte == b'\n')? + 1;
         let (head, json) = bytes.split_at_checked(at)?;
         if head != sum(json).as_bytes() {
             return None;
         }
-        serde_json::from_slice(json).ok().filter(|index: &Self| index.v == 1)
+        serde_json::from_slice(json).ok().filter(|index: &Self| index.v == VERSION)
     }
 }
 

@@ -17,6 +17,7 @@ fn record(source: &str, seq: u64) -> Record {
     record.user = Some(format!("user-{} \"é\"", seq % 7));
     record.resource = Some(format!("app-{}", seq % 11));
     record.outcome = Some(if seq.is_multiple_of(13) { "deny" } else { "allow" }.to_owned());
+    record.passed = seq.is_multiple_of(17).then(|| if seq < 3_000 { "observe" } else { "warn" }.to_owned());
     record.reason = Some("permitted".to_owned());
     record
 }
@@ -113,6 +114,8 @@ fn a_search_finds_what_a_look_at_every_record_finds() {
         Filter { user: text("user-3 \"é\""), outcome: text("deny"), resource: text("app-4"), ..Filter::default() },
         Filter { reason: text("permitted"), since_us: Some(3_000), until_us: Some(3_010), ..Filter::default() },
         Filter { device: text("dev_x"), ..Filter::default() },
+        Filter { passed: text("observe"), ..Filter::default() },
+        Filter { passed: text("warn"), user: text("user-3 \"é\""), ..Filter::default() },
     ];
     for filter in filters {
         let id = filter.id.as_ref();
@@ -122,6 +125,7 @@ fn a_search_finds_what_a_look_at_every_record_finds() {
                 && equals(&filter.device, &record.device)
                 && equals(&filter.resource, &record.resource)
                 && equals(&filter.outcome, &record.outcome)
+                && equals(&filter.passed, &record.passed)
                 && equals(&filter.reason, &record.reason)
                 && filter.kind.as_deref().is_none_or(|kind| kind == record.kind.as_str())
                 && id.is_none_or(|id| [&record.id, &record.flow, &record.session].contains(&&Some(id.clone())))
@@ -282,6 +286,12 @@ fn indexes_that_are_lost_or_damaged_are_made_again() {
         let middle = damaged.len() / 2;
         damaged[middle] ^= 1;
         fs::write(&path, damaged).unwrap();
+        let log = Log::open_with(dir.path(), 0, 1_000).unwrap();
+        assert_eq!(numbers(&log), before);
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        drop(log);
+        let former = block::Index::from_file(&whole).unwrap().of_version(1);
+        fs::write(&path, former).unwrap();
         let log = Log::open_with(dir.path(), 0, 1_000).unwrap();
         assert_eq!(numbers(&log), before);
         assert_eq!(fs::read(&path).unwrap(), whole);
