@@ -128,6 +128,7 @@ routes! {
     post "/v1/plan" => state::plan,
     post "/v1/apply" => state::apply,
     get "/v1/audit" => audit::query,
+    get "/v1/audit/counts" => audit::counts,
     get "/v1/audit/tail" => audit::tail,
 }
 

@@ -11,19 +11,24 @@ use tokio_util::sync::CancellationToken;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::RecordBatch;
-use vouchsafe_wire::api::{AuditPage, AuditQuery};
-use vouchsafe_wire::audit::{Kind, Record};
+use vouchsafe_wire::api::{AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, OutcomeCounts, ValueCount};
+use vouchsafe_wire::audit::{Kind, Record, Words};
 
 use crate::administrator::shortened;
 use crate::context::Context;
 use crate::directory::{Actor, DirectoryError, devices};
-use crate::log::{self, Filter, Span, TakeError};
+use crate::log::{self, Counted, Division, Field, Filter, Span, Steps, Sums, TakeError};
 use crate::store::{StoreError, blocking};
 
 /// Records that one page has unless asked otherwise.
 const DEFAULT_LIMIT: u32 = 100;
 /// Most records of one page.
 const MAX_LIMIT: u32 = 10_000;
+/// Most pieces of time that are counted apart.
+const MAX_STEPS: u64 = 1_000;
+/// Values that are counted apart unless asked otherwise, and most of them.
+const DEFAULT_TOP: u32 = 10;
+const MAX_TOP: u32 = 50;
 /// Records that a follower reads at once.
 const TAIL_BATCH: u32 = 500;
 
@@ -118,6 +123,115 @@ pub(crate) async fn query(context: &Context, query: &AuditQuery, by: &Actor) -> 
         .map(|(_, bytes)| Record::from_canonical(bytes).map_err(|_| StoreError::Corrupt { what: "audit record" }))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(AuditPage { records, next })
+}
+
+/// Counts records, and records that it was asked.
+pub(crate) async fn counts(context: &Context, query: &CountsQuery, by: &Actor) -> Result<Counts, AuditError> {
+    let found = counts_of_all(context, std::slice::from_ref(query), by).await?;
+    Ok(found.into_iter().next().unwrap_or_else(|| told(Counted::default(), Division::default(), 0)))
+}
+
+/// Answers several questions of one page, and records once that they were asked.
+pub(crate) async fn counts_of_all(
+    context: &Context,
+    queries: &[CountsQuery],
+    by: &Actor,
+) -> Result<Vec<Counts>, AuditError> {
+    let now = clock::unix_seconds(clock::now());
+    let mut read = context.store.read().await?;
+    let mut asked = Vec::new();
+    for query in queries {
+        let (filters, division, top) = divided(query, now)?;
+        asked.push((filter_of(&mut read, &filters).await?, division, top));
+    }
+    drop(read);
+    let detail = match queries {
+        [one] => serde_json::to_string(one),
+        several => serde_json::to_string(several),
+    };
+    record(context, detail.unwrap_or_default(), "audit.counts", by).await?;
+    let mut answers = Vec::new();
+    for (filter, division, top) in asked {
+        let found = count_log(context, filter, division).await?;
+        answers.push(told(found, division, top));
+    }
+    Ok(answers)
+}
+
+/// The filters of what is to be counted, how it is divided, and how many values are told.
+fn divided(query: &CountsQuery, now: u64) -> Result<(AuditQuery, Division, usize), AuditError> {
+    let CountsQuery { user, device, resource, outcome, passed, kind, reason, id, text, since, until, step, by, top } =
+        query.clone();
+    let top = match top {
+        None => DEFAULT_TOP,
+        Some(top @ 1..=MAX_TOP) => top,
+        Some(other) => {
+            return Err(AuditError::Value { member: "top", given: other.to_string(), expected: "1 to 50" });
+        }
+    };
+    // Also the last second's records are counted.
+    let until = until.or(step.map(|_| now.saturating_add(1)));
+    let steps = match (step, since, until) {
+        (None, _, _) => None,
+        (Some(step), Some(since), Some(until)) if step > 0 && since <= until => {
+            let count = (until - since).div_ceil(step);
+            if count > MAX_STEPS {
+                let expected = "at least a thousandth of the time from `since` to `until`";
+                return Err(AuditError::Value { member: "step", given: step.to_string(), expected });
+            }
+            Some(Steps { since, step, count: usize::try_from(count).unwrap_or_default() })
+        }
+        (Some(step), _, _) => {
+            let expected = "seconds, with a `since` that is not after `until`";
+            return Err(AuditError::Value { member: "step", given: step.to_string(), expected });
+        }
+    };
+    let by = by.map(|by| match by {
+        CountedBy::Device => Field::Device,
+        CountedBy::Kind => Field::Kind,
+        CountedBy::Outcome => Field::Outcome,
+        CountedBy::Reason => Field::Reason,
+        CountedBy::Resource => Field::Resource,
+        CountedBy::User => Field::User,
+    });
+    let (limit, after) = (None, None);
+    let filters =
+        AuditQuery { user, device, resource, outcome, passed, kind, reason, id, text, since, until, limit, after };
+    Ok((filters, Division { steps, by }, usize::try_from(top).unwrap_or_default()))
+}
+
+/// What was counted, as it is told.
+fn told(found: Counted, division: Division, top: usize) -> Counts {
+    let Counted { total, over_time, values } = found;
+    let by_outcome = |sums: Sums| {
+        let Sums { records, allow, deny, passed, ok, failed } = sums;
+        OutcomeCounts { records, allow, deny, passed, ok, failed }
+    };
+    let starts = division.steps.map(|Steps { since, step, .. }| (since, step)).unwrap_or_default();
+    let over_time = over_time.into_iter().zip(0_u64..).map(|(sums, piece)| CountsAt {
+        at: starts.0.saturating_add(starts.1.saturating_mul(piece)),
+        counts: by_outcome(sums),
+    });
+    let with: u64 = values.values().sum();
+    let mut values: Vec<(Vec<u8>, u64)> = values.into_iter().collect();
+    let by_count = |one: &(Vec<u8>, u64), other: &(Vec<u8>, u64)| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0));
+    if values.len() > top && top > 0 {
+        values.select_nth_unstable_by(top - 1, by_count);
+        values.truncate(top);
+    }
+    values.sort_unstable_by(by_count);
+    // INVARIANT: values are texts in canonical form.
+    let value = |canonical: &[u8]| serde_json::from_slice(canonical).unwrap_or_default();
+    let top: Vec<ValueCount> =
+        values.iter().map(|(canonical, records)| ValueCount { value: value(canonical), records: *records }).collect();
+    let told: u64 = top.iter().map(|value| value.records).sum();
+    Counts {
+        total: by_outcome(total),
+        over_time: over_time.collect(),
+        others: with.saturating_sub(told),
+        without: division.by.map_or(0, |_| total.records.saturating_sub(with)),
+        top,
+    }
 }
 
 /// Calls `each` for every record that matches, newest first, and records that it was asked; says whether those were
@@ -242,6 +356,15 @@ pub(crate) async fn read_log(
     Ok(found?)
 }
 
+/// Counts in the log apart from the tasks, until it is done or nobody waits for it any more.
+async fn count_log(context: &Context, filter: Filter, division: Division) -> Result<Counted, StoreError> {
+    let log = context.store.log().clone();
+    let waiting = CancellationToken::new();
+    let (cancelled, _guard) = (waiting.clone(), waiting.drop_guard());
+    let found = blocking(move || log.count(&filter, division, &|| cancelled.is_cancelled())).await?;
+    Ok(found?)
+}
+
 fn limit_of(query: &AuditQuery, default: u32) -> Result<u32, AuditError> {
     match query.limit {
         None => Ok(default),
@@ -251,8 +374,21 @@ fn limit_of(query: &AuditQuery, default: u32) -> Result<u32, AuditError> {
 }
 
 async fn filter_of(connection: &mut sqlx::SqliteConnection, query: &AuditQuery) -> Result<Filter, AuditError> {
-    let AuditQuery { user, device, resource, outcome, passed, kind, reason, id, since, until, limit: _, after: _ } =
-        query;
+    let AuditQuery {
+        user,
+        device,
+        resource,
+        outcome,
+        passed,
+        kind,
+        reason,
+        id,
+        text,
+        since,
+        until,
+        limit: _,
+        after: _,
+    } = query;
     if let Some(given) = kind.as_deref().filter(|given| !Kind::ALL.iter().any(|kind| kind.as_str() == *given)) {
         return Err(AuditError::Value {
             member: "kind",
@@ -270,6 +406,10 @@ async fn filter_of(connection: &mut sqlx::SqliteConnection, query: &AuditQuery) 
     if let Some(given) = passed.as_deref().filter(|given| !["observe", "warn"].contains(given)) {
         return Err(AuditError::Value { member: "passed", given: shortened(given), expected: "observe or warn" });
     }
+    let text = text.as_deref().map(|given| {
+        let expected = "one to eight words of letters and digits";
+        Words::parse(given).map_err(|_| AuditError::Value { member: "text", given: shortened(given), expected })
+    });
     let device = match device {
         None => None,
         Some(text) => Some(devices::resolve(connection, text).await?.to_string()),
@@ -283,6 +423,7 @@ async fn filter_of(connection: &mut sqlx::SqliteConnection, query: &AuditQuery) 
         kind: kind.clone(),
         reason: reason.clone(),
         id: id.clone(),
+        text: text.transpose()?,
         since_us: since.map(|seconds| seconds.saturating_mul(1_000_000)),
         until_us: until.map(|seconds| seconds.saturating_mul(1_000_000)),
     })
@@ -294,7 +435,11 @@ pub(crate) async fn record_read(
     verb: &str,
     by: &Actor,
 ) -> Result<(), StoreError> {
-    let mut record = by.changed(verb, "audit".to_owned(), serde_json::to_string(query).unwrap_or_default());
+    record(context, serde_json::to_string(query).unwrap_or_default(), verb, by).await
+}
+
+async fn record(context: &Context, detail: String, verb: &str, by: &Actor) -> Result<(), StoreError> {
+    let mut record = by.changed(verb, "audit".to_owned(), detail);
     record.kind = Kind::AuditRead;
     let mut write = context.store.write().await?;
     write.audit(record);

@@ -7,6 +7,8 @@
 //! means damage, and the log does not open. Format: `docs/spec/audit-log.md`.
 
 mod block;
+mod count;
+mod filter;
 mod search;
 mod segment;
 mod tally;
@@ -23,8 +25,11 @@ use tokio::sync::watch;
 use vouchsafe_wire::audit::{Kind, RecordError, Scanned, canonical_text, scan};
 use vouchsafe_wire::spool::{Frame, read_frame};
 
+pub(crate) use self::block::Field;
 use self::block::Index;
-pub(crate) use self::search::{Filter, Span};
+pub(crate) use self::count::{Counted, Division, Steps, Sums};
+pub(crate) use self::filter::Filter;
+pub(crate) use self::search::Span;
 use self::segment::{GROUP_HEADER_BYTES, Group};
 use self::tally::{Ended, Tally};
 
@@ -228,6 +233,19 @@ impl Log {
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<(u64, Vec<u8>)>, LogError> {
         search::read(&self.0, filter, span, limit, cancelled)
+    }
+
+    /// Counts matching records; when `cancelled` says so, what was found by then.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub(crate) fn count(
+        &self,
+        filter: &Filter,
+        division: Division,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Counted, LogError> {
+        count::count(&self.0, filter, division, cancelled)
     }
 
     /// Between which positions matching records can stand, by what is known of blocks.

@@ -142,7 +142,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn audit(&self, query: &AuditQuery) -> Result<AuditPage, AdminError> {
-        let AuditQuery { user, device, resource, outcome, passed, kind, reason, id, since, until, limit, after } =
+        let AuditQuery { user, device, resource, outcome, passed, kind, reason, id, text, since, until, limit, after } =
             query;
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         let texts = [
@@ -154,6 +154,7 @@ impl Admin {
             ("kind", kind),
             ("reason", reason),
             ("id", id),
+            ("text", text),
         ];
         for (name, value) in texts {
             if let Some(value) = value {

@@ -66,8 +66,10 @@
 //! | `POST /v1/plan` | write | [`Manifest`] → [`Plan`] |
 //! | `POST /v1/apply` | write | [`Apply`] → [`Plan`] |
 //! | `GET /v1/audit?…` | read | [`AuditQuery`] → [`AuditPage`] |
+//! | `GET /v1/audit/counts?…` | read | [`CountsQuery`] → [`Counts`] |
 //! | `GET /v1/audit/tail?…` | read | [`AuditQuery`] → records as lines of JSON, until the client closes |
 
+mod audit;
 mod policy;
 mod proposals;
 mod requests;
@@ -78,6 +80,7 @@ mod webhooks;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::audit::{AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, OutcomeCounts, ValueCount};
 pub use self::policy::{
     Checked, Confirm, DiffRequest, ExplainRequest, ForeseeRequest, Looked, PolicyFileDoc, PolicyFiles, PolicyVersion,
     Publish, Rollback, Seen, SimulateLine, SimulateProgress, SimulateRequest, SuggestRequest, UnusedRequest,
@@ -439,56 +442,4 @@ pub struct NewLock {
     /// For how long, seconds; until it is unlocked when absent.
     #[serde(default)]
     pub seconds: Option<u64>,
-}
-
-/// Filters of the audit log; all given ones must hold.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AuditQuery {
-    /// User name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Device id or name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
-    /// Resource name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource: Option<String>,
-    /// `allow` or `deny` (`ok`, `failed` for other events). What a mode let pass is a denial.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<String>,
-    /// `observe` or `warn`: what was denied and went on by that mode.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub passed: Option<String>,
-    /// Kind of record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// Code of a reason.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Id of a decision, flow or session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// From this unix second on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<u64>,
-    /// Up to and without this unix second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<u64>,
-    /// At most so many, 1 to 10,000, default 100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-    /// Continues a page: value of [`AuditPage::next`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<u64>,
-}
-
-/// A page of the audit log, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct AuditPage {
-    /// Records.
-    pub records: Vec<crate::audit::Record>,
-    /// Where the next, older page starts; absent on the last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<u64>,
 }

@@ -6,13 +6,15 @@
 
 mod member;
 mod scan;
+mod words;
 mod write;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::member::Member;
-pub use self::scan::{Scanned, scan};
+pub use self::scan::{Scanned, scan, texts};
+pub use self::words::{Words, WordsError, each_word};
 pub use self::write::{Draft, Members, Ready, canonical_text};
 
 /// Longest canonical form, in bytes: an entry of a C2SP `tlog-tiles` bundle carries a

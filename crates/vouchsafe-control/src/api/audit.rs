@@ -1,8 +1,8 @@
-//! The audit log: asking and following.
+//! The audit log: asking, counting and following.
 
 use axum::Json;
 use axum::extract::State;
-use vouchsafe_wire::api::{AuditPage, AuditQuery};
+use vouchsafe_wire::api::{AuditPage, AuditQuery, Counts, CountsQuery};
 use vouchsafe_wire::audit::Record;
 
 use super::answer::{Answer, Lines};
@@ -16,6 +16,14 @@ pub(super) async fn query(
     Query(query): Query<AuditQuery>,
 ) -> Answer<Json<AuditPage>> {
     Ok(Json(audit::query(&context, &query, &actor).await?))
+}
+
+pub(super) async fn counts(
+    State(context): State<Context>,
+    By(actor): By,
+    Query(query): Query<CountsQuery>,
+) -> Answer<Json<Counts>> {
+    Ok(Json(audit::counts(&context, &query, &actor).await?))
 }
 
 pub(super) async fn tail(

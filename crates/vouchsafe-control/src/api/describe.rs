@@ -90,6 +90,12 @@ impl<T: JsonSchema> Part for Query<T> {
 
 /// What may be left out is left out of a query: it has no way to say null.
 fn no_null(schema: &mut Value) {
+    if let Some(others) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        others.retain(|other| other.get("type").is_none_or(|kind| kind != "null"));
+        if let [only] = others.as_slice() {
+            *schema = only.clone();
+        }
+    }
     let Some(kinds) = schema.get_mut("type") else { return };
     if let Some(kind) = kinds.as_array().and_then(|all| all.iter().find(|kind| *kind != "null")).cloned() {
         *kinds = kind;

@@ -97,6 +97,55 @@ async fn a_change_by_a_user_names_user_address_and_decision() {
 }
 
 #[tokio::test]
+async fn the_log_is_counted_over_time_and_by_value_and_searched_for_words() {
+    let bench = Bench::open().await;
+    for group in ["finance-eu", "ops-eu", "sales-berlin-eu"] {
+        bench.done("PUT", &format!("/v1/groups/{group}"), Value::Null).await;
+    }
+    let before = bench.context().store.log().size();
+    let counts = bench.done("GET", "/v1/audit/counts?kind=admin&text=group/+EU", Value::Null).await;
+    assert_eq!(counts["total"]["records"], 3);
+    assert_eq!(counts["total"]["ok"], 3);
+    assert_eq!((&counts["over_time"], &counts["others"], &counts["without"]), (&Value::Null, &json!(0), &json!(0)));
+    assert_eq!(bench.context().store.log().size(), before + 1, "that it was asked is recorded");
+    let asked = bench.done("GET", "/v1/audit?kind=audit_read&text=counts", Value::Null).await;
+    // The newest is this very question.
+    assert_eq!(asked["records"][1]["action"], "audit.counts");
+    assert_eq!(asked["records"][1]["detail"], r#"{"kind":"admin","text":"group/ EU"}"#);
+    let found = bench.done("GET", "/v1/audit?text=BERLIN+gro&kind=admin", Value::Null).await;
+    assert_eq!(
+        (found["records"].as_array().unwrap().len(), &found["records"][0]["target"]),
+        (1, &json!("group/sales-berlin-eu"))
+    );
+    let now = vouchsafe_runtime::clock::unix_seconds(vouchsafe_runtime::clock::now());
+    let since = now - 7_200;
+    let counts = bench.done("GET", &format!("/v1/audit/counts?since={since}&step=3600"), Value::Null).await;
+    let over_time = counts["over_time"].as_array().unwrap();
+    assert!((3..=4).contains(&over_time.len()), "{counts}");
+    assert_eq!(over_time[1]["at"], since + 3_600);
+    let added: u64 = over_time.iter().map(|piece| piece["records"].as_u64().unwrap()).sum();
+    assert_eq!(counts["total"]["records"], added);
+    let counts = bench.done("GET", "/v1/audit/counts?by=kind&top=1", Value::Null).await;
+    assert_eq!(counts["top"].as_array().unwrap().len(), 1);
+    let top = counts["top"][0]["records"].as_u64().unwrap();
+    assert_eq!(counts["total"]["records"], top + counts["others"].as_u64().unwrap());
+    for (refused, named) in [
+        ("text=--", "text"),
+        ("text=1+2+3+4+5+6+7+8+9", "text"),
+        ("step=60", "step"),
+        ("step=0&since=1", "step"),
+        ("step=1&since=1&until=2000", "step"),
+        ("step=60&since=100&until=50", "step"),
+        ("by=user&top=51", "top"),
+    ] {
+        let (status, problem) = bench.ask("GET", &format!("/v1/audit/counts?{refused}"), Value::Null).await;
+        assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("invalid")), "{refused}: {problem}");
+        assert!(problem["title"].as_str().unwrap().starts_with(&format!("`{named}`")), "{problem}");
+    }
+    assert_eq!(bench.refused("GET", "/v1/audit/counts?by=path", Value::Null).await.0, 400);
+}
+
+#[tokio::test]
 async fn a_user_is_made_with_groups_and_link_or_not_at_all() {
     let bench = Bench::open().await;
     let (status, problem) =

@@ -19,7 +19,7 @@ const PROBES: u64 = 6;
 
 /// A member that is searched by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Field {
+pub(crate) enum Field {
     Device,
     Flow,
     Id,

@@ -7,26 +7,10 @@ use std::sync::Arc;
 
 use vouchsafe_wire::audit::{Scanned, canonical_text};
 
-use super::block::{Block, Field};
+use super::block::Block;
+use super::filter::{Filter, Needle};
 use super::segment::{self, read_group};
 use super::{LogError, Shared, at};
-
-/// What to look for; all given members must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Filter {
-    pub(crate) user: Option<String>,
-    /// Id of the device.
-    pub(crate) device: Option<String>,
-    pub(crate) resource: Option<String>,
-    pub(crate) outcome: Option<String>,
-    pub(crate) passed: Option<String>,
-    pub(crate) kind: Option<String>,
-    pub(crate) reason: Option<String>,
-    /// Id of a decision, flow or session.
-    pub(crate) id: Option<String>,
-    pub(crate) since_us: Option<u64>,
-    pub(crate) until_us: Option<u64>,
-}
 
 /// Where in the log to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,52 +35,6 @@ impl Span {
             Span::Before(end) => first < end,
             Span::Between(start, end) => first < end && start < next,
         }
-    }
-}
-
-/// A filter in the form that records are compared with.
-struct Needle {
-    values: Vec<(Field, Vec<u8>, u64)>,
-    since_us: u64,
-    until_us: u64,
-}
-
-impl Needle {
-    fn new(filter: &Filter) -> Self {
-        let Filter { user, device, resource, outcome, passed, kind, reason, id, since_us, until_us } = filter;
-        let id_field = match id.as_deref().and_then(|id| id.split('_').next()) {
-            Some("flw") => Field::Flow,
-            Some("ses") => Field::Session,
-            Some(_) | None => Field::Id,
-        };
-        // Those that say most come first.
-        let given = [
-            (id_field, id),
-            (Field::Device, device),
-            (Field::User, user),
-            (Field::Passed, passed),
-            (Field::Resource, resource),
-            (Field::Reason, reason),
-            (Field::Kind, kind),
-            (Field::Outcome, outcome),
-        ];
-        let values = given.into_iter().filter_map(|(field, value)| {
-            let value = canonical_text(value.as_deref()?);
-            let hash = field.hash(&value);
-            Some((field, value, hash))
-        });
-        Self { values: values.collect(), since_us: since_us.unwrap_or(0), until_us: until_us.unwrap_or(u64::MAX) }
-    }
-
-    fn may_be_in(&self, block: &Block) -> bool {
-        block.times.1 >= self.since_us
-            && block.times.0 < self.until_us
-            && self.values.iter().all(|(_, _, hash)| block.may_hold(*hash))
-    }
-
-    fn is(&self, record: &Scanned<'_>) -> bool {
-        (self.since_us..self.until_us).contains(&record.time_us)
-            && self.values.iter().all(|(field, value, _)| field.of(record) == Some(value))
     }
 }
 
@@ -247,7 +185,7 @@ pub(super) fn read(
         }
         let mut here = Vec::new();
         records(shared, piece, bytes, &mut |position, payload, record| {
-            if span.holds(position) && needle.is(record) {
+            if span.holds(position) && needle.is(record, payload) {
                 here.push((position, payload));
             }
         })?;
@@ -259,6 +197,21 @@ pub(super) fn read(
         Ok(if found.len() >= limit { Next::Enough } else { Next::More })
     })?;
     Ok(found)
+}
+
+/// Calls `each` for every record of blocks that may hold a matching one, oldest first, with its canonical bytes, until
+/// it says no.
+pub(super) fn scan(
+    shared: &Shared,
+    needle: &Needle,
+    each: &mut dyn FnMut(&[u8], &Scanned<'_>) -> bool,
+) -> Result<(), LogError> {
+    let wanted = |piece: &Piece| piece.block.as_ref().is_none_or(|block| needle.may_be_in(block));
+    walk(shared, Span::Between(0, u64::MAX), false, &wanted, &mut |piece, bytes| {
+        let mut goes_on = true;
+        records(shared, piece, bytes, &mut |_, payload, record| goes_on = goes_on && each(payload, record))?;
+        Ok(if goes_on { Next::More } else { Next::Enough })
+    })
 }
 
 /// From the first block that may hold a matching record to behind the last, without reading either.

@@ -1,3 +1,5 @@
+mod questions;
+
 use std::fs::OpenOptions;
 
 use vouchsafe_wire::audit::{Kind, Record};

@@ -49,10 +49,43 @@ pub fn scan(bytes: &[u8]) -> Result<Scanned<'_>, RecordError> {
     if bytes.iter().fold(0, |bad: u8, byte| bad | u8::from(*byte < 0x20)) != 0 || std::str::from_utf8(bytes).is_err() {
         return Err(RecordError::NotCanonical);
     }
-    members(bytes).ok_or(RecordError::NotCanonical)
+    members(bytes, |_, _| {}).ok_or(RecordError::NotCanonical)
 }
 
-fn members(bytes: &[u8]) -> Option<Scanned<'_>> {
+/// Calls `each` for every text of a scanned record that is searched for words, in canonical form: a text in quotes, or
+/// a list of them.
+pub fn texts<'b>(bytes: &'b [u8], mut each: impl FnMut(&'b [u8])) {
+    let _ = members(bytes, |member, value| {
+        if is_searched(member) {
+            each(value);
+        }
+    });
+}
+
+/// Members that are searched for words.
+const fn is_searched(member: Member) -> bool {
+    matches!(
+        member,
+        Member::Action
+            | Member::Detail
+            | Member::Device
+            | Member::DeviceName
+            | Member::DeviceOwner
+            | Member::Host
+            | Member::Ip
+            | Member::Method
+            | Member::Path
+            | Member::Policies
+            | Member::Reason
+            | Member::Resource
+            | Member::Target
+            | Member::User
+            | Member::Via
+            | Member::Words
+    )
+}
+
+fn members<'b>(bytes: &'b [u8], mut each: impl FnMut(Member, &'b [u8])) -> Option<Scanned<'b>> {
     let mut found = Scanned::default();
     let (mut has_seq, mut has_time, mut has_format) = (false, false, false);
     let mut is_newer = false;
@@ -90,6 +123,7 @@ fn members(bytes: &[u8]) -> Option<Scanned<'_>> {
             }
         };
         let (value, behind) = value.split_at_checked(length)?;
+        each(*member, value);
         match member {
             Member::Device => found.device = Some(value),
             Member::Flow => found.flow = Some(value),

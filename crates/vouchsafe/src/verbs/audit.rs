@@ -1,11 +1,15 @@
 //! `audit`: who reached what, and why.
 
+mod counts;
 mod line;
 
-use clap::{Subcommand, builder::PossibleValuesParser};
+use std::time::Duration;
+
+use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use vouchsafe_wire::api::{AuditPage, AuditQuery};
+use vouchsafe_wire::api::{AuditPage, AuditQuery, CountedBy, Counts};
 use vouchsafe_wire::audit::{Kind, MAX_RECORD_BYTES, Record};
 
 use super::now;
@@ -14,7 +18,7 @@ use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::Style;
-use crate::text::Moment;
+use crate::text::{self, Moment};
 
 /// Most records of one page.
 const PAGE: u32 = 1_000;
@@ -48,6 +52,34 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "COUNT", default_value_t = 100)]
         limit: u32,
     },
+    /// Counts records: in all, over time, or by a member.
+    #[command(
+        after_help = "Examples:\n  vouchsafe audit counts --since 24h --step 1h\n  vouchsafe audit counts --outcome deny --by reason --since 7d"
+    )]
+    Counts {
+        #[command(flatten)]
+        filter: Filter,
+        /// From then on: how long ago, or an RFC 3339 time.
+        #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+        since: Option<Moment>,
+        /// Until then.
+        #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+        until: Option<Moment>,
+        /// Apart for pieces of time of this length; at most a thousand.
+        #[arg(long, value_name = "DURATION", value_parser = text::duration, requires = "since", conflicts_with = "by")]
+        step: Option<Duration>,
+        /// Apart for the values of this member.
+        #[arg(long, value_name = "MEMBER", value_parser = counted_by())]
+        by: Option<CountedBy>,
+        /// How many values, the most frequent ones.
+        #[arg(long, value_name = "COUNT", requires = "by", value_parser = clap::value_parser!(u32).range(1..=50))]
+        top: Option<u32>,
+    },
+}
+
+fn counted_by() -> impl TypedValueParser<Value = CountedBy> {
+    PossibleValuesParser::new(CountedBy::ALL.map(CountedBy::as_str))
+        .try_map(|name| CountedBy::ALL.into_iter().find(|by| by.as_str() == name).ok_or("no such member"))
 }
 
 /// Which records.
@@ -77,12 +109,15 @@ pub(crate) struct Filter {
     /// With this id of a decision, flow or session.
     #[arg(long)]
     id: Option<String>,
+    /// With these words, or such that begin with them, in path, target, detail and the like.
+    #[arg(long, value_name = "WORDS")]
+    text: Option<String>,
 }
 
 impl Filter {
     fn query(self) -> AuditQuery {
-        let Self { user, device, resource, outcome, passed, kind, reason, id } = self;
-        AuditQuery { user, device, resource, outcome, passed, kind, reason, id, ..AuditQuery::default() }
+        let Self { user, device, resource, outcome, passed, kind, reason, id, text } = self;
+        AuditQuery { user, device, resource, outcome, passed, kind, reason, id, text, ..AuditQuery::default() }
     }
 }
 
@@ -101,6 +136,26 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             }
             Ok(Exit::Ok)
         }
+        Verb::Counts { filter, since, until, step, by, top } => {
+            let at = |moment: Option<Moment>| moment.map(|moment| moment.unix_seconds(now()));
+            let query = AuditQuery { since: at(since), until: at(until), ..filter.query() };
+            let mut form = encode(&query);
+            let step = step.map(|step| step.as_secs().max(1).to_string());
+            let division =
+                [("step", step), ("by", by.map(|by| by.as_str().to_owned())), ("top", top.map(|top| top.to_string()))];
+            for (name, value) in division {
+                if let Some(value) = value {
+                    form.append_pair(name, &value);
+                }
+            }
+            let counts: Counts = client.get(&format!("/v1/audit/counts?{}", form.finish())).await?;
+            if call.out.is_json() {
+                call.out.json(&counts)?
+            } else {
+                counts::show(&call.out, &counts, by)?
+            }
+            Ok(Exit::Ok)
+        }
         Verb::Tail { filter, lines } => tail(call, &client, filter.query(), lines).await,
     }
 }
@@ -111,7 +166,7 @@ async fn latest(client: &AdminClient, mut query: AuditQuery, limit: u32) -> Resu
     let mut left = limit;
     while left > 0 {
         query.limit = Some(left.min(PAGE));
-        let page: AuditPage = client.get(&format!("/v1/audit?{}", encode(&query))).await?;
+        let page: AuditPage = client.get(&format!("/v1/audit?{}", encode(&query).finish())).await?;
         left = left.saturating_sub(u32::try_from(page.records.len()).unwrap_or(u32::MAX));
         records.extend(page.records);
         match page.next {
@@ -126,7 +181,7 @@ async fn latest(client: &AdminClient, mut query: AuditQuery, limit: u32) -> Resu
 /// Follows the log, from the latest records on.
 async fn tail(call: &Call, client: &AdminClient, mut query: AuditQuery, lines: u32) -> Result<Exit, VerbError> {
     query.limit = (lines > 0).then_some(lines.min(PAGE));
-    let mut stream = client.stream(&format!("/v1/audit/tail?{}", encode(&query))).await?;
+    let mut stream = client.stream(&format!("/v1/audit/tail?{}", encode(&query).finish())).await?;
     let mut pending = Vec::new();
     loop {
         let frame = tokio::select! {
@@ -174,8 +229,9 @@ fn print(call: &Call, record: &Record) -> Result<(), VerbError> {
     Ok(())
 }
 
-fn encode(query: &AuditQuery) -> String {
-    let AuditQuery { user, device, resource, outcome, passed, kind, reason, id, since, until, limit, after } = query;
+fn encode(query: &AuditQuery) -> url::form_urlencoded::Serializer<'static, String> {
+    let AuditQuery { user, device, resource, outcome, passed, kind, reason, id, text, since, until, limit, after } =
+        query;
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     let texts = [
         ("user", user.clone()),
@@ -186,6 +242,7 @@ fn encode(query: &AuditQuery) -> String {
         ("kind", kind.clone()),
         ("reason", reason.clone()),
         ("id", id.clone()),
+        ("text", text.clone()),
         ("since", since.map(|since| since.to_string())),
         ("until", until.map(|until| until.to_string())),
         ("limit", limit.map(|limit| limit.to_string())),
@@ -196,7 +253,7 @@ fn encode(query: &AuditQuery) -> String {
             form.append_pair(name, &value);
         }
     }
-    form.finish()
+    form
 }
 
 #[cfg(test)]
@@ -206,7 +263,7 @@ mod tests {
     #[test]
     fn a_query_is_encoded_and_what_is_absent_is_left_out() {
         let query = AuditQuery { user: Some("a b&c".into()), since: Some(7), after: Some(9), ..AuditQuery::default() };
-        assert_eq!(encode(&query), "user=a+b%26c&since=7&after=9");
-        assert_eq!(encode(&AuditQuery::default()), "");
+        assert_eq!(encode(&query).finish(), "user=a+b%26c&since=7&after=9");
+        assert_eq!(encode(&AuditQuery::default()).finish(), "");
     }
 }

@@ -1,0 +1,241 @@
+//! Searches and counts beside a look at every record.
+
+use proptest::prelude::*;
+use vouchsafe_wire::audit::{Kind, Record, Words};
+use vouchsafe_wire::spool::push_frame;
+
+use super::super::*;
+
+/// One record in small numbers, so that proptest can make it smaller.
+type Seed = (u8, u8, u8, u8, u8, i8);
+
+fn record(source: &str, seq: u64, number: u64, (kind, user, resource, outcome, words, late): Seed) -> Record {
+    let pick = |from: &[&str], at: u8| {
+        from.get(usize::from(at) % from.len()).filter(|text| !text.is_empty()).map(|text| (*text).to_owned())
+    };
+    let second = 5_000_i64 + i64::try_from(number).unwrap() / 3 + i64::from(late % 5);
+    let kinds = [Kind::Decision, Kind::FlowEnd, Kind::Lifecycle];
+    let mut record =
+        Record::new(kinds[usize::from(kind) % 3], u64::try_from(second).unwrap() * 1_000_000 + u64::from(kind));
+    record.source = source.to_owned();
+    record.seq = seq;
+    record.id = Some(format!("dec_{number:026}"));
+    record.flow = (kind % 2 == 0).then(|| format!("flw_{:026}", number / 2));
+    record.session = Some(format!("ses_{:026}", user % 4));
+    record.user = pick(&["alice", "bob \"b\"", "çelik", "", "dave"], user);
+    record.device = pick(&["", "dev_1", "dev_2"], user);
+    record.resource = pick(&["wiki", "finance", "db", "git"], resource);
+    record.outcome = pick(&["allow", "allow", "deny", "ok", "failed", ""], outcome);
+    record.passed = (outcome % 6 == 2).then(|| "observe".to_owned());
+    record.reason = pick(&["permitted", "no_permit", "session_ended"], outcome);
+    record.path = pick(&["/", "/ledger/2026", "/Ledger/Ärger", "/a\\b\n", "/api/v1/x"], words);
+    record.detail = pick(&["", "", "ended by Bob", "ledgers of 2026"], words / 3);
+    record.policies = if words % 2 == 0 { vec!["marketing-read".to_owned(), "x".to_owned()] } else { Vec::new() };
+    record
+}
+
+fn text_of(word: &str) -> Option<String> {
+    (!word.is_empty()).then(|| word.to_owned())
+}
+
+/// What a filter is, and whether it takes a record, said without the log's own code.
+fn takes(filter: &Filter, text: &str, record: &Record) -> bool {
+    let Filter { user, device, resource, outcome, passed, kind, reason, id, text: _, since_us, until_us } = filter;
+    let equals = |wanted: &Option<String>, value: &Option<String>| wanted.is_none() || wanted == value;
+    let texts = [
+        &record.action,
+        &record.detail,
+        &record.device,
+        &record.device_name,
+        &record.device_owner,
+        &record.host,
+        &record.ip,
+        &record.method,
+        &record.path,
+        &record.reason,
+        &record.resource,
+        &record.target,
+        &record.user,
+        &record.via,
+        &record.words,
+    ];
+    let mut all: Vec<String> = texts.into_iter().flatten().cloned().collect();
+    all.extend(record.policies.clone());
+    let all = all.join(" ").to_lowercase();
+    let words: Vec<&str> = all.split(|c: char| !c.is_alphanumeric()).collect();
+    let wanted = text.to_lowercase();
+    let mut wanted = wanted.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    equals(user, &record.user)
+        && equals(device, &record.device)
+        && equals(resource, &record.resource)
+        && equals(outcome, &record.outcome)
+        && equals(passed, &record.passed)
+        && equals(reason, &record.reason)
+        && kind.as_deref().is_none_or(|kind| kind == record.kind.as_str())
+        && id.is_none_or_in(&[&record.id, &record.flow, &record.session])
+        && since_us.is_none_or(|since| record.time_us >= since)
+        && until_us.is_none_or(|until| record.time_us < until)
+        && wanted.all(|wanted| words.iter().any(|word| word.starts_with(wanted)))
+}
+
+trait NoneOrIn {
+    fn is_none_or_in(&self, values: &[&Option<String>]) -> bool;
+}
+
+impl NoneOrIn for Option<String> {
+    fn is_none_or_in(&self, values: &[&Option<String>]) -> bool {
+        self.is_none() || values.contains(&self)
+    }
+}
+
+fn any_filter() -> impl Strategy<Value = (Filter, String)> {
+    let one_of = |values: &'static [&'static str]| prop::sample::select(values).prop_map(text_of);
+    let values = (
+        one_of(&["", "", "", "alice", "bob \"b\"", "çelik", "nobody"]),
+        one_of(&["", "", "", "dev_1", "dev_9"]),
+        one_of(&["", "", "wiki", "finance", "nothing"]),
+        one_of(&["", "", "allow", "deny", "failed"]),
+        one_of(&["", "", "", "observe", "warn"]),
+        one_of(&["", "", "decision", "flow_end", "lifecycle"]),
+        one_of(&["", "", "permitted", "no_permit"]),
+        one_of(&[
+            "",
+            "",
+            "",
+            "",
+            "dec_00000000000000000000000017",
+            "flw_00000000000000000000000009",
+            "ses_00000000000000000000000002",
+            "dec_x",
+        ]),
+    );
+    let texts =
+        &["", "", "", "ledger", "LED 20", "ärg", "2026 bob", "edger", "a b", "marketing read x", "zzz", "permit"];
+    let times = (prop::option::of(4_990_u64..5_120), prop::option::of(4_990_u64..5_120), prop::bool::ANY);
+    (values, prop::sample::select(texts.as_slice()), times).prop_map(|(values, text, (since, until, between))| {
+        let (user, device, resource, outcome, passed, kind, reason, id) = values;
+        let micros = |second: u64| second * 1_000_000 + u64::from(between);
+        let words = Words::parse(text).ok();
+        let (since_us, until_us) = (since.map(micros), until.map(micros));
+        (
+            Filter { user, device, resource, outcome, passed, kind, reason, id, text: words, since_us, until_us },
+            text.to_owned(),
+        )
+    })
+}
+
+/// What a count of these records must come to.
+fn counted(records: &[&Record], division: Division) -> Counted {
+    let mut expected = Counted {
+        over_time: vec![Sums::default(); division.steps.map_or(0, |steps| steps.count)],
+        ..Counted::default()
+    };
+    for record in records {
+        let add = |sums: &mut Sums| {
+            sums.records += 1;
+            match record.outcome.as_deref() {
+                Some("allow") => sums.allow += 1,
+                Some("deny") => sums.deny += 1,
+                Some("ok") => sums.ok += 1,
+                Some("failed") => sums.failed += 1,
+                _ => {}
+            }
+            sums.passed += u64::from(record.passed.is_some());
+        };
+        add(&mut expected.total);
+        if let Some(steps) = division.steps {
+            let second = record.time_us / 1_000_000;
+            let piece = second.checked_sub(steps.since).map(|since| usize::try_from(since / steps.step).unwrap());
+            if let Some(sums) = piece.and_then(|piece| expected.over_time.get_mut(piece)) {
+                add(sums);
+            }
+        }
+        let value = match division.by {
+            Some(Field::User) => record.user.clone(),
+            Some(Field::Reason) => record.reason.clone(),
+            Some(Field::Kind) => Some(record.kind.as_str().to_owned()),
+            _ => None,
+        };
+        if let Some(value) = value {
+            *expected.values.entry(vouchsafe_wire::audit::canonical_text(&value)).or_default() += 1;
+        }
+    }
+    expected
+}
+
+fn any_division() -> impl Strategy<Value = Division> {
+    let steps = prop::option::of((4_990_u64..5_100, 1_u64..40, 0_usize..20));
+    let by = prop::sample::select(vec![None, Some(Field::User), Some(Field::Reason), Some(Field::Kind)]);
+    (steps, by)
+        .prop_map(|(steps, by)| Division { steps: steps.map(|(since, step, count)| Steps { since, step, count }), by })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn the_log_answers_as_a_look_at_every_record_does(
+        seeds in prop::collection::vec(any::<Seed>(), 1..400),
+        asked in prop::collection::vec((any_filter(), any_division()), 8),
+        (batch, segment_bytes, page) in (8_usize..60, 2_000_u64..60_000, 1_u32..50),
+        (from, to) in (0_u64..400, 0_u64..500),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::open_with(dir.path(), 0, segment_bytes).unwrap();
+        let (mut all, mut numbers): (Vec<Record>, [u64; 2]) = (Vec::new(), [0, 0]);
+        for (round, seeds) in seeds.chunks(batch).enumerate() {
+            let source = ["gtw_x", "controller"][round % 2];
+            let first = numbers[round % 2] + 1;
+            let mut frames = Vec::new();
+            for seed in seeds {
+                numbers[round % 2] += 1;
+                let record = record(source, numbers[round % 2], all.len() as u64, *seed);
+                push_frame(&mut frames, &record.to_canonical().unwrap());
+                all.push(record);
+            }
+            log.take_in(source, first, &frames).unwrap();
+        }
+        for state in [State::AsItCame, State::OpenedAgain] {
+            match state {
+                State::AsItCame => {}
+                State::OpenedAgain => {
+                    drop(log);
+                    log = Log::open_with(dir.path(), 0, segment_bytes).unwrap();
+                }
+            }
+            for ((filter, text), division) in &asked {
+                let matching: Vec<(u64, &Record)> =
+                    (0..).zip(&all).filter(|(_, record)| takes(filter, text, record)).collect();
+                let read = |span, limit| -> Vec<(u64, Record)> {
+                    let found = log.read(filter, span, limit, &|| false).unwrap();
+                    found.into_iter().map(|(at, bytes)| (at, Record::from_canonical(&bytes).unwrap())).collect()
+                };
+                let (mut paged, mut before) = (Vec::new(), u64::MAX);
+                loop {
+                    let found = read(Span::Before(before), page);
+                    prop_assert!(found.len() <= page as usize);
+                    let Some((last, _)) = found.last() else { break };
+                    before = *last;
+                    paged.extend(found);
+                }
+                paged.reverse();
+                prop_assert!(
+                    paged.iter().map(|(at, record)| (*at, record)).eq(matching.iter().copied()),
+                    "{state:?} {filter:?}: {} of {}", paged.len(), matching.len()
+                );
+                let between = read(Span::Between(from, to), page);
+                let expected = matching.iter().filter(|(at, _)| (from..to).contains(at)).take(page as usize);
+                prop_assert!(between.iter().map(|(at, record)| (*at, record)).eq(expected.copied()), "{state:?} {filter:?}");
+                let matching: Vec<&Record> = matching.into_iter().map(|(_, record)| record).collect();
+                let found = log.count(filter, *division, &|| false).unwrap();
+                prop_assert_eq!(found, counted(&matching, *division), "{:?} {:?} {:?}", state, filter, division);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    AsItCame,
+    OpenedAgain,
+}
