@@ -77,6 +77,7 @@ impl<T: JsonSchema> Part for Query<T> {
             let mut member = member.clone();
             let description = member.as_object_mut().and_then(|member| member.remove("description"));
             no_null(&mut member);
+            bounded(&mut member);
             sketch.query.push(json!({
                 "name": name,
                 "in": "query",
@@ -99,6 +100,18 @@ fn no_null(schema: &mut Value) {
     let Some(kinds) = schema.get_mut("type") else { return };
     if let Some(kind) = kinds.as_array().and_then(|all| all.iter().find(|kind| *kind != "null")).cloned() {
         *kinds = kind;
+    }
+}
+
+/// Says of a number how large it may be: what is too large is no number of that kind, and so badly formed.
+fn bounded(schema: &mut Value) {
+    let most = match schema.get("format").and_then(Value::as_str) {
+        Some("uint64") => u64::MAX,
+        Some("uint32") => u64::from(u32::MAX),
+        _ => return,
+    };
+    if let Some(schema) = schema.as_object_mut() {
+        schema.entry("maximum").or_insert_with(|| most.into());
     }
 }
 
@@ -199,9 +212,11 @@ pub(super) fn path_parameters(path: &str, schemas: &[Value]) -> Vec<Value> {
     let any = json!({ "type": "string" });
     let parameter = |(at, name)| {
         let mut schema = schemas.get(at).unwrap_or(&any).clone();
+        bounded(&mut schema);
         if let Some(schema) = schema.as_object_mut().filter(|schema| schema.get("type") == Some(&json!("string"))) {
-            // An empty one would be another path.
-            schema.insert("minLength".to_owned(), json!(1));
+            // Every name and id is such a word; what isn't is nobody's, or a path that could be read in two ways.
+            schema.insert("pattern".to_owned(), json!("^[A-Za-z0-9][A-Za-z0-9._+@-]*$"));
+            schema.insert("maxLength".to_owned(), json!(64));
         }
         json!({ "name": name, "in": "path", "required": true, "schema": schema })
     };

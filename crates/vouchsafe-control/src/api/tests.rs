@@ -160,6 +160,7 @@ async fn a_user_is_made_with_groups_and_link_or_not_at_all() {
     assert_eq!(bench.refused("POST", "/v1/users", json!({"name":"alice"})).await, (409, "name_taken".into()));
     assert_eq!(bench.refused("POST", "/v1/users", json!({"name":"Ålice"})).await, (422, "invalid".into()));
     assert_eq!(bench.refused("POST", "/v1/users", json!({"name":"bob","admin":true})).await.0, 422);
+    assert_eq!(bench.refused("POST", "/v1/users", json!(["bob", []])).await.0, 422, "a list is no object");
     assert_eq!(bench.done("GET", "/v1/users", Value::Null).await[1]["name"], "alice");
     assert_eq!(
         bench.changes().await[3..],

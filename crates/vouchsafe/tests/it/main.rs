@@ -10,6 +10,7 @@
     reason = "all of this is test code: a broken expectation ends the test"
 )]
 
+mod api;
 mod approval;
 mod assess;
 mod attacks;
