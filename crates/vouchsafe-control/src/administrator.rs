@@ -32,6 +32,7 @@ use vouchsafe_wire::resource::ResourceDocError;
 
 use crate::audit::AuditError;
 use crate::directory::DirectoryError;
+use crate::precondition::{HINT_MOVED, Moved};
 use crate::store::StoreError;
 
 /// Failure to change or explain what may be reached.
@@ -209,6 +210,9 @@ pub(crate) enum AdministratorError {
     /// More wait than may.
     #[error("too many proposals wait to be decided")]
     TooManyProposals,
+    /// It isn't what was read any more.
+    #[error(transparent)]
+    Moved(#[from] Moved),
     /// The state changed since the plan was shown.
     #[error("the plan is no longer what would be done: the state has changed since it was shown")]
     PlanMoved,
@@ -322,6 +326,7 @@ impl AdministratorError {
             AdministratorError::AuthorMayNot { .. } => {
                 Some("publish it yourself and let another administrator approve it; nothing was published".to_owned())
             }
+            AdministratorError::Moved(_) => Some(HINT_MOVED.to_owned()),
             AdministratorError::PlanMoved => Some("look at a new plan with `vouchsafe plan`".to_owned()),
             AdministratorError::Suggest(SuggestError::TooLong) => {
                 Some("ask for some of the resources, one after the other".to_owned())

@@ -7,9 +7,11 @@
 
 mod answer;
 mod audit;
+mod conditional;
 mod describe;
 mod directory;
 mod extract;
+mod idempotency;
 mod openapi;
 mod policy;
 mod requests;
@@ -19,7 +21,7 @@ mod webhooks;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use vouchsafe_runtime::internal::{Caller, OwnHost};
 use vouchsafe_runtime::limits;
@@ -144,6 +146,8 @@ pub(crate) fn routes(context: Context) -> Router {
         .fallback(answer::no_such_route)
         .method_not_allowed_fallback(answer::no_such_method)
         .layer(DefaultBodyLimit::max(limits::MAX_OWN_BODY_BYTES))
+        .layer(from_fn(conditional::get))
+        .layer(from_fn_with_state(context.clone(), idempotency::once))
         // Outermost, so that nothing is looked at, not even whether a route exists, for a caller
         // whom nobody vouched for.
         .layer(from_fn(vouched_for))

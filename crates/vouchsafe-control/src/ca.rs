@@ -12,6 +12,7 @@
 //! Private keys lie in the database, sealed under the master key, which is a file apart. Every
 //! certificate is recorded in the audit log in the same transaction that makes it, before it leaves.
 
+mod answer;
 mod certificate;
 mod channel;
 mod csr;

@@ -17,6 +17,7 @@ use sqlx::SqliteConnection;
 use vouchsafe_model::id::ParseIdError;
 use vouchsafe_model::name::{GatewayName, GroupName, NameError, UserName};
 
+use crate::precondition::{HINT_MOVED, Moved};
 use crate::store::{self, StoreError};
 
 /// Group whose members administer vouchsafe by the policy that an installation starts with. The
@@ -64,6 +65,9 @@ pub(crate) enum DirectoryError {
     /// The one group that must exist.
     #[error("the group `administrators` can't be removed")]
     AdministratorsStay,
+    /// It isn't what was read any more.
+    #[error(transparent)]
+    Moved(#[from] Moved),
     /// A disabled user can't be invited.
     #[error("the user `{name}` is disabled")]
     Disabled {
@@ -138,6 +142,7 @@ impl DirectoryError {
             DirectoryError::AdministratorsStay => {
                 Some("take members out of it instead; what they may do stands in the policy".to_owned())
             }
+            DirectoryError::Moved(_) => Some(HINT_MOVED.to_owned()),
             DirectoryError::Disabled { name } => Some(format!("enable it first: `vouchsafe user set {name} --enable`")),
             DirectoryError::Locked { name } => Some(format!("unlock it first: `vouchsafe unlock user {name}`")),
             DirectoryError::DeviceLocked { name } => Some(format!("unlock it first: `vouchsafe unlock device {name}`")),

@@ -15,6 +15,7 @@
 //! - `console`: pages of `console.<domain>`
 //! - `prover`: who proves what is to hold of a policy, of whom there is one outside of the sandbox
 //! - `pages`: what pages share: layout, styles, scripts
+//! - `precondition`: whether something still is what somebody read
 //! - `rosters`: the signed list of gateways for connectors
 //! - `context`: what all of them share
 //! - `vitals`: what is shown to those who run it
@@ -38,6 +39,7 @@ mod identity;
 mod link;
 mod log;
 mod pages;
+mod precondition;
 mod prover;
 mod rosters;
 mod store;

@@ -19,6 +19,7 @@ pub(crate) mod feed;
 pub(crate) mod gateways;
 pub(crate) mod grants;
 pub(crate) mod groups;
+pub(crate) mod idempotency;
 pub(crate) mod invites;
 pub(crate) mod keys;
 pub(crate) mod locks;
@@ -380,6 +381,7 @@ fn migrator(count: usize) -> Migrator {
         migration(15, "proposals", include_str!("../migrations/0015_proposals.sql")),
         migration(16, "gateway addresses", include_str!("../migrations/0016_gateway_addresses.sql")),
         migration(17, "webhooks", include_str!("../migrations/0017_webhooks.sql")),
+        migration(19, "idempotency", include_str!("../migrations/0019_idempotency.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

@@ -14,6 +14,7 @@ use vouchsafe_wire::resource::{ResourceDoc, TrialDoc};
 use super::{AdministratorError, resources};
 use crate::context::Context;
 use crate::directory::{Actor, users};
+use crate::precondition::Precondition;
 use crate::store::{self, StoreError, Write};
 
 /// Refuses a trial that would last longer than any may. One that is over is harmless: it enforces.
@@ -49,12 +50,14 @@ pub(crate) async fn set(
     context: &Context,
     name: &str,
     mode: &ModeDoc,
+    expected: &Precondition,
     by: &Actor,
 ) -> Result<ResourceDoc, AdministratorError> {
     let name = ResourceName::parse(name)?;
     let ModeDoc { mode, observe } = mode;
     let mut write = context.store.write().await?;
     let before = resources::find(write.connection(), &name).await?;
+    expected.check(Some(&before))?;
     let doc = ResourceDoc { mode: Some(mode.clone()), observe: observe.clone(), ..before };
     let resource = doc.to_resource()?;
     if let Some((_, trial)) = resource.mode.trial() {

@@ -11,6 +11,7 @@ use vouchsafe_wire::resource::ResourceDoc;
 use super::{AdministratorError, modes};
 use crate::context::{Context, Settings};
 use crate::directory::Actor;
+use crate::precondition::Precondition;
 use crate::store::{Write, grants, resources};
 
 /// One resource.
@@ -80,6 +81,7 @@ pub(crate) async fn put(
     context: &Context,
     name: &str,
     doc: &ResourceDoc,
+    expected: &Precondition,
     by: &Actor,
 ) -> Result<ResourceDoc, AdministratorError> {
     if doc.name != name {
@@ -90,6 +92,8 @@ pub(crate) async fn put(
     }
     let doc = checked(&context.settings, doc)?;
     let mut write = context.store.write().await?;
+    let before = resources::show(write.connection(), &ResourceName::parse(name)?).await?;
+    expected.check(before.as_ref())?;
     put_in(&mut write, &doc, by).await?;
     write.commit().await?;
     Ok(doc)
@@ -141,9 +145,15 @@ pub(crate) fn differences(before: Option<&ResourceDoc>, after: &ResourceDoc) -> 
 }
 
 /// Removes a resource with the grants to it.
-pub(crate) async fn remove(context: &Context, name: &str, by: &Actor) -> Result<(), AdministratorError> {
+pub(crate) async fn remove(
+    context: &Context,
+    name: &str,
+    expected: &Precondition,
+    by: &Actor,
+) -> Result<(), AdministratorError> {
     let name = ResourceName::parse(name)?;
     let mut write = context.store.write().await?;
+    expected.check(Some(&find(write.connection(), &name).await?))?;
     remove_in(&mut write, &name, by).await?;
     Ok(write.commit().await?)
 }

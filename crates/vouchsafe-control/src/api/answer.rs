@@ -108,6 +108,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "sign_in_required", title, Some(detail))
     }
 
+    /// An answer that was made could not be read back to be sent, which nothing of ours gives cause for.
+    pub(super) fn unread() -> Self {
+        Self::internal(&std::io::Error::other("an answer could not be read back"))
+    }
+
     /// What it tells, where it is no answer of its own.
     pub(super) fn into_problem(self) -> Box<Problem> {
         self.0
@@ -150,6 +155,7 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::Locked { .. } => (StatusCode::CONFLICT, "user_locked"),
             DirectoryError::DeviceLocked { .. } => (StatusCode::CONFLICT, "device_locked"),
             DirectoryError::ConsoleStays => (StatusCode::CONFLICT, "console_stays"),
+            DirectoryError::Moved(_) => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             DirectoryError::Reason => (StatusCode::BAD_REQUEST, "invalid_value"),
             DirectoryError::NoChannel => (StatusCode::CONFLICT, "no_channel"),
             DirectoryError::GatewayTaken { .. } => (StatusCode::CONFLICT, "name_taken"),
@@ -198,6 +204,7 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::StaleProposal { .. } => (StatusCode::CONFLICT, "stale_proposal"),
             AdministratorError::AuthorMayNot { .. } => (StatusCode::CONFLICT, "author_may_not"),
             AdministratorError::TooManyProposals => (StatusCode::CONFLICT, "too_many_proposals"),
+            AdministratorError::Moved(_) => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             AdministratorError::PlanMoved => (StatusCode::CONFLICT, "plan_moved"),
             AdministratorError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             AdministratorError::Directory(_) => {

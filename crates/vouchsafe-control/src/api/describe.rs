@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use vouchsafe_wire::api::{Problem, Published};
 
 use super::answer::{Answer, Created, Lines, NoContent, Publication};
-use super::extract::{Body, By, Path, Query};
+use super::extract::{Body, By, IfMatch, Path, Query};
 
 /// One operation while it is described.
 pub(super) struct Sketch<'g> {
@@ -21,6 +21,8 @@ pub(super) struct Sketch<'g> {
     pub(super) path: Vec<Value>,
     /// Parameters of the query part.
     pub(super) query: Vec<Value>,
+    /// Header fields.
+    pub(super) headers: Vec<Value>,
     /// The body.
     pub(super) body: Option<Value>,
     /// Answers by status.
@@ -30,7 +32,7 @@ pub(super) struct Sketch<'g> {
 impl<'g> Sketch<'g> {
     /// Of an operation that takes nothing and never answers.
     pub(super) fn new(schemas: &'g mut SchemaGenerator) -> Self {
-        Self { schemas, path: Vec::new(), query: Vec::new(), body: None, answers: BTreeMap::new() }
+        Self { schemas, path: Vec::new(), query: Vec::new(), headers: Vec::new(), body: None, answers: BTreeMap::new() }
     }
 
     fn schema<T: JsonSchema>(&mut self) -> Schema {
@@ -56,6 +58,18 @@ impl<S> Part for State<S> {
 
 impl Part for By {
     fn describe(_: &mut Sketch<'_>) {}
+}
+
+impl Part for IfMatch {
+    fn describe(sketch: &mut Sketch<'_>) {
+        sketch.headers.push(json!({
+            "name": "If-Match",
+            "in": "header",
+            "required": false,
+            "description": "The `ETag` of what was read. The change is refused with 412 when that is no longer what there is.",
+            "schema": { "type": "string", "pattern": "^(\\*|\"[!#-~]{1,64}\")$" },
+        }));
+    }
 }
 
 impl<T: JsonSchema> Part for Path<T> {

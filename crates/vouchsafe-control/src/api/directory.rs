@@ -10,7 +10,7 @@ use vouchsafe_wire::api::{
 };
 
 use super::answer::{Answer, Created, NoContent};
-use super::extract::{Body, By, Path};
+use super::extract::{Body, By, IfMatch, Path};
 use crate::context::Context;
 use crate::directory::groups::Membership;
 use crate::directory::{DirectoryError, connectors, devices, gateways, groups, locks, sessions, users};
@@ -39,17 +39,19 @@ pub(super) async fn change_user(
     State(context): State<Context>,
     By(actor): By,
     Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
     Body(change): Body<UserChange>,
 ) -> Answer<Json<User>> {
-    Ok(Json(users::change(&context, &name, &change, &actor).await?))
+    Ok(Json(users::change(&context, &name, &change, &expected, &actor).await?))
 }
 
 pub(super) async fn delete_user(
     State(context): State<Context>,
     By(actor): By,
     Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Answer<NoContent> {
-    users::delete(&context, &name, &actor).await?;
+    users::delete(&context, &name, &expected, &actor).await?;
     Ok(NoContent)
 }
 

@@ -6,14 +6,15 @@ use std::marker::PhantomData;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::answer::ApiError;
 use crate::directory::Actor;
+use crate::precondition::Precondition;
 
 /// A JSON body; members that are not known are refused.
 pub(super) struct Body<T>(pub(super) T);
@@ -86,6 +87,24 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
             Ok(axum::extract::Path(path)) => Ok(Self(path)),
             Err(rejection) => Err(ApiError::new(rejection.status(), "invalid_path", rejection.body_text(), None)),
         }
+    }
+}
+
+/// What must still be so, by `If-Match`.
+pub(super) struct IfMatch(pub(super) Precondition);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut values = parts.headers.get_all(header::IF_MATCH).iter();
+        let (Some(value), more) = (values.next(), values.next()) else { return Ok(Self(Precondition::Nothing)) };
+        let read = value.to_str().ok().filter(|_| more.is_none()).and_then(Precondition::parse);
+        read.map(Self).ok_or_else(|| {
+            let title = "`If-Match` is no list of entity tags".to_owned();
+            let hint = "send the `ETag` of the answer that was read, as it came".to_owned();
+            ApiError::new(StatusCode::BAD_REQUEST, "invalid_header", title, Some(hint))
+        })
     }
 }
 

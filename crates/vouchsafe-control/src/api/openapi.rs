@@ -10,6 +10,7 @@ use vouchsafe_model::action::Action;
 use vouchsafe_runtime::limits;
 
 use super::describe::{Described, Sketch, object, path_parameters};
+use super::idempotency;
 
 /// Where it stands. Those who look for it know no other place.
 pub(super) const PATH: &str = "/api/openapi.json";
@@ -41,9 +42,19 @@ impl Operations {
     pub(super) fn add<Parts>(&mut self, method: &str, path: &str, name: &str, handler: &impl Described<Parts>) {
         let mut sketch = Sketch::new(&mut self.schemas);
         handler.describe(&mut sketch);
-        let Sketch { path: parts, query, body, answers, .. } = sketch;
+        let Sketch { path: parts, query, headers, body, answers, .. } = sketch;
         let mut parameters = path_parameters(path, &parts);
         parameters.extend(query);
+        parameters.extend(headers);
+        if method == "post" {
+            parameters.push(json!({
+                "name": idempotency::KEY.as_str(),
+                "in": "header",
+                "required": false,
+                "description": "Under the same key the same request is carried out once, and answered alike for a day.",
+                "schema": { "type": "string", "pattern": "^[A-Za-z0-9_-]{1,255}$" },
+            }));
+        }
         let action = if method == "get" { Action::ConsoleRead } else { Action::ConsoleWrite };
         // `/v1/users/{name}` is about users.
         let about = path.split('/').nth(2).unwrap_or_default();

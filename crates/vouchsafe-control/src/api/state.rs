@@ -8,7 +8,7 @@ use vouchsafe_wire::api::{
 };
 
 use super::answer::{Answer, Created, NoContent};
-use super::extract::{Body, By, Path, Query};
+use super::extract::{Body, By, IfMatch, Path, Query};
 use crate::administrator::{apply as applying, grants, modes, progress, resources};
 use crate::context::Context;
 use crate::directory::gateways;
@@ -53,18 +53,20 @@ pub(super) async fn put_resource(
     State(context): State<Context>,
     By(actor): By,
     Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
     Body(doc): Body<ResourceDoc>,
 ) -> Answer<Json<ResourceDoc>> {
-    Ok(Json(resources::put(&context, &name, &doc, &actor).await?))
+    Ok(Json(resources::put(&context, &name, &doc, &expected, &actor).await?))
 }
 
 pub(super) async fn set_mode(
     State(context): State<Context>,
     By(actor): By,
     Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
     Body(mode): Body<ModeDoc>,
 ) -> Answer<Json<ResourceDoc>> {
-    Ok(Json(modes::set(&context, &name, &mode, &actor).await?))
+    Ok(Json(modes::set(&context, &name, &mode, &expected, &actor).await?))
 }
 
 pub(super) async fn progress(
@@ -80,8 +82,9 @@ pub(super) async fn remove_resource(
     State(context): State<Context>,
     By(actor): By,
     Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Answer<NoContent> {
-    resources::remove(&context, &name, &actor).await?;
+    resources::remove(&context, &name, &expected, &actor).await?;
     Ok(NoContent)
 }
 

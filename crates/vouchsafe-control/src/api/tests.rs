@@ -919,3 +919,105 @@ async fn a_request_is_decided_once_by_somebody_else_and_for_its_own_resource() {
     bench.done("DELETE", "/v1/users/alice", Value::Null).await;
     assert_eq!(bench.done("GET", "/v1/requests", Value::Null).await, json!([]));
 }
+
+#[tokio::test]
+async fn what_somebody_else_changed_meanwhile_is_not_written_over() {
+    let bench = Bench::open().await;
+    let wiki = |upstream: &str| json!({"name": "wiki", "kind": "http", "upstream": upstream});
+    bench.done("PUT", "/v1/resources/wiki", wiki("http://10.0.0.1")).await;
+    bench.done("POST", "/v1/users", json!({"name": "alice"})).await;
+    let ask = |method: &str, path: &str, header: Option<(&str, &str)>, body: Value| {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .extension(LocalOwner { uid: 0 });
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        routes(bench.context().clone()).oneshot(request.body(body).unwrap())
+    };
+    let read = ask("GET", "/v1/resources/wiki", None, Value::Null).await.unwrap();
+    let tag = read.headers()[header::ETAG].to_str().unwrap().to_owned();
+    let again =
+        ask("GET", "/v1/resources/wiki", Some(("if-none-match", &format!("\"x\", W/{tag}"))), Value::Null).await;
+    let again = again.unwrap();
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(again.headers()[header::ETAG], tag.as_str());
+    assert!(again.into_body().collect().await.unwrap().to_bytes().is_empty());
+
+    let first = ask("PUT", "/v1/resources/wiki", Some(("if-match", &tag)), wiki("http://10.0.0.2")).await.unwrap();
+    assert_eq!(first.status(), StatusCode::OK);
+    let trial = json!({"mode": "enforce"});
+    for (method, path, body) in [
+        ("PUT", "/v1/resources/wiki", wiki("http://10.0.0.3")),
+        ("PUT", "/v1/resources/wiki/mode", trial),
+        ("DELETE", "/v1/resources/wiki", Value::Null),
+        ("PATCH", "/v1/users/alice", json!({"disabled": true})),
+        ("DELETE", "/v1/users/alice", Value::Null),
+        ("PUT", "/v1/resources/other", json!({"name": "other", "kind": "http", "upstream": "http://10.0.0.1"})),
+    ] {
+        let refused = ask(method, path, Some(("if-match", &tag)), body.clone()).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::PRECONDITION_FAILED, "{method} {path}");
+        let unread = ask(method, path, Some(("if-match", "nonsense")), body).await.unwrap();
+        assert_eq!(unread.status(), StatusCode::BAD_REQUEST, "{method} {path}");
+    }
+    assert_eq!(bench.done("GET", "/v1/resources/wiki", Value::Null).await["upstream"], "http://10.0.0.2:80");
+    assert_eq!(bench.done("GET", "/v1/users/alice", Value::Null).await["state"], "invited");
+}
+
+#[tokio::test]
+async fn what_is_sent_twice_under_one_key_is_done_once() {
+    let bench = Bench::open().await;
+    let post = async |path: &str, key: &str, by: u32, body: &str| {
+        let request = Request::builder()
+            .method("POST")
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key)
+            .extension(LocalOwner { uid: by })
+            .body(Body::from(body.to_owned()))
+            .unwrap();
+        let response = routes(bench.context().clone()).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (
+            parts.status.as_u16(),
+            parts.headers.contains_key("idempotency-replayed"),
+            String::from_utf8(body.to_vec()).unwrap(),
+        )
+    };
+    let alice = r#"{"name":"alice"}"#;
+    let first = post("/v1/users", "\"k1\"", 0, alice).await;
+    assert_eq!((first.0, first.1), (201, false), "{first:?}");
+    let second = post("/v1/users", "k1", 0, alice).await;
+    assert_eq!((second.0, second.1, &second.2), (201, true, &first.2), "the one link again");
+    // What was answered holds a secret, which stands nowhere in the open.
+    let link = serde_json::from_str::<Value>(&first.2).unwrap()["link"].as_str().unwrap().to_owned();
+    let secret = link.rsplit('#').next().unwrap().as_bytes().to_vec();
+    let mut read = bench.context().store.read().await.unwrap();
+    let kept: Vec<u8> = sqlx::query_scalar("SELECT sealed FROM idempotency").fetch_one(&mut *read).await.unwrap();
+    drop(read);
+    assert!(!kept.windows(secret.len()).any(|part| part == secret));
+
+    assert_eq!(post("/v1/users", "k1", 0, r#"{"name":"bob"}"#).await.0, 422, "another body");
+    assert_eq!(post("/v1/users", "k1", 1, alice).await.0, 409, "another caller's key is another: the name is taken");
+    assert_eq!(post("/v1/groups", "k1", 0, alice).await.0, 405, "another path's, too");
+    // A refusal is not kept: what was wrong may be right later.
+    let into = r#"{"name":"carol","groups":["ops"]}"#;
+    assert_eq!(post("/v1/users", "k2", 0, into).await.0, 422);
+    bench.done("PUT", "/v1/groups/ops", Value::Null).await;
+    assert_eq!(post("/v1/users", "k2", 0, into).await.0, 201);
+
+    for key in ["", "a b", "\"", &"x".repeat(300)] {
+        assert_eq!(post("/v1/users", key, 0, alice).await.0, 400, "{key}");
+    }
+    // Many at once: one makes it, and the others get its answer or are told that there is none yet.
+    let dave = r#"{"name":"dave"}"#;
+    let answers = futures_util::future::join_all((0..8).map(|_| post("/v1/users", "k3", 0, dave))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.0 == 201 && !answer.1).count(), 1, "{answers:?}");
+    assert!(answers.iter().all(|answer| answer.0 == 201 || answer.2.contains("unfinished")), "{answers:?}");
+    let added = |change: &String| change == "user.add user/dave";
+    assert_eq!(bench.changes().await.iter().filter(|change| added(change)).count(), 1);
+}

@@ -13,6 +13,7 @@ use super::sessions::end_all;
 use super::{Actor, DirectoryError, able_administrators, keep_an_administrator};
 use crate::context::Context;
 use crate::identity;
+use crate::precondition::Precondition;
 use crate::store::users::NameUse;
 use crate::store::{Write, devices, grants, groups, sessions, users};
 
@@ -144,12 +145,14 @@ pub(crate) async fn change(
     context: &Context,
     name: &str,
     wanted: &api::UserChange,
+    expected: &Precondition,
     by: &Actor,
 ) -> Result<api::User, DirectoryError> {
     let api::UserChange { disabled, groups: wanted_groups } = wanted;
     let name = UserName::parse(name)?;
     let mut write = context.store.write().await?;
     let user = show(write.connection(), &name).await?;
+    expected.check(Some(&user))?;
     let administrators = able_administrators(write.connection()).await?;
     let mut details = Vec::new();
     if let Some(wanted_groups) = wanted_groups {
@@ -190,10 +193,15 @@ pub(crate) async fn change(
 
 /// Deletes a user: sessions end, passkeys, memberships, grants and pending links go. The name is
 /// never given again, and devices stay until somebody removes them.
-pub(crate) async fn delete(context: &Context, name: &str, by: &Actor) -> Result<(), DirectoryError> {
+pub(crate) async fn delete(
+    context: &Context,
+    name: &str,
+    expected: &Precondition,
+    by: &Actor,
+) -> Result<(), DirectoryError> {
     let name = UserName::parse(name)?;
     let mut write = context.store.write().await?;
-    exists(write.connection(), &name).await?;
+    expected.check(Some(&show(write.connection(), &name).await?))?;
     let administrators = able_administrators(write.connection()).await?;
     let open = sessions::of_user(write.connection(), &name).await?;
     end_all(&mut write, &open, "user deleted", by).await?;

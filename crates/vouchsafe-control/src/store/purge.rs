@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{StoreError, to_db};
+use super::{StoreError, idempotency, to_db};
 
 /// Rows of the change feed that are kept; a reader further behind takes everything afresh.
 const KEPT_CHANGES: i64 = 100_000;
@@ -17,7 +17,7 @@ pub(crate) async fn expired(connection: &mut SqliteConnection, now: u64, limit: 
         "DELETE FROM ceremonies WHERE rowid IN (SELECT rowid FROM ceremonies WHERE expires <= $1 LIMIT $2)",
         "DELETE FROM ended_sessions WHERE rowid IN (SELECT rowid FROM ended_sessions WHERE until <= $1 LIMIT $2)",
     ];
-    let mut removed = 0;
+    let mut removed = idempotency::expired(connection, now, limit).await?;
     for statement in statements {
         removed += sqlx::query(statement).bind(to_db(now)).bind(limit).execute(&mut *connection).await?.rows_affected();
     }

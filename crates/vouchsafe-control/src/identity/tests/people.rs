@@ -4,6 +4,7 @@ use vouchsafe_runtime::internal::OwnHost;
 use vouchsafe_wire::audit::Kind;
 
 use super::*;
+use crate::precondition::Precondition;
 use crate::store::sessions;
 
 #[tokio::test]
@@ -438,7 +439,7 @@ async fn a129_a_revocation_that_can_not_be_written_is_an_error_and_nothing_else(
     let by = Actor::Controller;
     assert!(directory::sessions::end(&world.context, &session, &by).await.is_err());
     assert!(directory::users::sign_out(&world.context, "alice", &by).await.is_err());
-    assert!(directory::users::delete(&world.context, "alice", &by).await.is_err());
+    assert!(directory::users::delete(&world.context, "alice", &Precondition::Nothing, &by).await.is_err());
     // Nothing of it is half done, and nothing is on record as done.
     assert_eq!(world.count("SELECT COUNT(*) FROM sessions").await, 1);
     assert_eq!(world.count("SELECT COUNT(*) FROM ended_sessions").await, 0);
