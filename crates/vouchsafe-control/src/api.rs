@@ -13,6 +13,7 @@ mod directory;
 mod extract;
 mod idempotency;
 mod openapi;
+mod paged;
 mod policy;
 mod requests;
 mod state;

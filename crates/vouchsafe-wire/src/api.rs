@@ -443,3 +443,16 @@ pub struct NewLock {
     #[serde(default)]
     pub seconds: Option<u64>,
 }
+
+/// Which page of a list.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    /// At most so many entries, 1 to 1,000, which is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub limit: Option<u32>,
+    /// Behind this place: from the header `Link` of the page before, which has `rel="next"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::response::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::{Bytes, Incoming};
 use serde::Serialize;
@@ -87,6 +88,23 @@ impl AdminClient {
     /// [`VerbError`] of the API or of the way there.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, VerbError> {
         json(&self.whole(Method::GET, path, Sent::Nothing).await?)
+    }
+
+    /// Reads a list that comes in pages, to its end.
+    ///
+    /// # Errors
+    /// As [`AdminClient::get`].
+    pub(crate) async fn get_all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, VerbError> {
+        let (mut all, mut next) = (Vec::new(), Some(path.to_owned()));
+        while let Some(path) = next {
+            let (head, bytes) = self.answer(Method::GET, &path, Sent::Nothing).await?;
+            if !head.status.is_success() {
+                return Err(refused(head.status, &bytes));
+            }
+            all.extend(json::<Vec<T>>(&bytes)?);
+            next = head.headers.get(header::LINK).and_then(next_page);
+        }
+        Ok(all)
     }
 
     /// Reads text.
@@ -198,11 +216,14 @@ impl AdminClient {
     }
 
     async fn exchange(&self, method: Method, path: &str, sent: Sent) -> Result<(StatusCode, Bytes), VerbError> {
+        let (head, bytes) = self.answer(method, path, sent).await?;
+        Ok((head.status, bytes))
+    }
+
+    async fn answer(&self, method: Method, path: &str, sent: Sent) -> Result<(Parts, Bytes), VerbError> {
         let work = async {
-            let response = self.respond(method, path, sent).await?;
-            let status = response.status();
-            let bytes = http_client::collect(response.into_body(), MAX_ANSWER_BYTES).await.map_err(broken)?;
-            Ok((status, bytes))
+            let (head, body) = self.respond(method, path, sent).await?.into_parts();
+            Ok((head, http_client::collect(body, MAX_ANSWER_BYTES).await.map_err(broken)?))
         };
         tokio::time::timeout(PATIENCE, work).await.map_err(late)?
     }
@@ -237,6 +258,12 @@ impl AdminClient {
             }
         }
     }
+}
+
+/// Where the next page of a list is (RFC 8288); only on the same host.
+fn next_page(link: &HeaderValue) -> Option<String> {
+    let (target, parameters) = link.to_str().ok()?.strip_prefix('<')?.split_once('>')?;
+    (target.starts_with("/v1/") && parameters.trim() == "; rel=\"next\"").then(|| target.to_owned())
 }
 
 fn late(_: tokio::time::error::Elapsed) -> VerbError {
@@ -300,6 +327,15 @@ mod tests {
     fn a_name_stays_one_segment() {
         assert_eq!(path("/v1/users/", "a@b+c", "/invite"), "/v1/users/a%40b%2Bc/invite");
         assert_eq!(path("/v1/users/", "../x?y", ""), "/v1/users/..%2Fx%3Fy");
+    }
+
+    #[test]
+    fn a_link_leads_to_the_next_page_and_nowhere_else() {
+        let next = |link: &'static str| next_page(&HeaderValue::from_static(link));
+        assert_eq!(next("</v1/users?limit=2&after=b>; rel=\"next\"").as_deref(), Some("/v1/users?limit=2&after=b"));
+        for other in ["<https://elsewhere/v1/users>; rel=\"next\"", "</v1/users>; rel=\"prev\"", "/v1/users"] {
+            assert_eq!(next(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use vouchsafe_wire::api::{Problem, Published};
 
 use super::answer::{Answer, Created, Lines, NoContent, Publication};
 use super::extract::{Body, By, IfMatch, Path, Query};
+use super::paged::Paged;
 
 /// One operation while it is described.
 pub(super) struct Sketch<'g> {
@@ -156,6 +157,19 @@ impl<T: JsonSchema> Outcome for Json<T> {
     fn describe(sketch: &mut Sketch<'_>) {
         let schema = sketch.schema::<T>();
         sketch.answer(StatusCode::OK, "application/json", schema.as_value());
+    }
+}
+
+impl<T: JsonSchema> Outcome for Paged<T> {
+    fn describe(sketch: &mut Sketch<'_>) {
+        <Json<Vec<T>> as Outcome>::describe(sketch);
+        let link = json!({
+            "description": "Where the next page is, with `rel=\"next\"` (RFC 8288); absent on the last.",
+            "schema": { "type": "string" },
+        });
+        if let Some(answer) = sketch.answers.get_mut(StatusCode::OK.as_str()).and_then(Value::as_object_mut) {
+            answer.insert("headers".to_owned(), json!({ "Link": link }));
+        }
     }
 }
 

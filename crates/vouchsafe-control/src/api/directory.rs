@@ -6,19 +6,23 @@ use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{
     Connector, ConnectorInvited, Device, DeviceInvited, Ended, Gateway, GatewayInvited, Group, Invited, Lock,
-    NewConnector, NewDevice, NewGateway, NewLock, NewUser, Session, User, UserChange,
+    NewConnector, NewDevice, NewGateway, NewLock, NewUser, PageQuery, Session, User, UserChange,
 };
 
 use super::answer::{Answer, Created, NoContent};
-use super::extract::{Body, By, IfMatch, Path};
+use super::extract::{Body, By, IfMatch, Path, Query};
+use super::paged::{Page, Paged, joined, parts};
 use crate::context::Context;
 use crate::directory::groups::Membership;
 use crate::directory::{DirectoryError, connectors, devices, gateways, groups, locks, sessions, users};
 use crate::store;
 
-pub(super) async fn list_users(State(context): State<Context>) -> Answer<Json<Vec<User>>> {
+pub(super) async fn list_users(State(context): State<Context>, Query(query): Query<PageQuery>) -> Answer<Paged<User>> {
+    let page = Page::of(query)?;
+    let now = clock::unix_seconds(clock::now());
     let mut read = context.store.read().await?;
-    Ok(Json(store::users::list(&mut read, clock::unix_seconds(clock::now())).await?))
+    let users = store::users::page(&mut read, page.after.as_deref().unwrap_or_default(), page.wanted(), now).await?;
+    Ok(page.fill("/v1/users", users, |user| user.name.clone()))
 }
 
 pub(super) async fn add_user(
@@ -109,9 +113,14 @@ pub(super) async fn remove_member(
     Ok(Json(groups::set_member(&context, &group, &user, Membership::NotMember, &actor).await?))
 }
 
-pub(super) async fn list_devices(State(context): State<Context>) -> Answer<Json<Vec<Device>>> {
+pub(super) async fn list_devices(
+    State(context): State<Context>,
+    Query(query): Query<PageQuery>,
+) -> Answer<Paged<Device>> {
+    let page = Page::of(query)?;
     let mut read = context.store.read().await?;
-    Ok(Json(store::devices::list(&mut read).await?))
+    let devices = store::devices::page(&mut read, page.after.as_deref().unwrap_or_default(), page.wanted()).await?;
+    Ok(page.fill("/v1/devices", devices, |device| device.name.clone()))
 }
 
 pub(super) async fn show_device(State(context): State<Context>, Path(device): Path<String>) -> Answer<Json<Device>> {
@@ -200,9 +209,16 @@ pub(super) async fn remove_gateway(
     Ok(NoContent)
 }
 
-pub(super) async fn list_sessions(State(context): State<Context>) -> Answer<Json<Vec<Session>>> {
+pub(super) async fn list_sessions(
+    State(context): State<Context>,
+    Query(query): Query<PageQuery>,
+) -> Answer<Paged<Session>> {
+    let page = Page::of(query)?;
+    let [user, id] = parts(page.after.as_deref())?.unwrap_or_default();
+    let now = clock::unix_seconds(clock::now());
     let mut read = context.store.read().await?;
-    Ok(Json(store::sessions::list(&mut read, clock::unix_seconds(clock::now())).await?))
+    let sessions = store::sessions::page(&mut read, (user, id), page.wanted(), now).await?;
+    Ok(page.fill("/v1/sessions", sessions, |session| joined(&[&session.user, &session.id])))
 }
 
 pub(super) async fn end_session(

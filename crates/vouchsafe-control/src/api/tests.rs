@@ -968,6 +968,42 @@ async fn what_somebody_else_changed_meanwhile_is_not_written_over() {
 }
 
 #[tokio::test]
+async fn a_long_list_comes_in_pages_that_miss_nobody() {
+    let bench = Bench::open().await;
+    for number in 0..7 {
+        bench.done("POST", "/v1/users", json!({"name": format!("user-{number}")})).await;
+        testing::passkey(&bench.context().store, &format!("user-{number}")).await;
+        testing::session(&bench.context().store, &format!("user-{number}"), None, &format!("c{number}")).await;
+    }
+    for (path, key) in [("/v1/users", "name"), ("/v1/sessions", "user")] {
+        let mut next = Some(format!("{path}?limit=3"));
+        let (mut seen, mut pages) = (Vec::new(), 0);
+        while let Some(path) = next {
+            let request = Request::builder().uri(&path).extension(LocalOwner { uid: 0 }).body(Body::empty()).unwrap();
+            let (parts, body) = routes(bench.context().clone()).oneshot(request).await.unwrap().into_parts();
+            assert_eq!(parts.status, StatusCode::OK, "{path}");
+            let page: Value = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+            seen.extend(page.as_array().unwrap().iter().map(|entry| entry[key].as_str().unwrap().to_owned()));
+            pages += 1;
+            // Somebody who comes in front of where the reader is shifts nothing.
+            bench.done("POST", "/v1/users", json!({"name": format!("a{pages}{}", path.len())})).await;
+            let link = parts.headers.get(header::LINK).map(|link| link.to_str().unwrap().to_owned());
+            next = link.map(|link| {
+                let (target, rest) = link.strip_prefix('<').unwrap().split_once('>').unwrap();
+                assert_eq!(rest, "; rel=\"next\"");
+                target.to_owned()
+            });
+        }
+        seen.retain(|name| name.starts_with("user-"));
+        assert_eq!(seen, (0..7).map(|number| format!("user-{number}")).collect::<Vec<_>>());
+        assert!(pages >= 3, "{pages}");
+    }
+    for wrong in ["/v1/users?limit=0", "/v1/users?limit=1001", "/v1/sessions?after=x"] {
+        assert_eq!(bench.refused("GET", wrong, Value::Null).await, (422, "invalid".into()), "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_sent_twice_under_one_key_is_done_once() {
     let bench = Bench::open().await;
     let post = async |path: &str, key: &str, by: u32, body: &str| {

@@ -48,9 +48,21 @@ pub(crate) async fn id_of_name(
 
 /// All devices by name.
 pub(crate) async fn list(connection: &mut SqliteConnection) -> Result<Vec<api::Device>, StoreError> {
+    page(connection, "", u32::MAX).await
+}
+
+/// Devices by name, at most `limit`, from behind a name on.
+pub(crate) async fn page(
+    connection: &mut SqliteConnection,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<api::Device>, StoreError> {
     let rows: Vec<DeviceRow> = sqlx::query_as(
-        "SELECT id, name, owner, grade, tags, created, certificate_expires, last_seen FROM devices ORDER BY name",
+        "SELECT id, name, owner, grade, tags, created, certificate_expires, last_seen FROM devices WHERE name > $1
+         ORDER BY name LIMIT $2",
     )
+    .bind(after)
+    .bind(limit)
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(device).collect()

@@ -181,14 +181,22 @@ pub(crate) async fn ended_why(connection: &mut SqliteConnection, id: &SessionId)
 
 type SessionRow = (String, String, Option<String>, Option<String>, String, i64, i64);
 
-/// Open sessions, by user and then id.
-pub(crate) async fn list(connection: &mut SqliteConnection, now: u64) -> Result<Vec<api::Session>, StoreError> {
+/// Open sessions by user and then id, at most `limit`, from behind one of them on.
+pub(crate) async fn page(
+    connection: &mut SqliteConnection,
+    (user, id): (&str, &str),
+    limit: u32,
+    now: u64,
+) -> Result<Vec<api::Session>, StoreError> {
     let rows: Vec<SessionRow> = sqlx::query_as(
         "SELECT s.id, s.user_name, s.device_id, d.name, s.kind, s.created, s.expires
          FROM sessions s LEFT JOIN devices d ON d.id = s.device_id
-         WHERE s.expires > $1 ORDER BY s.user_name, s.created, s.id",
+         WHERE s.expires > $1 AND (s.user_name, s.id) > ($2, $3) ORDER BY s.user_name, s.id LIMIT $4",
     )
     .bind(to_db(now))
+    .bind(user)
+    .bind(id)
+    .bind(limit)
     .fetch_all(connection)
     .await?;
     let session = |(id, user, device, device_name, kind, created, expires): SessionRow| api::Session {

@@ -175,34 +175,59 @@ pub(crate) async fn show(
 
 /// All users by name.
 pub(crate) async fn list(connection: &mut SqliteConnection, now: u64) -> Result<Vec<api::User>, StoreError> {
+    page(connection, "", u32::MAX, now).await
+}
+
+/// Users by name, at most `limit`, from behind a name on.
+pub(crate) async fn page(
+    connection: &mut SqliteConnection,
+    after: &str,
+    limit: u32,
+    now: u64,
+) -> Result<Vec<api::User>, StoreError> {
     let rows: Vec<UserRow> = sqlx::query_as(
         "SELECT name, id, disabled,
              EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'user' AND locks.name = users.name), created, last_sign_in
-         FROM users WHERE deleted = 0 ORDER BY name",
+         FROM users WHERE deleted = 0 AND name > $1 ORDER BY name LIMIT $2",
     )
+    .bind(after)
+    .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
+    let Some(last) = rows.last().map(|row| row.0.clone()) else { return Ok(Vec::new()) };
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let memberships: Vec<(String, String)> =
-        sqlx::query_as("SELECT user_name, group_name FROM memberships ORDER BY user_name, group_name")
-            .fetch_all(&mut *connection)
-            .await?;
+    let memberships: Vec<(String, String)> = sqlx::query_as(
+        "SELECT user_name, group_name FROM memberships WHERE user_name > $1 AND user_name <= $2
+         ORDER BY user_name, group_name",
+    )
+    .bind(after)
+    .bind(&last)
+    .fetch_all(&mut *connection)
+    .await?;
     for (name, group) in memberships {
         groups.entry(name).or_default().push(group);
     }
     let mut passkeys: BTreeMap<String, Vec<PasskeyRow>> = BTreeMap::new();
-    let all: Vec<PasskeyRow> =
-        sqlx::query_as("SELECT user_name, id, name, created, last_used FROM passkeys ORDER BY user_name, created, id")
-            .fetch_all(&mut *connection)
-            .await?;
+    let all: Vec<PasskeyRow> = sqlx::query_as(
+        "SELECT user_name, id, name, created, last_used FROM passkeys WHERE user_name > $1 AND user_name <= $2
+         ORDER BY user_name, created, id",
+    )
+    .bind(after)
+    .bind(&last)
+    .fetch_all(&mut *connection)
+    .await?;
     for row in all {
         passkeys.entry(row.0.clone()).or_default().push(row);
     }
-    let counts: Vec<(String, i64)> =
-        sqlx::query_as("SELECT user_name, COUNT(*) FROM sessions WHERE expires > $1 GROUP BY user_name")
-            .bind(to_db(now))
-            .fetch_all(connection)
-            .await?;
+    let counts: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT user_name, COUNT(*) FROM sessions WHERE user_name > $1 AND user_name <= $2 AND expires > $3
+         GROUP BY user_name",
+    )
+    .bind(after)
+    .bind(&last)
+    .bind(to_db(now))
+    .fetch_all(connection)
+    .await?;
     let counts: BTreeMap<String, i64> = counts.into_iter().collect();
     let users = rows.into_iter().map(|row| {
         let groups = groups.remove(&row.0).unwrap_or_default();

@@ -68,7 +68,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             })
         }
         Verb::List => {
-            let devices: Vec<Device> = client.get("/v1/devices").await?;
+            let devices: Vec<Device> = client.get_all("/v1/devices").await?;
             show(call, &devices, |devices| call.out.table(&table(devices)))
         }
         Verb::Show { device } => {

@@ -30,7 +30,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
     let client = AdminClient::open(call).await?;
     match verb {
         Verb::List => {
-            let sessions: Vec<Session> = client.get("/v1/sessions").await?;
+            let sessions: Vec<Session> = client.get_all("/v1/sessions").await?;
             show(call, &sessions, |sessions| {
                 let mut table = Table::new(&["user", "kind", "device…", "began", "ends", "id"]);
                 for session in sessions {

@@ -93,7 +93,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             invited(call, &client.ask(Method::POST, &path(USERS, name.as_str(), "/invite")).await?)
         }
         Verb::List => {
-            let users: Vec<User> = client.get("/v1/users").await?;
+            let users: Vec<User> = client.get_all("/v1/users").await?;
             show(call, &users, |users| call.out.table(&table(users)))
         }
         Verb::Show { name } => {
