@@ -72,7 +72,7 @@ pub(super) async fn once(State(context): State<Context>, request: Request, next:
     told.await.unwrap_or_else(|_| ApiError::unread().into_response())
 }
 
-/// The key, bare or as a string of RFC 9651.
+/// The key, a string of RFC 9651: within quotes.
 fn key_of(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
     let mut values = headers.get_all(KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -80,14 +80,15 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
         return Err("there is more than one `Idempotency-Key`");
     }
     let text = value.to_str().unwrap_or_default();
-    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-    let is_key =
-        (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-    if is_key { Ok(Some(key.to_owned())) } else { Err("`Idempotency-Key` is not 1 to 255 visible characters of ASCII") }
+    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
+    let is_key = (1..=LONGEST_KEY).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
+    let why = "`Idempotency-Key` is not 1 to 255 visible characters of ASCII within quotes";
+    if is_key { Ok(Some(key.to_owned())) } else { Err(why) }
 }
 
 fn refuse(why: &str) -> Response {
-    let hint = Some("send a new random value, such as a UUID, with each new request".to_owned());
+    let hint = Some("send a new random value within quotes, such as `\"5f0c6a1e\"`, with each new request".to_owned());
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_header", why.to_owned(), hint).into_response()
 }
 

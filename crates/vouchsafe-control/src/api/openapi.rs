@@ -52,7 +52,7 @@ impl Operations {
                 "in": "header",
                 "required": false,
                 "description": "Under the same key the same request is carried out once, and answered alike for a day.",
-                "schema": { "type": "string", "pattern": "^[A-Za-z0-9_-]{1,255}$" },
+                "schema": { "type": "string", "pattern": "^\"[A-Za-z0-9_-]{1,255}\"$" },
             }));
         }
         let action = if method == "get" { Action::ConsoleRead } else { Action::ConsoleWrite };
