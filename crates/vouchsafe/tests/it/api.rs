@@ -51,8 +51,8 @@ async fn a_client_that_is_made_of_the_description_finds_no_fault() {
         .args(["--tls-verify".as_ref(), world.root_file.as_os_str()])
         .args(["--request-cert".as_ref(), laptop.certificate().as_os_str()])
         .args(["--request-cert-key".as_ref(), laptop.key().as_os_str()])
-        .args(["--workers", "1", "--no-shrink", "--continue-on-failure", "--warnings", "off", "--output-sanitize", "false"])
-        .args(["--suppress-health-check", "all"])
+        .args(["--workers", "1", "--no-shrink", "--continue-on-failure", "--warnings", "off"])
+        .args(["--output-sanitize", "false", "--suppress-health-check", "all"])
         .current_dir(world.dir.path())
         .stdin(Stdio::null())
         .kill_on_drop(true);
