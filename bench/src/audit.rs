@@ -2,6 +2,7 @@
 //! bare loop that writes the same bytes into a preallocated file and syncs it.
 
 mod before;
+pub(crate) mod verify;
 
 use std::error::Error;
 use std::fs::File;
@@ -38,6 +39,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         domain: BaseDomain::parse("bench.localhost")?,
         port: 8443,
         acme: None,
+        checkpoint_copy: None,
     };
     let controller = Controller::open(options, tasks.clone()).await?;
     let link = controller.link();

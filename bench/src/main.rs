@@ -45,6 +45,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         runtime.block_on(audit::run())?;
     }
+    // A million records on disk: only when it is asked for.
+    if only.as_deref() == Some("audit-verify") {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.block_on(audit::verify::run(arguments.next()))?;
+    }
     if wants("http") {
         cpu::stay_beside()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -222,6 +222,7 @@ async fn record(state: &Path, count: u64) -> Result<()> {
         domain: BaseDomain::parse("vouchsafe.localhost")?,
         port: 8443,
         acme: None,
+        checkpoint_copy: None,
     };
     let controller = Controller::open(options, tasks.clone()).await?;
     let link = controller.link();

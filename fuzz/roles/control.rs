@@ -23,6 +23,11 @@ mod secret;
 mod segment;
 
 use base64::Engine as _;
+use vouchsafe_tlog::checkpoint::Checkpoint;
+use vouchsafe_tlog::evidence::Evidence;
+use vouchsafe_tlog::note::{Note, VerifierKey};
+use vouchsafe_tlog::tile::{Tile, entries, push_entry};
+use vouchsafe_tlog::witness::AddCheckpoint;
 use vouchsafe_wire::audit::{Record, scan};
 
 /// A target: what it is called with.
@@ -34,6 +39,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("csr", csr),
     ("log_group", log_group),
     ("log_index", log_index),
+    ("tlog_evidence", tlog_evidence),
+    ("tlog_note", tlog_note),
+    ("tlog_request", tlog_request),
+    ("tlog_tile", tlog_tile),
     ("typed_code", typed_code),
 ];
 
@@ -90,6 +99,61 @@ pub fn log_index(bytes: &[u8]) {
     }
     let again = block::Index::from_file(&index.to_file());
     assert!(again.is_none_or(|again| again == index));
+}
+
+/// The key of the seeds.
+fn seeds_key() -> VerifierKey {
+    let text = include_str!("seeds/tlog_key.txt");
+    VerifierKey::parse(text.trim_end()).expect("a key")
+}
+
+/// A signed note, and a checkpoint in it: one form each, and nobody's word is taken for the log's.
+pub fn tlog_note(bytes: &[u8]) {
+    if let Ok(note) = Note::parse(bytes) {
+        assert_eq!(note.to_string().as_bytes(), bytes);
+        if let Ok(checkpoint) = Checkpoint::parse(note.text()) {
+            assert_eq!(checkpoint.to_string(), note.text());
+        }
+        if Checkpoint::verify(&note, &seeds_key()).is_ok() {
+            // Other signatures may stand below it; the text is what was signed.
+            assert!(include_str!("seeds/tlog_note/checkpoint").starts_with(note.text()));
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(key) = VerifierKey::parse(text)
+    {
+        assert_eq!(key.to_string(), text);
+    }
+}
+
+/// A proof file: one form, and what it proves is the record of the seed.
+pub fn tlog_evidence(bytes: &[u8]) {
+    let Ok(evidence) = Evidence::parse(bytes) else { return };
+    assert_eq!(evidence.to_string().as_bytes(), bytes);
+    if let Ok((record, _)) = evidence.verify(&seeds_key()) {
+        let seed = Evidence::parse(include_bytes!("seeds/tlog_evidence/proof")).expect("a proof");
+        assert_eq!(Some(record), seed.record.as_deref(), "nothing else was signed");
+    }
+}
+
+/// What a log asks of a witness: one form, and judging it never fails.
+pub fn tlog_request(bytes: &[u8]) {
+    let Ok(request) = AddCheckpoint::parse(bytes) else { return };
+    assert_eq!(request.to_string().as_bytes(), bytes);
+    let _ = request.judge(&[&seeds_key()], None);
+}
+
+/// Names of tiles, and bundles of entries: one form each.
+pub fn tlog_tile(bytes: &[u8]) {
+    if let Some(tile) = std::str::from_utf8(bytes).ok().and_then(Tile::parse) {
+        assert_eq!(tile.to_string().as_bytes(), bytes);
+        assert!((1..=256).contains(&tile.width));
+    }
+    if let Some(list) = entries(bytes) {
+        let mut again = Vec::new();
+        list.iter().for_each(|entry| push_entry(&mut again, entry).expect("not too long"));
+        assert_eq!(again, bytes);
+    }
 }
 
 /// A request to sign a device's key: only one whose own key signed it is taken.

@@ -31,6 +31,8 @@ use vouchsafe_wire::proof::FindingDoc;
 use vouchsafe_wire::resource::ResourceDocError;
 
 use crate::audit::AuditError;
+use crate::ca::CaError;
+use crate::checkpoints::CheckpointError;
 use crate::directory::DirectoryError;
 use crate::precondition::{HINT_MOVED, Moved};
 use crate::store::StoreError;
@@ -216,6 +218,15 @@ pub(crate) enum AdministratorError {
     /// The state changed since the plan was shown.
     #[error("the plan is no longer what would be done: the state has changed since it was shown")]
     PlanMoved,
+    /// The audit log goes on, so there is no need to begin a new one.
+    #[error("checkpoints of the audit log are signed, so there is no need to begin a new log")]
+    NoFork,
+    /// A key can't be used.
+    #[error(transparent)]
+    Key(#[from] CaError),
+    /// Checkpoints can't be kept.
+    #[error(transparent)]
+    Checkpoints(#[from] CheckpointError),
     /// A manifest names a thing twice.
     #[error("the manifest has the {what} `{name}` twice")]
     Twice {
@@ -327,6 +338,7 @@ impl AdministratorError {
                 Some("publish it yourself and let another administrator approve it; nothing was published".to_owned())
             }
             AdministratorError::Moved(_) => Some(HINT_MOVED.to_owned()),
+            AdministratorError::NoFork => Some("see `vouchsafe audit key`".to_owned()),
             AdministratorError::PlanMoved => Some("look at a new plan with `vouchsafe plan`".to_owned()),
             AdministratorError::Suggest(SuggestError::TooLong) => {
                 Some("ask for some of the resources, one after the other".to_owned())
@@ -346,6 +358,8 @@ impl AdministratorError {
             | AdministratorError::BrokenOff
             | AdministratorError::Suggest(SuggestError::Wrong(_))
             | AdministratorError::Audit(_)
+            | AdministratorError::Key(_)
+            | AdministratorError::Checkpoints(_)
             | AdministratorError::Store(_) => None,
         }
     }

@@ -17,6 +17,7 @@ mod paged;
 mod policy;
 mod requests;
 mod state;
+mod tlog;
 mod webhooks;
 
 use axum::Router;
@@ -133,6 +134,10 @@ routes! {
     get "/v1/audit" => audit::query,
     get "/v1/audit/counts" => audit::counts,
     get "/v1/audit/tail" => audit::tail,
+    get "/v1/audit/log" => tlog::state,
+    get "/v1/audit/log/checkpoint" => tlog::checkpoint,
+    get "/v1/audit/log/proof" => tlog::prove,
+    post "/v1/audit/log/fork" => tlog::fork,
 }
 
 /// A failure on the way, when the answer has begun already.
@@ -143,6 +148,7 @@ pub(crate) fn problem(error: AdministratorError) -> Box<Problem> {
 /// All routes of the API.
 pub(crate) fn routes(context: Context) -> Router {
     table()
+        .merge(tlog::tiles())
         .route(openapi::PATH, axum::routing::get(openapi::serve))
         .fallback(answer::no_such_route)
         .method_not_allowed_fallback(answer::no_such_method)

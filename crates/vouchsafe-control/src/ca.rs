@@ -13,6 +13,7 @@
 //! certificate is recorded in the audit log in the same transaction that makes it, before it leaves.
 
 mod answer;
+mod audit;
 mod certificate;
 mod channel;
 mod csr;

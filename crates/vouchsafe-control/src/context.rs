@@ -15,6 +15,7 @@ use crate::administrator::simulate::Turns;
 use crate::administrator::turn::Turn;
 use crate::ca::Ca;
 use crate::channel::Reached;
+use crate::checkpoints::Checkpoints;
 use crate::prover::Prover;
 use crate::rosters::Rosters;
 use crate::store::Store;
@@ -57,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) settings: Arc<Settings>,
     pub(crate) store: Store,
     pub(crate) ca: Arc<Ca>,
+    /// The tree over the audit log.
+    pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) tasks: TaskGroup,
     /// How the certificates of a public authority stand.
     pub(crate) certificates: Arc<RwLock<Vec<CertificateState>>>,
@@ -86,7 +89,9 @@ impl Context {
             Settings { dir: dir.to_owned(), domain: BaseDomain::parse("vouchsafe.localhost").unwrap(), port: 8443 };
         let (store, _) = Store::open(&dir.join("vouchsafe.db")).await.unwrap();
         let ca = Ca::open(&store, &settings).await.unwrap();
+        let checkpoints = Checkpoints::open(&store, &ca, &settings, None).await.unwrap();
         Self {
+            checkpoints: Arc::new(checkpoints),
             settings: Arc::new(settings),
             store,
             ca: Arc::new(ca),

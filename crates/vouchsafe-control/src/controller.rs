@@ -24,6 +24,7 @@ use crate::admin_socket::{self, AdminSocketError};
 use crate::administrator::turn::Turn;
 use crate::ca::{Ca, CaError};
 use crate::channel::{self, ChannelError, ChannelOptions};
+use crate::checkpoints::{self, CheckpointError, Checkpoints};
 use crate::context::{Context, Settings};
 use crate::directory::DirectoryError;
 use crate::identity::IdentityError;
@@ -48,6 +49,8 @@ pub struct OpenOptions {
     pub port: u16,
     /// Public authority that issues certificates for the names of browsers.
     pub acme: Option<AcmeOptions>,
+    /// One more file that every checkpoint of the audit log is kept in, best on another machine.
+    pub checkpoint_copy: Option<PathBuf>,
 }
 
 /// Failure to open a controller.
@@ -90,6 +93,9 @@ pub enum OpenError {
     /// Gateways can't be served.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// Checkpoints of the audit log can't be made.
+    #[error(transparent)]
+    Checkpoints(#[from] CheckpointError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -122,7 +128,7 @@ impl Controller {
     /// # Errors
     /// [`OpenError`]: the directory is in use, not ours, of another domain, or damaged.
     pub async fn open(options: OpenOptions, tasks: TaskGroup) -> Result<Self, OpenError> {
-        let OpenOptions { dir, domain, port, acme } = options;
+        let OpenOptions { dir, domain, port, acme, checkpoint_copy } = options;
         let directory = StateDirectory::lock(&dir)?;
         let owner = directory.owner();
         let database = directory.private_file(DATABASE)?;
@@ -131,6 +137,7 @@ impl Controller {
         store.hold(directory);
         start::remember_domain(&store, &settings).await?;
         let ca = Ca::open(&store, &settings).await?;
+        let checkpoints = Arc::new(Checkpoints::open(&store, &ca, &settings, checkpoint_copy).await?);
         let certificates = Arc::default();
         let (settings, ca) = (Arc::new(settings), Arc::new(ca));
         let (live, simulations, channel) = (Arc::default(), Arc::default(), Arc::default());
@@ -139,6 +146,7 @@ impl Controller {
             settings,
             store,
             ca,
+            checkpoints,
             tasks,
             certificates,
             live,
@@ -155,6 +163,7 @@ impl Controller {
         let link = Link::start(context.clone(), snapshots).await?;
         rosters::start(&context).await?;
         start::record_start(&context).await?;
+        checkpoints::start(&context);
         upkeep::start(&context);
         webhooks::start(&context);
         let acme = match acme {

@@ -9,6 +9,7 @@
 //! - `administrator`: resources, grants, versions of the policy, plan and apply, explain
 //! - `audit`: taking in records, asking for them, following them
 //! - `log`: the audit log's files
+//! - `checkpoints`: the tree over the audit log, and what is signed of it
 //! - `link`: what gateways ask (implements `vouchsafe_runtime::link::ControlLink`)
 //! - `channel`: the same over the network, for gateways that are processes of their own
 //! - `api`: the administrator's API; `admin_socket`: the same for the owner of the machine
@@ -28,6 +29,7 @@ mod api;
 mod audit;
 mod ca;
 mod channel;
+mod checkpoints;
 mod console;
 mod context;
 mod controller;
@@ -52,7 +54,9 @@ pub use acme::{AcmeError, AcmeOptions, ChallengeKind};
 pub use admin_socket::AdminSocketError;
 pub use ca::CaError;
 pub use channel::{ChannelError, ChannelOptions, MAX_CONNECTIONS};
+pub use checkpoints::CheckpointError;
 pub use controller::{Controller, OpenError, OpenOptions, StateDirectoryError};
 pub use identity::IdentityError;
+pub use log::{Finding, LogError, Verification, Verified, verify as verify_log};
 pub use prover::{Prover, ProverError};
 pub use store::StoreError;

@@ -9,9 +9,12 @@
 mod block;
 mod count;
 mod filter;
+mod merkle;
 mod search;
 mod segment;
 mod tally;
+mod verify;
+mod walk;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -29,9 +32,11 @@ pub(crate) use self::block::Field;
 use self::block::Index;
 pub(crate) use self::count::{Counted, Division, Steps, Sums};
 pub(crate) use self::filter::Filter;
+pub(crate) use self::merkle::{MERKLE_DIRECTORY, Merkle, checkpoint_path, keep_milestone};
 pub(crate) use self::search::Span;
 use self::segment::{GROUP_HEADER_BYTES, Group};
 use self::tally::{Ended, Tally};
+pub use self::verify::{Finding, Verification, Verified, verify};
 
 /// Size from which on a new segment begins, bytes.
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
@@ -184,6 +189,11 @@ impl Log {
         let appender = Mutex::new(Appender { file, tally, spoiled: false, segment_bytes, buffer: Vec::new() });
         let remembered = Mutex::new(HashMap::new());
         Ok(Self(Arc::new(Shared { dir: dir.to_owned(), appender, view, grown, remembered })))
+    }
+
+    /// Where it lies.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.0.dir
     }
 
     /// How many records are durable: the position of the next.

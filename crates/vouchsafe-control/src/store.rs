@@ -58,7 +58,7 @@ use crate::log::{CONTROLLER_SOURCE, Log, LogError, TakeError};
 use crate::webhooks::{Event, EventKind};
 
 /// Name of the audit log's directory beside the database.
-const LOG_DIRECTORY: &str = "audit";
+pub(crate) const LOG_DIRECTORY: &str = "audit";
 
 /// Failure of the store.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,16 @@ impl Vitals for ControllerVitals {
         let newest = store.newest();
         page.gauge("vouchsafe_feed_sequence", "Number of the newest change that gateways hear of", newest)?;
         page.gauge("vouchsafe_audit_log_records", "Records in the audit log", store.log().size())?;
+        let (checkpoints, size) = (&self.0.checkpoints, store.log().size());
+        let signed = checkpoints.published().map_or(0, |published| published.checkpoint.size);
+        page.gauge(
+            "vouchsafe_audit_unhashed_records",
+            "Records that the tree over the log lacks",
+            size.saturating_sub(checkpoints.integrated()),
+        )?;
+        page.gauge("vouchsafe_audit_signed_records", "Records that the newest checkpoint covers", signed)?;
+        let trouble = u64::from(checkpoints.trouble().is_some());
+        page.gauge("vouchsafe_audit_unsigned", "1 when no checkpoint can be signed", trouble)?;
         let [delivered, failed, dropped, waiting] = self.0.webhooks.figures();
         page.counter("vouchsafe_webhook_messages", "Messages that webhooks took", delivered)?;
         page.counter("vouchsafe_webhook_failures", "Attempts to send one that failed", failed)?;

@@ -68,8 +68,14 @@
 //! | `GET /v1/audit?…` | read | [`AuditQuery`] → [`AuditPage`] |
 //! | `GET /v1/audit/counts?…` | read | [`CountsQuery`] → [`Counts`] |
 //! | `GET /v1/audit/tail?…` | read | [`AuditQuery`] → records as lines of JSON, until the client closes |
+//! | `GET /v1/audit/log` | read | → [`AuditLogState`] |
+//! | `GET /v1/audit/log/checkpoint` | read | → C2SP `tlog-checkpoint` |
+//! | `GET /v1/audit/log/tile/…` | read | → C2SP `tlog-tiles`: hashes and entry bundles |
+//! | `GET /v1/audit/log/proof?record=…` | read | [`AuditProofQuery`] → [`AuditProof`] |
+//! | `POST /v1/audit/log/fork` | write | [`AuditFork`] → [`AuditLogState`] |
 
 mod audit;
+mod audit_log;
 mod policy;
 mod proposals;
 mod requests;
@@ -81,6 +87,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::audit::{AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, OutcomeCounts, ValueCount};
+pub use self::audit_log::{AuditFork, AuditLogState, AuditProof, AuditProofQuery, AuditTrouble};
 pub use self::policy::{
     Checked, Confirm, DiffRequest, ExplainRequest, ForeseeRequest, Looked, PolicyFileDoc, PolicyFiles, PolicyVersion,
     Publish, Rollback, Seen, SimulateLine, SimulateProgress, SimulateRequest, SuggestRequest, UnusedRequest,

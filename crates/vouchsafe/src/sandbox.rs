@@ -35,6 +35,8 @@ pub(crate) struct Needs {
     pub(crate) dir: PathBuf,
     /// Files that are read, also when they are replaced.
     pub(crate) read: Vec<PathBuf>,
+    /// Directories beside it that are written in.
+    pub(crate) write: Vec<PathBuf>,
     /// TCP ports that are listened on.
     pub(crate) ports: Vec<u16>,
 }

@@ -45,6 +45,8 @@ pub(crate) struct UpOptions {
     pub(crate) spans: Option<Collector>,
     /// Existing proxies that may ask.
     pub(crate) proxies: Vec<Proxy>,
+    /// One more file for checkpoints of the audit log.
+    pub(crate) checkpoint_copy: Option<PathBuf>,
 }
 
 /// Failure to start.
@@ -127,13 +129,14 @@ impl Running {
             acme_http_port,
             spans,
             proxies,
+            checkpoint_copy,
         } = options;
         let files = browser_certificate.map(|(chain, key)| CertificateFiles::new(chain, key));
         let given = files.as_ref().map(CertificateFiles::read).transpose()?;
         let listen = if listen.is_empty() { usual_addresses(&domain) } else { listen };
         let port = if port == 0 { free_port(&listen).map_err(UpError::Port)? } else { port };
         let acme = acme.map(with_roots).transpose()?;
-        let open = OpenOptions { dir: dir.clone(), domain: domain.clone(), port, acme };
+        let open = OpenOptions { dir: dir.clone(), domain: domain.clone(), port, acme, checkpoint_copy };
         let mut controller = Controller::open(open, tasks.clone()).await?;
         let (root_file, root_sha256) = publish_root(&dir, controller.root_pem())?;
         let gateway = Options {
@@ -260,6 +263,11 @@ pub(crate) fn origin(domain: &BaseDomain, port: u16, label: &str) -> String {
         443 => format!("https://{}", domain.host(label)),
         port => format!("https://{}:{port}", domain.host(label)),
     }
+}
+
+/// The file of a directory that keeps a copy of the newest checkpoint.
+pub(crate) fn copy_in(dir: PathBuf) -> PathBuf {
+    dir.join("audit.checkpoint")
 }
 
 /// Writes the root certificate where people find it; gives the file and the certificate's SHA-256.

@@ -15,6 +15,7 @@ use vouchsafe_wire::api::{Problem, Published};
 
 use crate::administrator::AdministratorError;
 use crate::audit::AuditError;
+use crate::checkpoints::AskError;
 use crate::directory::DirectoryError;
 use crate::store::StoreError;
 use crate::webhooks::WebhookError;
@@ -206,6 +207,7 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::TooManyProposals => (StatusCode::CONFLICT, "too_many_proposals"),
             AdministratorError::Moved(_) => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             AdministratorError::PlanMoved => (StatusCode::CONFLICT, "plan_moved"),
+            AdministratorError::NoFork => (StatusCode::CONFLICT, "no_fork"),
             AdministratorError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             AdministratorError::Directory(_) => {
                 let AdministratorError::Directory(error) = error else { return Self::internal(&error) };
@@ -220,6 +222,8 @@ impl From<AdministratorError> for ApiError {
             AdministratorError::BrokenOff | AdministratorError::Suggest(SuggestError::Wrong(_)) => {
                 return Self::internal(&error);
             }
+            AdministratorError::Key(error) => return Self::internal(error),
+            AdministratorError::Checkpoints(error) => return Self::internal(error),
             AdministratorError::Store(error) => return Self::internal(error),
         };
         let mut answer = Self::new(status, kind, error.to_string(), error.hint());
@@ -251,6 +255,22 @@ impl From<WebhookError> for ApiError {
             WebhookError::Seal(_) | WebhookError::Store(_) => return Self::internal(&error),
         };
         Self::new(status, kind, error.to_string(), error.hint())
+    }
+}
+
+impl From<AskError> for ApiError {
+    fn from(error: AskError) -> Self {
+        let (status, kind, hint) = match &error {
+            AskError::NoRecord { .. } => {
+                (StatusCode::NOT_FOUND, "not_found", Some("ids and times are told by `vouchsafe audit query --json`"))
+            }
+            AskError::NoTile => (StatusCode::NOT_FOUND, "not_found", None),
+            AskError::NotYet => {
+                (StatusCode::CONFLICT, "not_yet", Some("see `vouchsafe audit key`, whether checkpoints are signed"))
+            }
+            AskError::Unproven | AskError::Log(_) | AskError::Store(_) => return Self::internal(&error),
+        };
+        Self::new(status, kind, error.to_string(), hint.map(ToOwned::to_owned))
     }
 }
 

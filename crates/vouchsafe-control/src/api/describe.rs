@@ -195,6 +195,12 @@ impl<T: JsonSchema> Outcome for Lines<T> {
     }
 }
 
+impl Outcome for String {
+    fn describe(sketch: &mut Sketch<'_>) {
+        sketch.answer(StatusCode::OK, "text/plain", &json!({ "type": "string" }));
+    }
+}
+
 impl Outcome for &'static str {
     fn describe(sketch: &mut Sketch<'_>) {
         sketch.answer(StatusCode::OK, "text/plain", &json!({ "type": "string" }));

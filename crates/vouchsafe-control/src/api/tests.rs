@@ -50,7 +50,11 @@ async fn i13_every_route_refuses_whom_nobody_vouched_for() {
         Some(caller(OwnHost::Gateway, Some("admin"))),
     ];
     assert!(ROUTES.len() > 30);
-    for (method, path) in ROUTES.iter().chain(&[("get", "/api/openapi.json"), ("get", "/v1/nothing"), ("post", "/")]) {
+    for (method, path) in ROUTES.iter().chain(super::tlog::ROUTES).chain(&[
+        ("get", "/api/openapi.json"),
+        ("get", "/v1/nothing"),
+        ("post", "/"),
+    ]) {
         for caller in &callers {
             let path = path
                 .replace("{name}", "admin")

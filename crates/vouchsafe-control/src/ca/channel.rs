@@ -175,7 +175,7 @@ impl Ca {
 }
 
 impl<'d> Workshop<'d> {
-    async fn open(settings: &'d Settings, mut write: Write, now: u64) -> Result<Self, CaError> {
+    pub(super) async fn open(settings: &'d Settings, mut write: Write, now: u64) -> Result<Self, CaError> {
         let stored = keys::all(write.connection()).await?;
         let master = MasterKey::read(&settings.dir)?.ok_or_else(|| MasterKey::missing(&settings.dir))?;
         Ok(Self { domain: &settings.domain, master, stored, write, now })

@@ -14,7 +14,7 @@ pub(super) struct Key {
 
 /// A key could not be made or read.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("a P-256 key could not be made or read")]
+#[error("a key pair could not be made or read")]
 pub struct KeyError;
 
 impl Key {

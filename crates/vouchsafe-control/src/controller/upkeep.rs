@@ -10,6 +10,7 @@ use super::start;
 use crate::administrator::confirm;
 use crate::administrator::grants::described;
 use crate::administrator::{approval, modes, requests};
+use crate::checkpoints;
 use crate::context::Context;
 use crate::directory::{self, Actor, locks};
 use crate::store::{StoreError, Write, grants, purge, sessions, settings};
@@ -72,6 +73,7 @@ pub(super) fn start(context: &Context) {
         if let Err(error) = start::record_stop(&goodbye).await {
             tracing::error!(error = &error as &dyn std::error::Error, "the stop could not be recorded");
         }
+        checkpoints::finish(&goodbye).await;
     });
 }
 

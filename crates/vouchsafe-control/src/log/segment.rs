@@ -38,7 +38,8 @@ impl Group {
         header
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
+    /// What the header at the start of `bytes` says, when it is one.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let header = bytes.first_chunk::<GROUP_HEADER_BYTES>()?;
         let rest = header.strip_prefix(&MARK)?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
@@ -75,6 +76,19 @@ pub(super) fn read_group(bytes: &[u8], next: u64) -> Option<Whole<'_>> {
         rest = rest.get(length..)?;
     }
     (records.len() == group.count as usize).then_some(Whole { length, records })
+}
+
+/// The frames of the group at the start of `bytes` without a look into their records; they must be all there is.
+pub(super) fn payloads(bytes: &[u8], next: u64) -> Option<Vec<&[u8]>> {
+    let group = Group::read(bytes).filter(|group| group.first == next && group.count > 0)?;
+    let mut rest = bytes.get(GROUP_HEADER_BYTES..)?;
+    let mut found = Vec::with_capacity(group.count.min(4_096) as usize);
+    while !rest.is_empty() {
+        let Frame::Whole { payload, length } = read_frame(rest) else { return None };
+        found.push(payload);
+        rest = rest.get(length..)?;
+    }
+    (found.len() == group.count as usize).then_some(found)
 }
 
 /// Whether a later group stands anywhere in these bytes. Groups are synced one after another, so

@@ -10,6 +10,12 @@ pub(crate) const DOMAIN: &str = "domain";
 /// Name of the latest time of day that was seen, unix seconds.
 pub(crate) const CLOCK: &str = "clock";
 
+/// Name of the newest published checkpoint of the audit log.
+pub(crate) const AUDIT_CHECKPOINT: &str = "audit_checkpoint";
+
+/// Name of the number of the audit log: how often it was begun anew, and one more.
+pub(crate) const AUDIT_EPOCH: &str = "audit_epoch";
+
 /// The value of a setting.
 pub(crate) async fn read(connection: &mut SqliteConnection, name: &str) -> Result<Option<String>, StoreError> {
     let value =
@@ -26,5 +32,11 @@ pub(crate) async fn put(connection: &mut SqliteConnection, name: &str, value: &s
     .bind(value)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Forgets a setting.
+pub(crate) async fn remove(connection: &mut SqliteConnection, name: &str) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM settings WHERE name = $1").bind(name).execute(connection).await?;
     Ok(())
 }

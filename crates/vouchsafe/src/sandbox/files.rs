@@ -80,7 +80,10 @@ fn restrict_self(needs: &Needs) -> Result<RulesetStatus, RulesetError> {
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::from_all(WANTED))?
         .create()?
-        .add_rules(path_beneath_rules([&needs.dir], AccessFs::from_all(WANTED) & !AccessFs::Execute))?
+        .add_rules(path_beneath_rules(
+            needs.write.iter().chain([&needs.dir]),
+            AccessFs::from_all(WANTED) & !AccessFs::Execute,
+        ))?
         .add_rules(path_beneath_rules(RESOLVER, read))?
         .add_rules(path_beneath_rules(around(&needs.read), read))?
         .add_rules(path_beneath_rules(["/dev/null"], read | AccessFs::WriteFile))?;

@@ -2,7 +2,10 @@
 
 mod counts;
 mod line;
+mod tree;
+mod verify;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -75,6 +78,36 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "COUNT", requires = "by", value_parser = clap::value_parser!(u32).range(1..=50))]
         top: Option<u32>,
     },
+    /// Says whether the stored log is what was signed, and which record is not; needs no running controller.
+    #[command(
+        after_help = "Examples:\n  vouchsafe audit verify --dir /var/lib/vouchsafe --key KEY\n  vouchsafe audit verify --key KEY --checkpoint last-month.checkpoint\n  vouchsafe audit verify --proof dec.tlog-proof --key KEY"
+    )]
+    Verify(verify::Args),
+    /// Makes a file that proves one record to anybody who has the log's key.
+    #[command(after_help = "Example:\n  vouchsafe audit prove dec_0abc… --out dec.tlog-proof")]
+    Prove {
+        /// Id of a decision, flow or session, or the position of the record.
+        #[arg(value_name = "ID")]
+        record: String,
+        /// Where to write it, instead of standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Shows by which key the log is verified, and how far it is signed.
+    #[command(after_help = "Example:\n  vouchsafe audit key")]
+    Key,
+    /// Begins a new log where the old one lost records and can't go on; what is there stays.
+    #[command(
+        after_help = "Example:\n  vouchsafe audit fork --reason 'the disk was lost, and the backup is of Monday'"
+    )]
+    Fork {
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Doesn't ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 fn counted_by() -> impl TypedValueParser<Value = CountedBy> {
@@ -122,8 +155,16 @@ impl Filter {
 }
 
 pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
+    if let Verb::Verify(args) = verb {
+        return verify::run(args, call).await;
+    }
     let client = AdminClient::open(call).await?;
     match verb {
+        // Asked for above: it needs nobody to answer.
+        Verb::Verify(_) => Ok(Exit::Usage),
+        Verb::Prove { record, out } => tree::prove(call, &client, &record, out).await,
+        Verb::Key => tree::key(call, &client).await,
+        Verb::Fork { reason, yes } => tree::fork(call, &client, reason, yes).await,
         Verb::Query { filter, since, until, limit } => {
             let at = |moment: Option<Moment>| moment.map(|moment| moment.unix_seconds(now()));
             let query = AuditQuery { since: at(since), until: at(until), ..filter.query() };

@@ -146,7 +146,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path) -> Result<(), VerbError> {
     run.streams = wiring::affordable(MAX_STREAMS);
     // It listens nowhere.
     let read = run.allow_file.iter().chain(&run.proxy.proxy_auth).cloned().collect();
-    let needs = Needs { dir: dir.to_owned(), read, ports: Vec::new() };
+    let needs = Needs { dir: dir.to_owned(), read, ..Needs::default() };
     run.entered = sandbox::enter(run.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
     })?;

@@ -21,7 +21,7 @@ use crate::sandbox::{self, Demand, Needs, Sandbox};
 use crate::verbs::logs::{LogArgs, LogFormat};
 use crate::verbs::vitals::VitalsArgs;
 use crate::verbs::{serve, show_link};
-use crate::wiring::{self, UpError};
+use crate::wiring::{self, UpError, copy_in};
 
 /// Starts a controller, which gateways attach to.
 #[derive(Debug, clap::Args)]
@@ -57,6 +57,10 @@ pub(crate) struct Args {
     /// Connections that this process can hold.
     #[arg(skip)]
     connections: usize,
+    /// Directory, best on another machine, that keeps a copy of the newest checkpoint of the audit log: a log that was set
+    /// back is told from it [default: none].
+    #[arg(long, value_name = "DIR")]
+    checkpoint_copy: Option<PathBuf>,
     /// Program that proves what is to hold of a policy before it is published.
     #[arg(long, value_name = "PROGRAM", default_value = "cvc5")]
     solver: PathBuf,
@@ -90,7 +94,12 @@ pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Res
     args.traces.settle(telemetry)?;
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let ports = [listen.port()].into_iter().chain(args.vitals.confine()?).collect();
-    let needs = Needs { dir: dir.to_owned(), read: Vec::new(), ports };
+    let needs = Needs {
+        dir: dir.to_owned(),
+        read: Vec::new(),
+        write: args.checkpoint_copy.clone().into_iter().collect(),
+        ports,
+    };
     args.prover = prover::try_start(&args.solver, args.sandbox);
     args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
@@ -104,7 +113,20 @@ pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Res
 /// [`VerbError`] when it can't start, or when a part of it ends unexpectedly.
 pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let begun = Instant::now();
-    let Args { domain, port, gateways, gateways_host, lease, vitals, traces, connections, prover, entered, .. } = args;
+    let Args {
+        domain,
+        port,
+        gateways,
+        gateways_host,
+        lease,
+        vitals,
+        traces,
+        connections,
+        prover,
+        entered,
+        checkpoint_copy,
+        ..
+    } = args;
     let tasks = TaskGroup::new();
     let signals = serve::Signals::catch()?;
     let Some(listen) = gateways else { return Err(VerbError::usage("no address to listen on for gateways")) };
@@ -114,7 +136,13 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     });
     let board = Board::new("controller", env!("CARGO_PKG_VERSION"), tasks.clone());
     let shown = vitals.show(&board).await?;
-    let options = OpenOptions { dir: call.dir.clone(), domain: domain.clone(), port, acme: None };
+    let options = OpenOptions {
+        dir: call.dir.clone(),
+        domain: domain.clone(),
+        port,
+        acme: None,
+        checkpoint_copy: checkpoint_copy.map(copy_in),
+    };
     let controller = Controller::open(options, tasks.clone()).await.map_err(UpError::Controller)?;
     prover::prove_with(&controller, prover, &tasks);
     // Only now is the directory certainly ours.

@@ -91,6 +91,7 @@ fn options(args: &Args, dir: &TempDir) -> Result<UpOptions, VerbError> {
         acme_http_port: None,
         spans: None,
         proxies: Vec::new(),
+        checkpoint_copy: None,
     })
 }
 

@@ -164,7 +164,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Res
     run.may_ask = proxies::read(run.proxies.as_deref())?;
     let read = run.tls_cert.iter().chain(&run.tls_key).cloned().collect();
     let ports = [port].into_iter().chain(run.vitals.confine()?).collect();
-    let needs = Needs { dir: dir.to_owned(), read, ports };
+    let needs = Needs { dir: dir.to_owned(), read, ports, ..Needs::default() };
     run.entered = sandbox::enter(run.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
     })?;

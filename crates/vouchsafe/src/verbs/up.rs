@@ -81,6 +81,10 @@ pub(crate) struct Args {
     traces: TracesArgs,
     #[command(flatten)]
     log: LogArgs,
+    /// Directory, best on another machine, that keeps a copy of the newest checkpoint of the audit log: a log that was set
+    /// back is told from it [default: none].
+    #[arg(long, value_name = "DIR")]
+    checkpoint_copy: Option<PathBuf>,
     /// Program that proves what is to hold of a policy before it is published.
     #[arg(long, value_name = "PROGRAM", default_value = "cvc5")]
     solver: PathBuf,
@@ -117,7 +121,8 @@ pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Res
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let read = args.tls_cert.iter().chain(&args.tls_key).chain(&args.acme_ca_file).cloned().collect();
     let ports = [args.port].into_iter().chain(args.acme_http_port).chain(args.vitals.confine()?).collect();
-    let needs = Needs { dir: dir.to_owned(), read, ports };
+    let write = args.checkpoint_copy.clone().into_iter().collect();
+    let needs = Needs { dir: dir.to_owned(), read, write, ports };
     args.prover = prover::try_start(&args.solver, args.sandbox);
     args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
@@ -149,6 +154,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         acme_http_port: args.acme_http_port,
         spans: args.traces.settled,
         proxies: args.may_ask,
+        checkpoint_copy: args.checkpoint_copy.map(wiring::copy_in),
         connections: ConnectionLimits { all: args.max_connections, per_source: args.max_connections_per_source },
     };
     let mut signals = Signals::catch()?;

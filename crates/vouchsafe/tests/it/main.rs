@@ -43,6 +43,7 @@ mod roles;
 mod sandbox;
 mod ssh;
 mod step_up;
+mod tampering;
 mod tls;
 mod traces;
 mod udp;

@@ -1,0 +1,62 @@
+//! The audit log as a transparency log.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the log stands, and by what it is verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditLogState {
+    /// Names the log in its checkpoints.
+    pub origin: String,
+    /// Verifier key of its checkpoints (C2SP `signed-note`).
+    pub key: String,
+    /// Records that are durable.
+    pub records: u64,
+    /// Records that are in the tree.
+    pub hashed: u64,
+    /// Records that the newest checkpoint covers.
+    pub signed: u64,
+    /// Root of the tree by the newest checkpoint, in Base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// Why nothing is signed at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<AuditTrouble>,
+}
+
+/// Why no checkpoint is signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditTrouble {
+    /// What is wrong.
+    pub words: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Which record is to be proven.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditProofQuery {
+    /// Id of a decision, flow or session, or a position.
+    pub record: String,
+}
+
+/// A record with the proof that it is in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditProof {
+    /// Position of the record that is proven.
+    pub position: u64,
+    /// The proof file (C2SP `tlog-proof`), with the record's bytes in its `extra` line.
+    pub proof: String,
+    /// Positions of other records with that id, up to 99.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<u64>,
+}
+
+/// Begins a new log, where the old one can't go on.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditFork {
+    /// Why, for the record.
+    pub reason: String,
+}

@@ -1,0 +1,191 @@
+//! `audit verify`: whether the stored log, or one record of it, is what was signed. Needs no controller and no network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+use vouchsafe_control::{Finding, Verification, Verified, verify_log};
+use vouchsafe_tlog::evidence::{Evidence, MAX_EVIDENCE_BYTES};
+use vouchsafe_tlog::note::{MAX_NOTE_BYTES, VerifierKey};
+use vouchsafe_wire::audit::Record;
+
+use super::line;
+use crate::call::Call;
+use crate::error::VerbError;
+use crate::exit::Exit;
+use crate::output::{Style, clean};
+
+/// What to verify, and by what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Verifier key of the log, as `audit key` shows it; keep it apart from the log.
+    #[arg(long, value_name = "VKEY", value_parser = key)]
+    key: Option<VerifierKey>,
+    /// Checkpoint that was got before, to compare with; may be given several times.
+    #[arg(long, value_name = "FILE", conflicts_with = "proof")]
+    checkpoint: Vec<PathBuf>,
+    /// Proof file of one record, as `audit prove` makes it, instead of a whole log.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    proof: Option<PathBuf>,
+}
+
+fn key(text: &str) -> Result<VerifierKey, String> {
+    VerifierKey::parse(text).map_err(|error| error.to_string())
+}
+
+/// Verifies, and says what is wrong and where.
+///
+/// # Errors
+/// [`VerbError`] when anything is wrong.
+pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
+    let Args { key, checkpoint, proof } = args;
+    if let (Some(path), Some(key)) = (&proof, &key) {
+        return one(call, path, key);
+    }
+    let read = |path: &PathBuf| small(path, MAX_NOTE_BYTES).map(|bytes| (path.display().to_string(), bytes));
+    let checkpoints = checkpoint.iter().map(read).collect::<Result<_, _>>()?;
+    let asked = Verification { dir: call.dir.clone(), key, checkpoints };
+    let bar = progress(call);
+    let shown = bar.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        verify_log(&asked, &mut |done, all| {
+            shown.set_length(all);
+            shown.set_position(done);
+        })
+    });
+    let verified = tokio::select! {
+        verified = work => verified,
+        interrupted = call.interrupted() => {
+            bar.finish_and_clear();
+            return interrupted.map(|()| Exit::Failed);
+        }
+    };
+    bar.finish_and_clear();
+    let verified = verified.map_err(|error| VerbError::of(Exit::Failed, &error))?.map_err(|error| {
+        VerbError::of(Exit::Failed, &error)
+            .hint("name the controller's state directory with --dir, and read it as its owner")
+    })?;
+    tell(call, &verified)?;
+    if verified.holds() {
+        return Ok(Exit::Ok);
+    }
+    let count = verified.findings.len() as u64 + verified.unlisted;
+    Err(VerbError::failed(format!("the audit log is not what it was: {count} findings")).hint(
+        "keep the files as they are, and compare them with a backup; the guide says how to go on (docs/guide/audit.md)",
+    ))
+}
+
+fn tell(call: &Call, verified: &Verified) -> std::io::Result<()> {
+    let out = &call.out;
+    if out.is_json() {
+        return out.json(&as_json(verified));
+    }
+    for finding in &verified.findings {
+        out.line(&format!("{} {}", out.paint(Style::Bad, "✗"), words(finding)))?;
+    }
+    if verified.unlisted > 0 {
+        out.line(&format!("  and {} more", verified.unlisted))?;
+    }
+    for note in &verified.notes {
+        out.line(&format!("{} {}", out.paint(Style::Warn, "!"), clean(note)))?;
+    }
+    if verified.holds() {
+        let Verified { records, covered, checkpoints, .. } = verified;
+        let behind = match records - covered {
+            0 => String::new(),
+            behind => format!("; {behind} came since"),
+        };
+        let line = format!("{covered} records are those that were signed ({checkpoints} checkpoints){behind}");
+        out.line(&format!("{} {line}", out.paint(Style::Good, "✓")))?;
+    }
+    let facts = [("root", &verified.root), ("key", &verified.key)];
+    let facts: Vec<(&str, String)> =
+        facts.into_iter().filter_map(|(name, value)| Some((name, clean(value.as_deref()?).into_owned()))).collect();
+    out.facts(&facts)
+}
+
+fn words(finding: &Finding) -> String {
+    let Finding { path, record, byte, words } = finding;
+    let mut place = clean(&path.display().to_string()).into_owned();
+    if let Some(record) = record {
+        place.push_str(&format!(", record {record}"));
+    }
+    if let Some(byte) = byte {
+        place.push_str(&format!(", byte {byte}"));
+    }
+    format!("{place}: {}", clean(words))
+}
+
+fn as_json(verified: &Verified) -> Value {
+    let Verified { records, covered, root, checkpoints, findings, unlisted, notes, key } = verified;
+    let findings: Vec<Value> = findings
+        .iter()
+        .map(|Finding { path, record, byte, words }| {
+            json!({ "file": path, "record": record, "byte": byte, "words": words })
+        })
+        .collect();
+    json!({
+        "holds": verified.holds(),
+        "records": records,
+        "covered": covered,
+        "root": root,
+        "checkpoints": checkpoints,
+        "key": key,
+        "findings": findings,
+        "unlisted": unlisted,
+        "notes": notes,
+    })
+}
+
+/// Verifies the proof of one record, and shows the record.
+fn one(call: &Call, path: &Path, key: &VerifierKey) -> Result<Exit, VerbError> {
+    let bytes = small(path, MAX_EVIDENCE_BYTES)?;
+    let refused = |error: &(dyn std::error::Error + 'static)| {
+        VerbError::of(Exit::Failed, error).hint("nothing that the file says is proven")
+    };
+    let evidence = Evidence::parse(&bytes).map_err(|error| refused(&error))?;
+    let (record, checkpoint) = evidence.verify(key).map_err(|error| refused(&error))?;
+    if call.out.is_json() {
+        let read: Value = serde_json::from_slice(record).unwrap_or(Value::Null);
+        call.out.json(&json!({
+            "holds": true,
+            "record": read,
+            "position": evidence.index,
+            "origin": checkpoint.origin,
+            "size": checkpoint.size,
+            "root": checkpoint.root.to_string(),
+        }))?;
+        return Ok(Exit::Ok);
+    }
+    let out = &call.out;
+    let line =
+        format!("record {} of the {} that `{}` signed:", evidence.index, checkpoint.size, clean(&checkpoint.origin));
+    out.line(&format!("{} {line}", out.paint(Style::Good, "✓")))?;
+    match Record::from_canonical(record) {
+        Ok(record) => out.line(&line::of(out, &record))?,
+        Err(_) => out.line(&clean(&String::from_utf8_lossy(record)))?,
+    }
+    Ok(Exit::Ok)
+}
+
+/// A file that isn't longer than what it should hold.
+fn small(path: &Path, most: usize) -> Result<Vec<u8>, VerbError> {
+    let unreadable = |why: String| VerbError::failed(format!("`{}` can't be read: {why}", path.display()));
+    let found = fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    if found.len() > most as u64 {
+        return Err(unreadable(format!("it is longer than {most} bytes")));
+    }
+    fs::read(path).map_err(|error| unreadable(error.to_string()))
+}
+
+fn progress(call: &Call) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if !call.out.reaches_a_person() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} %  {bytes} of {total_bytes}  {elapsed}") {
+        bar.set_style(style);
+    }
+    bar
+}
