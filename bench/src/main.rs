@@ -20,6 +20,7 @@ mod load;
 mod memory;
 mod ours;
 mod pki;
+mod questions;
 mod revoke;
 mod simulate;
 mod spread;
@@ -72,6 +73,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     if wants("simulate") {
         let count = if only.is_some() { arguments.next() } else { None };
         alone()?.block_on(simulate::run(count))?;
+    }
+    // By name only: it writes ten gigabytes.
+    if only.as_deref() == Some("questions") {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.block_on(questions::run(arguments.next()))?;
     }
     if wants("handshake") {
         alone()?.block_on(handshake::run())?;

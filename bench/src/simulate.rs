@@ -107,7 +107,7 @@ pub(crate) async fn run(count: Option<String>) -> Result<()> {
 }
 
 /// The program itself on all processors.
-fn serve(state: &Path) -> Result<Process> {
+pub(crate) fn serve(state: &Path) -> Result<Process> {
     let mut command = Command::new(program()?);
     command.args(["up", "--json", "--port", "0", "--dir"]).arg(state);
     Ok(Process::announced_by(command)?.0)

@@ -6,6 +6,7 @@
 //! again: what a crash left of an unfinished group is cut off; anything else that can't be read
 //! means damage, and the log does not open. Format: `docs/spec/audit-log.md`.
 
+mod bits;
 mod block;
 mod count;
 mod filter;
@@ -13,10 +14,11 @@ mod merkle;
 mod search;
 mod segment;
 mod tally;
+mod terms;
 mod verify;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -24,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use vouchsafe_wire::audit::{Kind, RecordError, Scanned, canonical_text, scan};
 use vouchsafe_wire::spool::{Frame, read_frame};
 
@@ -36,6 +38,7 @@ pub(crate) use self::merkle::{MERKLE_DIRECTORY, Merkle, checkpoint_path, keep_mi
 pub(crate) use self::search::Span;
 use self::segment::{GROUP_HEADER_BYTES, Group};
 use self::tally::{Ended, Tally};
+use self::terms::Terms;
 pub use self::verify::{Finding, Verification, Verified, verify};
 
 /// Size from which on a new segment begins, bytes.
@@ -44,6 +47,9 @@ const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 const GROUP_RECORDS: usize = 1_024;
 /// Index files of closed segments that are remembered: about fifty megabytes.
 const REMEMBERED: usize = 512;
+
+/// Directories of terms that are remembered: about fifty megabytes, for some thirty million records.
+const REMEMBERED_TERMS: usize = 1_024;
 
 /// Failure of the log.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +146,17 @@ struct Shared {
     view: RwLock<View>,
     grown: watch::Sender<u64>,
     remembered: Mutex<HashMap<u64, Arc<Index>>>,
+    terms: Mutex<HashMap<u64, Arc<Terms>>>,
+    unindexed: Mutex<Unindexed>,
+    /// Told when a segment's terms are to be made.
+    to_index: Notify,
+}
+
+/// Closed segments whose terms are to be made, by their first positions.
+struct Unindexed {
+    wanted: BTreeSet<u64>,
+    /// Where that failed. It is tried again once another segment is closed.
+    failed: BTreeSet<u64>,
 }
 
 /// What is durable, for readers.
@@ -185,10 +202,13 @@ impl Log {
             return Err(LogError::Shortened { path: dir.to_owned(), found: tally.next, known });
         }
         let grown = watch::channel(tally.next).0;
+        let unindexed = Mutex::new(Unindexed { wanted: closed.iter().copied().collect(), failed: BTreeSet::new() });
         let view = RwLock::new(View { closed, open: tally.clone() });
         let appender = Mutex::new(Appender { file, tally, spoiled: false, segment_bytes, buffer: Vec::new() });
         let remembered = Mutex::new(HashMap::new());
-        Ok(Self(Arc::new(Shared { dir: dir.to_owned(), appender, view, grown, remembered })))
+        let (terms, to_index) = (Mutex::new(HashMap::new()), Notify::new());
+        let dir = dir.to_owned();
+        Ok(Self(Arc::new(Shared { dir, appender, view, grown, remembered, terms, unindexed, to_index })))
     }
 
     /// Where it lies.
@@ -264,6 +284,16 @@ impl Log {
     /// [`LogError`].
     pub(crate) fn part(&self, filter: &Filter) -> Result<(u64, u64), LogError> {
         search::part(&self.0, filter)
+    }
+
+    /// Makes the terms of a closed segment that has none; says whether there may be another.
+    pub(crate) fn index_next(&self) -> bool {
+        self.0.index_next()
+    }
+
+    /// Comes back when [`Log::index_next`] has something to do again.
+    pub(crate) async fn to_index(&self) {
+        self.0.to_index.notified().await;
     }
 
     /// Begins a new segment at each record from now on.
@@ -385,11 +415,72 @@ impl Appender {
             view.closed.push(first);
         }
         view.open = self.tally.clone();
+        drop(view);
+        if began {
+            shared.unindexed.lock().failed.clear();
+            shared.want_terms(first);
+        }
         Ok(())
     }
 }
 
 impl Shared {
+    /// The terms of a closed segment. When it has none that can be used, they will be made.
+    fn terms(&self, first: u64, next: u64) -> Option<Arc<Terms>> {
+        if let Some(terms) = self.terms.lock().get(&first) {
+            return Some(Arc::clone(terms));
+        }
+        let Ok(terms) = Terms::load(&self.dir, first, next).map(Arc::new) else {
+            self.want_terms(first);
+            return None;
+        };
+        let mut remembered = self.terms.lock();
+        if remembered.len() >= REMEMBERED_TERMS {
+            remembered.clear();
+        }
+        remembered.insert(first, Arc::clone(&terms));
+        Some(terms)
+    }
+
+    /// Has the terms of a closed segment made again: a piece of the file can't be used.
+    fn spoiled_terms(&self, first: u64) {
+        tracing::warn!(first, "the terms of an audit segment are damaged; they are made again");
+        // What stays of it would be taken for good at the next look at its directory.
+        if let Err(error) = fs::remove_file(terms::path(&self.dir, first)) {
+            tracing::debug!(%error, first, "damaged terms can't be removed");
+        }
+        self.terms.lock().remove(&first);
+        self.want_terms(first);
+    }
+
+    /// Has the terms of a closed segment made, where that didn't fail already.
+    fn want_terms(&self, first: u64) {
+        let mut unindexed = self.unindexed.lock();
+        if !unindexed.failed.contains(&first) && unindexed.wanted.insert(first) {
+            self.to_index.notify_one();
+        }
+    }
+
+    fn index_next(&self) -> bool {
+        // The newest first: they are asked for most.
+        let Some(first) = self.unindexed.lock().wanted.pop_last() else { return false };
+        let next = {
+            let view = self.view.read();
+            let behind = view.closed.partition_point(|other| *other <= first);
+            view.closed.get(behind).copied().unwrap_or(view.open.first)
+        };
+        if self.terms(first, next).is_some() {
+            return true;
+        }
+        if let Err(error) = terms::build(&self.dir, first, next) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, first, "a segment of the audit log can't be indexed; searches read all of it");
+            self.unindexed.lock().failed.insert(first);
+        }
+        self.unindexed.lock().wanted.remove(&first);
+        true
+    }
+
     /// The index of a closed segment.
     fn index(&self, first: u64, next: u64) -> Result<Arc<Index>, LogError> {
         if let Some(index) = self.remembered.lock().get(&first) {

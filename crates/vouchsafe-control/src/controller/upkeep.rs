@@ -13,7 +13,7 @@ use crate::administrator::{approval, modes, requests};
 use crate::checkpoints;
 use crate::context::Context;
 use crate::directory::{self, Actor, locks};
-use crate::store::{StoreError, Write, grants, purge, sessions, settings};
+use crate::store::{StoreError, Write, blocking, grants, purge, sessions, settings};
 
 /// How often expired rows are removed.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -55,6 +55,24 @@ pub(super) fn start(context: &Context) {
             tokio::select! {
                 () = tokio::time::sleep(CONFIRMATIONS) => {}
                 () = unconfirmed.tasks.draining() => return,
+            }
+        }
+    });
+    let log = context.store.log().clone();
+    let indexing = context.tasks.clone();
+    tasks.spawn_vital("audit index", async move {
+        loop {
+            let one = log.clone();
+            let more = tokio::select! {
+                more = blocking(move || one.index_next()) => more,
+                () = indexing.draining() => return,
+            };
+            if more.is_ok_and(|more| more) {
+                continue;
+            }
+            tokio::select! {
+                () = log.to_index() => {}
+                () = indexing.draining() => return,
             }
         }
     });

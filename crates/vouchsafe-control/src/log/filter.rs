@@ -2,7 +2,9 @@
 
 use vouchsafe_wire::audit::{Scanned, Words, canonical_text};
 
+use super::bits::Bits;
 use super::block::{Block, Field};
+use super::terms::{Open, Terms, Unusable, value_key, word_key};
 
 /// What to look for; all given members must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,6 +65,50 @@ impl Needle {
         }
     }
 
+    /// Whether values or words are asked for.
+    pub(super) fn asks_for_more_than_time(&self) -> bool {
+        !self.values.is_empty() || self.words.is_some()
+    }
+
+    /// Which records of a segment match, by its terms.
+    pub(super) fn among(&self, terms: &Terms, open: &mut Open<'_>) -> Result<Among, Unusable> {
+        let (earliest, latest) = terms.times;
+        let times = self.since_us..self.until_us;
+        if latest < times.start || earliest >= times.end {
+            return Ok(Among::These(Bits::none(terms.size)));
+        }
+        let mut wanted = Vec::new();
+        for (field, value, _) in &self.values {
+            wanted.push(open.value(&value_key(*field, value))?);
+        }
+        for word in self.words.iter().flat_map(Words::iter) {
+            wanted.push(open.beginning(&word_key(word))?);
+        }
+        // The rarest first: most of the others need not be read.
+        wanted.sort_by_key(|found| found.count);
+        let mut among: Option<Bits> = None;
+        for found in &wanted {
+            match &mut among {
+                _ if found.count == 0 => return Ok(Among::These(Bits::none(terms.size))),
+                None => among = Some(open.records(found)?),
+                Some(among) if among.is_empty() => break,
+                Some(among) => among.keep(&open.records(found)?),
+            }
+        }
+        if times.contains(&earliest) && times.contains(&latest) {
+            return Ok(among.map_or(Among::All, Among::These));
+        }
+        let mut among = among.unwrap_or_else(|| Bits::all(terms.size));
+        if !among.is_empty() {
+            for (time, number) in open.times()?.iter().zip(0..) {
+                if !times.contains(time) {
+                    among.remove(number);
+                }
+            }
+        }
+        Ok(Among::These(among))
+    }
+
     pub(super) fn may_be_in(&self, block: &Block) -> bool {
         block.times.1 >= self.since_us
             && block.times.0 < self.until_us
@@ -75,4 +121,12 @@ impl Needle {
             && self.values.iter().all(|(field, value, _)| field.of(record) == Some(value))
             && self.words.as_ref().is_none_or(|words| words.are_in(payload))
     }
+}
+
+/// Records of a segment.
+pub(super) enum Among {
+    /// Every one.
+    All,
+    /// Those.
+    These(Bits),
 }

@@ -1,15 +1,18 @@
-//! Finding records: blocks are passed over by what is known of them, the rest is read and scanned.
+//! Finding records. Of a closed segment its terms say which match, and those are read. Where there are none yet, and in
+//! the open segment, blocks are passed over by what is known of them, and the rest is read and scanned.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use vouchsafe_wire::audit::{Scanned, canonical_text};
+use vouchsafe_wire::audit::{MAX_RECORD_BYTES, Scanned, canonical_text, scan as scan_record};
+use vouchsafe_wire::spool::{Frame, HEADER_BYTES, read_frame};
 
 use super::block::Block;
-use super::filter::{Filter, Needle};
+use super::filter::{Among, Filter, Needle};
 use super::segment::{self, read_group};
+use super::terms::{Terms, Unusable};
 use super::{LogError, Shared, at};
 
 /// Where in the log to read.
@@ -61,76 +64,75 @@ impl Piece {
     }
 }
 
-/// All segments at one moment: first positions of the closed ones and behind them, and the pieces of the open one.
-struct Snapshot {
-    closed: Vec<(u64, u64)>,
-    open: (u64, u64),
-    open_pieces: Vec<Piece>,
+/// A segment: positions of its first record and behind its last.
+pub(super) struct Segment {
+    pub(super) first: u64,
+    pub(super) next: u64,
+    /// Of the open one, which nothing is written about yet.
+    pieces: Option<Vec<Piece>>,
 }
 
-impl Snapshot {
-    fn take(shared: &Shared) -> Self {
-        let view = shared.view.read();
-        let open = &view.open;
-        let ends = view.closed.iter().skip(1).chain([&open.first]);
-        let mut open_pieces: Vec<Piece> = open.blocks.iter().map(|block| Piece::of(open.first, block)).collect();
-        let (start, first) = open.open_block();
-        if first < open.next {
-            let positions = (first, open.next);
-            open_pieces.push(Piece { segment: open.first, positions, bytes: (start, open.end), block: None });
-        }
-        Self {
-            closed: view.closed.iter().copied().zip(ends.copied()).collect(),
-            open: (open.first, open.next),
-            open_pieces,
-        }
+impl Segment {
+    /// What is known of the values and words in it.
+    pub(super) fn terms(&self, shared: &Shared) -> Option<Arc<Terms>> {
+        if self.pieces.is_some() { None } else { shared.terms(self.first, self.next) }
     }
-}
 
-/// Calls `visit` for each piece of each segment in the span that `wanted` takes, newest or oldest
-/// first, until it says that it is enough.
-fn walk(
-    shared: &Shared,
-    span: Span,
-    newest_first: bool,
-    wanted: &dyn Fn(&Piece) -> bool,
-    visit: &mut dyn FnMut(&Piece, &[u8]) -> Result<Next, LogError>,
-) -> Result<(), LogError> {
-    let Snapshot { closed, open, open_pieces } = Snapshot::take(shared);
-    let mut segments: Vec<(u64, u64)> = closed;
-    segments.push(open);
-    if newest_first {
-        segments.reverse();
-    }
-    let mut open_pieces = Some(open_pieces);
-    for (first, next) in segments {
-        if !span.meets(first, next) {
-            continue;
-        }
-        let mut pieces = match (first == open.0).then(|| open_pieces.take()).flatten() {
-            Some(pieces) => pieces,
-            None => shared.index(first, next)?.blocks.iter().map(|block| Piece::of(first, block)).collect(),
-        };
-        if newest_first {
-            pieces.reverse();
-        }
-        let path = segment::path(&shared.dir, first);
-        let mut file = None;
-        let mut bytes = Vec::new();
-        for piece in pieces.iter().filter(|piece| span.meets(piece.positions.0, piece.positions.1) && wanted(piece)) {
-            let file = match &mut file {
-                Some(file) => file,
-                none => none.insert(File::open(&path).map_err(at(&path))?),
-            };
-            let length = usize::try_from(piece.bytes.1.saturating_sub(piece.bytes.0)).unwrap_or_default();
-            bytes.resize(length, 0);
-            file.read_exact_at(&mut bytes, piece.bytes.0).map_err(at(&path))?;
-            if visit(piece, &bytes)? == Next::Enough {
-                return Ok(());
+    fn into_pieces(self, shared: &Shared) -> Result<Vec<Piece>, LogError> {
+        match self.pieces {
+            Some(pieces) => Ok(pieces),
+            None => {
+                let index = shared.index(self.first, self.next)?;
+                Ok(index.blocks.iter().map(|block| Piece::of(self.first, block)).collect())
             }
         }
     }
-    Ok(())
+}
+
+/// All segments at one moment, oldest first; the last is the open one.
+pub(super) fn segments(shared: &Shared) -> Vec<Segment> {
+    let view = shared.view.read();
+    let open = &view.open;
+    let ends = view.closed.iter().skip(1).chain([&open.first]);
+    let mut pieces: Vec<Piece> = open.blocks.iter().map(|block| Piece::of(open.first, block)).collect();
+    let (start, first) = open.open_block();
+    if first < open.next {
+        let positions = (first, open.next);
+        pieces.push(Piece { segment: open.first, positions, bytes: (start, open.end), block: None });
+    }
+    let closed = view.closed.iter().zip(ends).map(|(first, next)| Segment { first: *first, next: *next, pieces: None });
+    closed.chain([Segment { first: open.first, next: open.next, pieces: Some(pieces) }]).collect()
+}
+
+/// Calls `visit` for each piece of a segment in the span that `wanted` takes, newest or oldest first, until it says
+/// that it is enough.
+fn walk_segment(
+    shared: &Shared,
+    segment: Segment,
+    (span, newest_first): (Span, bool),
+    wanted: &dyn Fn(&Piece) -> bool,
+    visit: &mut dyn FnMut(&Piece, &[u8]) -> Result<Next, LogError>,
+) -> Result<Next, LogError> {
+    let path = segment::path(&shared.dir, segment.first);
+    let mut pieces = segment.into_pieces(shared)?;
+    if newest_first {
+        pieces.reverse();
+    }
+    let mut file = None;
+    let mut bytes = Vec::new();
+    for piece in pieces.iter().filter(|piece| span.meets(piece.positions.0, piece.positions.1) && wanted(piece)) {
+        let file = match &mut file {
+            Some(file) => file,
+            none => none.insert(File::open(&path).map_err(at(&path))?),
+        };
+        let length = usize::try_from(piece.bytes.1.saturating_sub(piece.bytes.0)).unwrap_or_default();
+        bytes.resize(length, 0);
+        file.read_exact_at(&mut bytes, piece.bytes.0).map_err(at(&path))?;
+        if visit(piece, &bytes)? == Next::Enough {
+            return Ok(Next::Enough);
+        }
+    }
+    Ok(Next::More)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,61 +177,151 @@ pub(super) fn read(
     let needle = Needle::new(filter);
     let newest_first = matches!(span, Span::Before(_));
     let mut found: Vec<(u64, Vec<u8>)> = Vec::new();
-    if limit == 0 {
-        return Ok(found);
+    let mut segments = segments(shared);
+    if newest_first {
+        segments.reverse();
     }
-    let wanted = |piece: &Piece| piece.block.as_ref().is_none_or(|block| needle.may_be_in(block));
-    walk(shared, span, newest_first, &wanted, &mut |piece, bytes| {
-        if cancelled() {
-            return Ok(Next::Enough);
-        }
-        let mut here = Vec::new();
-        records(shared, piece, bytes, &mut |position, payload, record| {
-            if span.holds(position) && needle.is(record, payload) {
-                here.push((position, payload));
-            }
-        })?;
-        if newest_first {
-            here.reverse();
+    for segment in segments.into_iter().filter(|segment| span.meets(segment.first, segment.next)) {
+        if found.len() >= limit || cancelled() {
+            break;
         }
         let room = limit - found.len();
-        found.extend(here.into_iter().take(room).map(|(position, payload)| (position, payload.to_vec())));
-        Ok(if found.len() >= limit { Next::Enough } else { Next::More })
-    })?;
+        if needle.asks_for_more_than_time()
+            && let Some(terms) = segment.terms(shared)
+        {
+            match picked(shared, &terms, &needle, (span, newest_first), room) {
+                Ok(Picked::These(records)) => {
+                    found.extend(records?);
+                    continue;
+                }
+                Ok(Picked::TooMany) => {}
+                Err(Unusable) => shared.spoiled_terms(terms.first),
+            }
+        }
+        let wanted = |piece: &Piece| piece.block.as_ref().is_none_or(|block| needle.may_be_in(block));
+        walk_segment(shared, segment, (span, newest_first), &wanted, &mut |piece, bytes| {
+            if cancelled() {
+                return Ok(Next::Enough);
+            }
+            let mut here = Vec::new();
+            records(shared, piece, bytes, &mut |position, payload, record| {
+                if span.holds(position) && needle.is(record, payload) {
+                    here.push((position, payload));
+                }
+            })?;
+            if newest_first {
+                here.reverse();
+            }
+            let room = limit - found.len();
+            found.extend(here.into_iter().take(room).map(|(position, payload)| (position, payload.to_vec())));
+            Ok(if found.len() >= limit { Next::Enough } else { Next::More })
+        })?;
+    }
     Ok(found)
 }
 
-/// Calls `each` for every record of blocks that may hold a matching one, oldest first, with its canonical bytes, until
-/// it says no.
+/// What came of a look at a segment's terms.
+enum Picked {
+    /// The matching records, or a failure of the segment itself.
+    These(Result<Vec<(u64, Vec<u8>)>, LogError>),
+    /// So many match that reading the segment as a whole is cheaper.
+    TooMany,
+}
+
+/// Part of a segment's records from which on they are not read one by one: one of so many.
+const SPARSE: u64 = 4;
+
+/// Reads at most `room` matching records of a closed segment, one by one.
+fn picked(
+    shared: &Shared,
+    terms: &Terms,
+    needle: &Needle,
+    (span, newest_first): (Span, bool),
+    room: usize,
+) -> Result<Picked, Unusable> {
+    let mut open = terms.open(&shared.dir)?;
+    let numbers = match needle.among(terms, &mut open)? {
+        Among::All => return Ok(Picked::TooMany),
+        Among::These(bits) if bits.is_empty() => return Ok(Picked::These(Ok(Vec::new()))),
+        Among::These(bits) if bits.len().saturating_mul(SPARSE) > terms.size as u64 => return Ok(Picked::TooMany),
+        Among::These(bits) => bits,
+    };
+    let places = open.places()?;
+    let path = segment::path(&shared.dir, terms.first);
+    let read = || {
+        let file = File::open(&path).map_err(at(&path))?;
+        let mut found = Vec::new();
+        let mut rising = numbers.iter();
+        let mut bytes = Vec::new();
+        while found.len() < room
+            && let Some(number) = if newest_first { rising.next_back() } else { rising.next() }
+        {
+            let position = terms.first + u64::from(number);
+            if !span.holds(position) {
+                continue;
+            }
+            let place = u64::from(places.get(number as usize).copied().unwrap_or(u32::MAX));
+            let damaged = || LogError::Damaged { path: path.clone(), position, offset: place };
+            let payload = read_one(&file, place, &mut bytes).ok_or_else(damaged)?;
+            let record = scan_record(payload).map_err(|_| damaged())?;
+            if needle.is(&record, payload) {
+                found.push((position, payload.to_vec()));
+            }
+        }
+        Ok(found)
+    };
+    Ok(Picked::These(read()))
+}
+
+/// The payload of the frame at a place.
+fn read_one<'b>(file: &File, place: u64, bytes: &'b mut Vec<u8>) -> Option<&'b [u8]> {
+    const USUAL: usize = 1_024;
+    bytes.resize(USUAL, 0);
+    let got = file.read_at(bytes, place).ok()?;
+    let length = u32::from_le_bytes(*bytes.first_chunk::<4>()?);
+    let whole =
+        HEADER_BYTES.checked_add(usize::try_from(length).ok()?).filter(|_| length as usize <= MAX_RECORD_BYTES)?;
+    if whole > got {
+        bytes.resize(whole, 0);
+        file.read_exact_at(bytes, place).ok()?;
+    }
+    match read_frame(bytes.get(..whole)?) {
+        Frame::Whole { payload, .. } => Some(payload),
+        _ => None,
+    }
+}
+
+/// Calls `each` for every record of a segment's blocks that may hold a matching one, oldest first, with its canonical
+/// bytes.
 pub(super) fn scan(
     shared: &Shared,
+    segment: Segment,
     needle: &Needle,
-    each: &mut dyn FnMut(&[u8], &Scanned<'_>) -> bool,
+    each: &mut dyn FnMut(&[u8], &Scanned<'_>),
 ) -> Result<(), LogError> {
     let wanted = |piece: &Piece| piece.block.as_ref().is_none_or(|block| needle.may_be_in(block));
-    walk(shared, Span::Between(0, u64::MAX), false, &wanted, &mut |piece, bytes| {
-        let mut goes_on = true;
-        records(shared, piece, bytes, &mut |_, payload, record| goes_on = goes_on && each(payload, record))?;
-        Ok(if goes_on { Next::More } else { Next::Enough })
-    })
+    walk_segment(shared, segment, (Span::Between(0, u64::MAX), false), &wanted, &mut |piece, bytes| {
+        records(shared, piece, bytes, &mut |_, payload, record| each(payload, record))?;
+        Ok(Next::More)
+    })?;
+    Ok(())
 }
 
 /// From the first block that may hold a matching record to behind the last, without reading either.
 pub(super) fn part(shared: &Shared, filter: &Filter) -> Result<(u64, u64), LogError> {
     let needle = Needle::new(filter);
-    let Snapshot { closed, open, open_pieces } = Snapshot::take(shared);
+    let segments = segments(shared);
+    let end = segments.last().map_or(0, |open| open.next);
     let mut part: Option<(u64, u64)> = None;
-    let mut add = |piece: &Piece| {
-        if piece.block.as_ref().is_none_or(|block| needle.may_be_in(block)) {
-            let (first, next) = piece.positions;
-            part = Some((part.map_or(first, |(begin, _)| begin.min(first)), next));
+    for segment in segments {
+        for piece in segment.into_pieces(shared)? {
+            if piece.block.as_ref().is_none_or(|block| needle.may_be_in(block)) {
+                let (first, next) = piece.positions;
+                part = Some((part.map_or(first, |(begin, _)| begin.min(first)), next));
+            }
         }
-    };
-    for (first, next) in closed {
-        shared.index(first, next)?.blocks.iter().for_each(|block| add(&Piece::of(first, block)));
     }
-    open_pieces.iter().for_each(&mut add);
-    Ok(part.unwrap_or((open.1, open.1)))
+    Ok(part.unwrap_or((end, end)))
 }
 
 /// Canonical bytes of up to `count` records of a source, by number from `first` on.
@@ -247,18 +339,23 @@ pub(super) fn of_source(
             block.sources.get(source).is_some_and(|(low, high)| *low < numbers.end && *high >= numbers.start)
         })
     };
-    walk(shared, Span::Before(u64::MAX), true, &wanted, &mut |piece, bytes| {
-        let mut is_older = false;
-        records(shared, piece, bytes, &mut |_, payload, record| {
-            if record.source == own {
-                is_older |= record.seq <= numbers.start;
-                if numbers.contains(&record.seq) {
-                    found.insert(record.seq, payload.to_vec());
+    for segment in segments(shared).into_iter().rev() {
+        let next = walk_segment(shared, segment, (Span::Before(u64::MAX), true), &wanted, &mut |piece, bytes| {
+            let mut is_older = false;
+            records(shared, piece, bytes, &mut |_, payload, record| {
+                if record.source == own {
+                    is_older |= record.seq <= numbers.start;
+                    if numbers.contains(&record.seq) {
+                        found.insert(record.seq, payload.to_vec());
+                    }
                 }
-            }
+            })?;
+            // Numbers of a source rise with positions.
+            Ok(if is_older { Next::Enough } else { Next::More })
         })?;
-        // Numbers of a source rise with positions.
-        Ok(if is_older { Next::Enough } else { Next::More })
-    })?;
+        if next == Next::Enough {
+            break;
+        }
+    }
     Ok(found)
 }

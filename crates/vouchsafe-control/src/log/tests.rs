@@ -1,3 +1,4 @@
+mod full_disk;
 mod questions;
 
 use std::fs::OpenOptions;

@@ -179,6 +179,7 @@ proptest! {
         asked in prop::collection::vec((any_filter(), any_division()), 8),
         (batch, segment_bytes, page) in (8_usize..60, 2_000_u64..60_000, 1_u32..50),
         (from, to) in (0_u64..400, 0_u64..500),
+        damage in any::<prop::sample::Index>(),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut log = Log::open_with(dir.path(), 0, segment_bytes).unwrap();
@@ -195,12 +196,32 @@ proptest! {
             }
             log.take_in(source, first, &frames).unwrap();
         }
-        for state in [State::AsItCame, State::OpenedAgain] {
+        for state in [State::AsItCame, State::Indexed, State::OpenedAgain, State::Damaged, State::MadeAgain] {
             match state {
                 State::AsItCame => {}
+                State::Indexed => {
+                    while log.index_next() {}
+                    let closed = log.0.view.read().closed.clone();
+                    prop_assert!(closed.iter().all(|first| terms::path(dir.path(), *first).exists()));
+                }
                 State::OpenedAgain => {
                     drop(log);
                     log = Log::open_with(dir.path(), 0, segment_bytes).unwrap();
+                }
+                State::MadeAgain => while log.index_next() {},
+                State::Damaged => {
+                    let closed = log.0.view.read().closed.clone();
+                    for (number, first) in closed.iter().enumerate() {
+                        let path = terms::path(dir.path(), *first);
+                        let mut bytes = fs::read(&path).unwrap();
+                        let (length, at) = (bytes.len(), damage.index(bytes.len()));
+                        match number % 3 {
+                            0 => bytes[at] ^= 0x10,
+                            1 => bytes.truncate(at),
+                            _ => bytes[..at.min(length / 2)].fill(0xff),
+                        }
+                        fs::write(&path, bytes).unwrap();
+                    }
                 }
             }
             for ((filter, text), division) in &asked {
@@ -237,5 +258,8 @@ proptest! {
 #[derive(Debug, Clone, Copy)]
 enum State {
     AsItCame,
+    Indexed,
     OpenedAgain,
+    Damaged,
+    MadeAgain,
 }

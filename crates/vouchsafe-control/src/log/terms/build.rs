@@ -1,0 +1,136 @@
+//! Making the file from the segment.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use vouchsafe_wire::audit::{each_word, texts};
+use vouchsafe_wire::spool;
+
+use super::super::bits::Bits;
+use super::super::block::Field;
+use super::super::segment::{self, GROUP_HEADER_BYTES, read_group};
+use super::super::{LogError, at};
+use super::{Entry, HEADER_BYTES, INLINE, MARK, Piece, Records, path, value_key, word_key};
+
+/// Bytes from which on a page of entries is full.
+const PAGE_BYTES: usize = 4_096;
+
+/// What was seen of a segment.
+#[derive(Default)]
+struct Seen {
+    times: Vec<u64>,
+    places: Vec<u32>,
+    /// Records of each key, rising.
+    keys: HashMap<Vec<u8>, Vec<u32>>,
+}
+
+impl Seen {
+    fn add(&mut self, key: Vec<u8>, number: u32) {
+        let records = self.keys.entry(key).or_default();
+        if records.last() != Some(&number) {
+            records.push(number);
+        }
+    }
+}
+
+/// Makes the file of the closed segment from `first` to before `next`; it appears whole or not at all.
+pub(in super::super) fn build(dir: &Path, first: u64, next: u64) -> Result<(), LogError> {
+    let segment = segment::path(dir, first);
+    let bytes = fs::read(&segment).map_err(at(&segment))?;
+    let mut seen = Seen::default();
+    let (mut rest, mut position, mut place) = (bytes.as_slice(), first, 0);
+    while position < next {
+        let Some(group) = read_group(rest, position) else {
+            return Err(LogError::Damaged { path: segment, position, offset: place as u64 });
+        };
+        let mut frame = place + GROUP_HEADER_BYTES;
+        for (payload, record) in &group.records {
+            let number = u32::try_from(position - first).unwrap_or(u32::MAX);
+            seen.times.push(record.time_us);
+            seen.places.push(u32::try_from(frame).unwrap_or(u32::MAX));
+            for (field, value) in Field::values(record) {
+                if let Some(value) = value {
+                    seen.add(value_key(field, value), number);
+                }
+            }
+            texts(payload, |text| each_word(text, |word| seen.add(word_key(word), number)));
+            frame += spool::HEADER_BYTES + payload.len();
+            position += 1;
+        }
+        place += group.length;
+        rest = rest.get(group.length..).unwrap_or_default();
+    }
+    let file = write(first, seen);
+    keep(dir, first, &file).map_err(at(&path(dir, first)))
+}
+
+/// The whole file.
+fn write(first: u64, seen: Seen) -> Vec<u8> {
+    let Seen { times, places, keys } = seen;
+    let size = times.len();
+    let mut out = vec![0; HEADER_BYTES];
+    let times_piece = piece(&mut out, |out| times.iter().for_each(|time| out.extend_from_slice(&time.to_le_bytes())));
+    let places_piece =
+        piece(&mut out, |out| places.iter().for_each(|place| out.extend_from_slice(&place.to_le_bytes())));
+    let mut keys: Vec<(Vec<u8>, Vec<u32>)> = keys.into_iter().collect();
+    keys.sort_unstable();
+    let mut pages: Vec<(&[u8], Vec<u8>)> = Vec::new();
+    for (key, numbers) in &keys {
+        let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+        let records = if count <= INLINE {
+            Records::Inline(numbers.clone())
+        } else {
+            Records::Piece(piece(&mut out, |out| Bits::write(numbers, size, out)))
+        };
+        match pages.last_mut().filter(|(_, page)| page.len() < PAGE_BYTES) {
+            Some((_, page)) => Entry::write(key, count, &records, page),
+            None => {
+                let mut page = Vec::new();
+                Entry::write(key, count, &records, &mut page);
+                pages.push((key, page));
+            }
+        }
+    }
+    let pages: Vec<(&[u8], Piece)> =
+        pages.iter().map(|(key, page)| (*key, piece(&mut out, |out| out.extend_from_slice(page)))).collect();
+    let directory = piece(&mut out, |out| {
+        times_piece.write(out);
+        places_piece.write(out);
+        for (key, page) in pages {
+            out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
+            out.extend_from_slice(key);
+            page.write(out);
+        }
+    });
+    let mut header = Vec::new();
+    let earliest = times.iter().min().copied().unwrap_or_default();
+    let latest = times.iter().max().copied().unwrap_or_default();
+    for number in [first, size as u64, earliest, latest] {
+        header.extend_from_slice(&number.to_le_bytes());
+    }
+    directory.write(&mut header);
+    header.resize(HEADER_BYTES - 8, 0);
+    let sum = crc32fast::hash(&header).to_le_bytes();
+    let header = MARK.into_iter().chain(sum).chain(header);
+    out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
+    out
+}
+
+/// Appends a piece, and says where it is.
+fn piece(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Piece {
+    let at = out.len();
+    write(out);
+    let bytes = out.get(at..).unwrap_or_default();
+    Piece { at: at as u64, bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX), sum: crc32fast::hash(bytes) }
+}
+
+fn keep(dir: &Path, first: u64, bytes: &[u8]) -> io::Result<()> {
+    let path = path(dir, first);
+    let draft = path.with_extension("terms-draft");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(bytes)?;
+    fs::rename(draft, path)
+}
