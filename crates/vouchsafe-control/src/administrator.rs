@@ -20,6 +20,7 @@ pub(crate) mod rights;
 pub(crate) mod simulate;
 mod standing;
 pub(crate) mod suggest;
+pub(crate) mod templates;
 pub(crate) mod turn;
 
 use vouchsafe_model::action::UnknownAction;
@@ -152,6 +153,28 @@ pub(crate) enum AdministratorError {
         /// Which.
         version: u64,
     },
+    /// A template permits nothing that can be done to such a resource.
+    #[error("the template `{template}` says nothing about `{resource}`, which is {kind}")]
+    TemplateKind {
+        /// Its name.
+        template: String,
+        /// The resource.
+        resource: String,
+        /// The kind of that.
+        kind: String,
+    },
+    /// A template isn't any more what somebody asked for.
+    #[error("the template `{template}` was changed since it was asked for")]
+    TemplateChanged {
+        /// Its name.
+        template: String,
+    },
+    /// Grants in force would permit nothing any more.
+    #[error("{} would permit nothing any more: {}", .grants.len(), .grants.join(", "))]
+    GrantsUnlinked {
+        /// Each with its template, in words.
+        grants: Vec<String>,
+    },
     /// Only a signed-in user can ask for access.
     #[error("only somebody who signed in on a device can ask for access")]
     NoUser,
@@ -270,6 +293,7 @@ impl AdministratorError {
                 Some("see `vouchsafe policy history`".to_owned())
             }
             AdministratorError::Missing { what: "proposal", .. } => Some("see `vouchsafe policy pending`".to_owned()),
+            AdministratorError::Missing { what: "template", .. } => Some("see `vouchsafe policy templates`".to_owned()),
             AdministratorError::Missing { what, .. } => Some(format!("see `vouchsafe {what} list`")),
             AdministratorError::PolicyInvalid { .. } => {
                 Some("mend the files and try them with `vouchsafe policy check`; nothing was published".to_owned())
@@ -311,6 +335,15 @@ impl AdministratorError {
                 Some("set another end: a later one than now, and at most 90 days ahead".to_owned())
             }
             AdministratorError::Busy => Some("try again in some minutes".to_owned()),
+            AdministratorError::TemplateKind { .. } => Some("see `vouchsafe policy templates`".to_owned()),
+            AdministratorError::TemplateChanged { .. } => {
+                Some("deny it, and let who asked ask again; nothing was granted".to_owned())
+            }
+            AdministratorError::GrantsUnlinked { .. } => Some(
+                "remove them with `vouchsafe grant remove`, or keep their templates, by name and for such resources; \
+                 nothing was published"
+                    .to_owned(),
+            ),
             AdministratorError::NoUser => {
                 Some("enroll a device with `vouchsafe enroll`, and sign in with `vouchsafe login`".to_owned())
             }

@@ -111,6 +111,7 @@ routes! {
     delete "/v1/grants/{id}" => state::remove_grant,
     get "/v1/policy" => policy::current,
     get "/v1/policy/schema" => policy::schema,
+    get "/v1/policy/templates" => policy::templates,
     post "/v1/policy/check" => policy::check,
     post "/v1/policy/publish" => policy::publish,
     get "/v1/policy/history" => policy::history,

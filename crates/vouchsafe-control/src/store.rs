@@ -381,6 +381,7 @@ fn migrator(count: usize) -> Migrator {
         migration(15, "proposals", include_str!("../migrations/0015_proposals.sql")),
         migration(16, "gateway addresses", include_str!("../migrations/0016_gateway_addresses.sql")),
         migration(17, "webhooks", include_str!("../migrations/0017_webhooks.sql")),
+        migration(18, "templates", include_str!("../migrations/0018_templates.sql")),
         migration(19, "idempotency", include_str!("../migrations/0019_idempotency.sql")),
     ];
     migrations.truncate(count);

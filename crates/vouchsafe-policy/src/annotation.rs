@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use cedar_policy::Policy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vouchsafe_model::decision::Advice;
@@ -14,6 +13,7 @@ use crate::diagnostic::{Diagnostic, nearest};
 use crate::moment;
 use crate::scan::Piece;
 use crate::source::PolicyFile;
+use crate::tree::Tree;
 
 /// Whether a policy allows or forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -83,14 +83,14 @@ pub(crate) const APPROVAL: &str = "approval";
 const TWO_PERSON: &str = "two-person";
 const MAX_WORDS_CHARS: usize = 300;
 
-/// Reads the annotations of a policy. `None` for the name when it is missing or no name.
-pub(crate) fn read(policy: &Policy, piece: &Piece, file: &PolicyFile) -> (Option<PolicyName>, Notes, Vec<Diagnostic>) {
+/// Reads the annotations of a policy or template. `None` for the name when it is missing or no name.
+pub(crate) fn read(policy: &Tree, piece: &Piece, file: &PolicyFile) -> (Option<PolicyName>, Notes, Vec<Diagnostic>) {
     let mut reader =
-        Reader { piece, file, effect: policy.effect().into(), notes: Notes::default(), name: None, wrong: Vec::new() };
+        Reader { piece, file, effect: policy.effect(), notes: Notes::default(), name: None, wrong: Vec::new() };
     for (name, value) in policy.annotations() {
-        reader.take(name, value);
+        reader.take(&name, &value);
     }
-    if policy.annotation("id").is_none() {
+    if !policy.has_annotation("id") {
         reader.missing_id();
     }
     (reader.name, reader.notes, reader.wrong)
@@ -121,6 +121,11 @@ impl Reader<'_> {
             APPROVAL => self.approval(value),
             _ => {
                 let hint = match nearest(name, KNOWN) {
+                    _ if name == "template" => {
+                        "a policy with the slots `?principal` and `?resource` is a template, and \
+                                                its `@id` is what grants call it"
+                            .to_owned()
+                    }
                     Some(known) => format!("did you mean `@{known}`?"),
                     None => "annotations are @id, @reason, @advice, @owner, @expires, @device and @approval".to_owned(),
                 };

@@ -4,24 +4,27 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use cedar_policy::{ParseErrors, Policy, PolicyId, PolicySet};
+use cedar_policy::{ParseErrors, PolicyId, PolicySet};
 use vouchsafe_model::name::PolicyName;
 
 use crate::annotation::{self, DeviceNeed, Effect, Notes};
 use crate::diagnostic::Diagnostic;
-use crate::engine::{Engine, Entry};
+use crate::engine::{Body, Engine, Entry};
 use crate::evaluator::Expression;
 use crate::index::{Number, Scope};
 use crate::scan::{self, Piece};
 use crate::schema::Words;
 use crate::source::PolicyFile;
 use crate::spread::{self, Spread};
+use crate::tree::Tree;
 
 mod hint;
 mod validate;
 
 /// Most policies of all files together.
 const MAX_POLICIES: usize = 20_000;
+/// Most templates of all files together: people choose among them.
+const MAX_TEMPLATES: usize = 200;
 /// Most mistakes that are shown. That there are more is an error itself.
 const MAX_MISTAKES: usize = 1_000;
 /// Policies that Cedar reads at once: it makes the tables of its lexer anew for each text, which takes
@@ -65,10 +68,19 @@ pub(crate) enum Source {
 
 /// What was read of a policy.
 pub(crate) struct Meaning {
+    pub(crate) kind: Kind,
     pub(crate) effect: Effect,
     pub(crate) scope: Scope,
     pub(crate) notes: Notes,
     pub(crate) expression: Option<Expression>,
+}
+
+/// What stands in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Policy,
+    /// It decides nothing until a grant is made from it.
+    Template,
 }
 
 impl Meaning {
@@ -102,7 +114,7 @@ enum ReadBody {
 /// A policy as Cedar parsed it, under its place among all as its id. The places that Cedar tells of it
 /// are those in a text that was read at once with others.
 struct Fresh {
-    policy: Policy,
+    policy: Tree,
     piece: Piece,
     scope: Scope,
     expression: Option<Expression>,
@@ -113,6 +125,13 @@ impl Read {
         match &self.body {
             ReadBody::Kept(..) => None,
             ReadBody::Fresh(fresh) => Some(fresh),
+        }
+    }
+
+    fn is_template(&self) -> bool {
+        match &self.body {
+            ReadBody::Kept(_, entry) => matches!(entry.body, Body::Template),
+            ReadBody::Fresh(fresh) => matches!(fresh.policy, Tree::Template(_)),
         }
     }
 }
@@ -127,6 +146,11 @@ pub(crate) fn inspect(
     let mut wrong = Wrong::new(files);
     wrong.same_file_names();
     let read = parse(words, files, former, spread, &mut wrong);
+    if let Some(beyond) = read.iter().filter(|each| each.is_template()).nth(MAX_TEMPLATES) {
+        let message = format!("there are more than {MAX_TEMPLATES} templates");
+        let found = wrong.at(beyond.file, "too_many", message, beyond.at.clone());
+        wrong.push(beyond.file, found.hint("a grant says for whom and to what, so one template does for many"));
+    }
     validate::validate(words, &read, spread, &mut wrong);
     let parsed = name(read, spread, &mut wrong);
     (parsed, wrong.in_order())
@@ -288,7 +312,7 @@ fn cut_file<'f>(
 /// A policy that Cedar refuses to read.
 struct Unread {
     piece: Piece,
-    errors: ParseErrors,
+    errors: Box<ParseErrors>,
 }
 
 /// What became of one policy, with the index of its file.
@@ -302,11 +326,11 @@ fn parse_some(words: &Words, files: &[PolicyFile], some: Vec<(usize, usize, Piec
         let id = PolicyId::new(number.to_string());
         let policy = match together.next() {
             Some(policy) => Ok(policy.new_id(id)),
-            None => Policy::parse(Some(id), text),
+            None => Tree::parse(Some(id), text),
         };
         let read = match policy {
             Ok(policy) => {
-                let (scope, expression) = (Scope::of(&policy, words), Expression::of(&policy));
+                let (scope, expression) = (Scope::of(&policy, words), policy.expression());
                 Ok(Box::new(Fresh { policy, piece, scope, expression }))
             }
             Err(errors) => Err(Box::new(Unread { piece, errors })),
@@ -318,14 +342,14 @@ fn parse_some(words: &Words, files: &[PolicyFile], some: Vec<(usize, usize, Piec
 
 /// The policies of these texts, read as one text. `None` unless they are the policies that Cedar finds
 /// in it, to the letter.
-fn read_together(texts: &[&str]) -> Option<Vec<Policy>> {
+fn read_together(texts: &[&str]) -> Option<Vec<Tree>> {
     let set: PolicySet = texts.join("\n").parse().ok()?;
     let read = |(at, text): (usize, &&str)| {
-        let policy = set.policy(&PolicyId::new(format!("policy{at}")))?;
-        (policy.to_string() == **text).then(|| policy.clone())
+        let policy = Tree::of_set(&set, &PolicyId::new(format!("policy{at}")))?;
+        (policy.text() == **text).then_some(policy)
     };
-    let all: Vec<Policy> = texts.iter().enumerate().map(read).collect::<Option<_>>()?;
-    (set.policies().count() == all.len() && set.templates().next().is_none()).then_some(all)
+    let all: Vec<Tree> = texts.iter().enumerate().map(read).collect::<Option<_>>()?;
+    (set.policies().count() + set.templates().count() == all.len()).then_some(all)
 }
 
 fn tell_syntax(index: usize, Unread { piece, errors }: Unread, wrong: &mut Wrong<'_>) {
@@ -355,7 +379,7 @@ fn label(error: &dyn miette::Diagnostic, piece: &Piece) -> Range<usize> {
 fn name(read: Vec<Read>, spread: Spread<'_>, wrong: &mut Wrong<'_>) -> Vec<Parsed> {
     let mut seen: HashMap<PolicyName, (usize, usize)> = HashMap::with_capacity(read.len());
     let mut parsed = Vec::with_capacity(read.len());
-    let mut trees: Vec<Policy> = Vec::new();
+    let mut trees: Vec<Tree> = Vec::new();
     for each in read {
         if wrong.is_full() {
             wrong.hidden += 1;
@@ -369,7 +393,11 @@ fn name(read: Vec<Read>, spread: Spread<'_>, wrong: &mut Wrong<'_>) -> Vec<Parse
                 let (name, notes, mistakes) = annotation::read(&policy, &piece, file);
                 mistakes.into_iter().for_each(|diagnostic| wrong.push(each.file, diagnostic));
                 let Some(name) = name else { continue };
-                let meaning = Meaning { effect: policy.effect().into(), scope, notes, expression };
+                let kind = match policy {
+                    Tree::Policy(_) => Kind::Policy,
+                    Tree::Template(_) => Kind::Template,
+                };
+                let meaning = Meaning { kind, effect: policy.effect(), scope, notes, expression };
                 trees.push(policy);
                 (name, piece.annotation("id"), Source::Fresh(Box::new(meaning)))
             }

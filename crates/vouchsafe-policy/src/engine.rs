@@ -8,13 +8,15 @@ use std::time::SystemTime;
 
 use cedar_policy::EntityUid;
 use serde::{Deserialize, Serialize};
+use vouchsafe_model::action::Action;
 use vouchsafe_model::grant::Grant;
+use vouchsafe_model::id::GrantId;
 use vouchsafe_model::mode::Mode;
-use vouchsafe_model::name::{PolicyName, ResourceName};
+use vouchsafe_model::name::{PolicyName, ResourceName, UserName};
 use vouchsafe_model::resource::{Resource, ResourceKind, ResourceSpec, Sensitivity};
 
 use crate::annotation::{DeviceNeed, Effect, Notes};
-use crate::check::{self, Former, Meaning, Parsed, Source};
+use crate::check::{self, Former, Kind, Meaning, Parsed, Source};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::evaluator::{Condition, Expression, Object};
 use crate::facts;
@@ -33,6 +35,8 @@ pub struct Engine {
     entries: Vec<Option<Arc<Entry>>>,
     /// The policies of the files, in their order.
     listed: Vec<Number>,
+    templates: BTreeMap<PolicyName, Arc<Entry>>,
+    unlinked: Vec<Unlinked>,
     files: Vec<Former>,
     resources: BTreeMap<ResourceName, Arc<Target>>,
     console: Arc<Target>,
@@ -57,8 +61,14 @@ pub(crate) struct Entry {
 pub(crate) enum Body {
     /// Of a file; its text is what it was read from.
     Policy,
+    /// Of a file, with slots. It is in no index, and decides nothing.
+    Template,
     /// A right of one user to one resource is its scope, and no text that a name could break out of.
-    Grant(Grant),
+    Grant {
+        grant: Grant,
+        /// What it is made from; `None` for the built-in template.
+        template: Option<Arc<Entry>>,
+    },
 }
 
 /// A resource, and what of it is made ready once.
@@ -93,10 +103,60 @@ impl Entry {
         }
     }
 
+    /// Whether it can decide anything: a template can't.
+    fn is_in_force(&self) -> bool {
+        match &self.body {
+            Body::Policy | Body::Grant { .. } => true,
+            Body::Template => false,
+        }
+    }
+
+    /// The template that it was made from, of a grant made from one of the files.
+    pub(crate) fn template(&self) -> Option<&Arc<Entry>> {
+        match &self.body {
+            Body::Policy | Body::Template => None,
+            Body::Grant { template, .. } => template.as_ref(),
+        }
+    }
+
     /// Whether it counts only with a proven device.
     pub(crate) fn needs_device(&self) -> bool {
         self.effect == Effect::Permit && self.notes.device == DeviceNeed::Enrolled
     }
+}
+
+/// One template, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateListing {
+    /// Its `@id`, by which grants name it.
+    pub id: PolicyName,
+    /// File that it stands in.
+    pub file: String,
+    /// Its `@reason`.
+    pub reason: Option<String>,
+    /// Its `@owner`.
+    pub owner: Option<String>,
+    /// Its `@expires`: no grant made from it holds longer. In UTC as in RFC 3339.
+    pub expires: Option<String>,
+    /// The actions that a grant made from it can permit.
+    pub actions: Vec<Action>,
+    /// As it stands in the file, with its annotations.
+    pub text: String,
+}
+
+/// A grant that nothing was made of, so that it permits nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlinked {
+    /// Which.
+    pub grant: GrantId,
+    /// The template that it is to be made from.
+    pub template: PolicyName,
+    /// Whose.
+    pub user: UserName,
+    /// To what.
+    pub resource: ResourceName,
+    /// Whether there is such a template, but it says nothing about resources of this kind.
+    pub is_of_other_kind: bool,
 }
 
 /// One policy, for people.
@@ -156,12 +216,13 @@ impl Engine {
         let (parsed, diagnostics) = check::inspect(words, &files, known, spread);
         let mut building = Building::new(words, diagnostics, former);
         building.resources(resources);
-        let grants = building.known_grants(grants);
         let of_files = parsed.iter().filter_map(|parsed| match &parsed.source {
             Source::Kept(number) => Some(*number),
             Source::Fresh(..) => None,
         });
-        let kept: Kept = of_files.chain(grants.iter().filter_map(|(_, number)| *number)).collect();
+        let of_files: Vec<Number> = of_files.collect();
+        let grants = building.known_grants(grants, &of_files);
+        let kept: Kept = of_files.into_iter().chain(grants.iter().filter_map(|(_, number)| *number)).collect();
         building.keep_only(&kept);
         building.policies(parsed, files);
         building.grants(grants);
@@ -210,7 +271,25 @@ impl Engine {
         &self.warnings
     }
 
-    /// The policies of the files, in their order, for people. Grants aren't among them.
+    /// The templates of the files, by name.
+    #[must_use]
+    pub fn templates(&self) -> Vec<TemplateListing> {
+        self.templates.values().map(|entry| TemplateListing::of(entry)).collect()
+    }
+
+    /// The template of that name.
+    #[must_use]
+    pub fn template(&self, name: &PolicyName) -> Option<TemplateListing> {
+        self.templates.get(name).map(|entry| TemplateListing::of(entry))
+    }
+
+    /// Grants that permit nothing, because of their templates.
+    #[must_use]
+    pub fn unlinked(&self) -> &[Unlinked] {
+        &self.unlinked
+    }
+
+    /// The policies of the files, in their order, for people. Neither templates nor grants are among them.
     #[must_use]
     pub fn policies(&self) -> Vec<PolicyListing> {
         let of_files = self.listed.iter().filter_map(|number| self.entry(*number));
@@ -237,6 +316,20 @@ impl Engine {
     }
 }
 
+impl TemplateListing {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            id: entry.name.clone(),
+            file: entry.file.as_ref().to_owned(),
+            reason: entry.notes.reason.as_deref().map(str::to_owned),
+            owner: entry.notes.owner.clone(),
+            expires: entry.notes.expires.and_then(moment::to_text),
+            actions: entry.scope.action.actions.clone(),
+            text: entry.text.as_ref().to_owned(),
+        }
+    }
+}
+
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
@@ -244,6 +337,14 @@ impl fmt::Debug for Engine {
             .field("policies", &self.entries.iter().flatten().count())
             .field("resources", &self.resources.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// What a grant says of itself.
+fn said(grant: &Grant) -> Arc<str> {
+    match grant.reason.as_str() {
+        "" => "granted explicitly".into(),
+        reason => format!("granted explicitly: {reason}").into(),
     }
 }
 
@@ -265,6 +366,8 @@ struct Building<'e> {
     removed: Vec<(Number, Arc<Entry>)>,
     added: Vec<Number>,
     listed: Vec<Number>,
+    templates: BTreeMap<PolicyName, Arc<Entry>>,
+    unlinked: Vec<Unlinked>,
     files: Vec<Former>,
     resources: BTreeMap<ResourceName, Arc<Target>>,
     /// Each condition once, however many policies have it.
@@ -282,6 +385,8 @@ impl<'e> Building<'e> {
             removed: Vec::new(),
             added: Vec::new(),
             listed: Vec::new(),
+            templates: BTreeMap::new(),
+            unlinked: Vec::new(),
             files: Vec::new(),
             resources: BTreeMap::new(),
             conditions: HashMap::new(),
@@ -310,22 +415,32 @@ impl<'e> Building<'e> {
         }
     }
 
-    /// The grants with their entries, where the former version had just the same.
-    fn known_grants(&self, grants: Vec<Grant>) -> Vec<(Grant, Option<Number>)> {
-        let mut known: HashMap<String, (Number, &Grant, &Entry)> = HashMap::new();
+    /// The grants with their entries, where the former version had just the same, made from what is kept of the files.
+    fn known_grants(&self, grants: Vec<Grant>, of_files: &[Number]) -> Vec<(Grant, Option<Number>)> {
+        let of_files = of_files.iter().filter_map(|number| self.entry(*number));
+        let templates: HashMap<&PolicyName, &Arc<Entry>> = of_files
+            .filter(|entry| matches!(entry.body, Body::Template))
+            .map(|template| (&template.name, template))
+            .collect();
+        let same_template = |of: &Option<Arc<Entry>>| match of {
+            Some(of) => templates.get(&of.name).is_some_and(|kept| Arc::ptr_eq(kept, of)),
+            None => true,
+        };
+        let mut known: HashMap<String, (Number, &Grant, &Option<Arc<Entry>>, &Entry)> = HashMap::new();
         if !grants.is_empty() {
             for (number, entry) in (0..).zip(&self.entries) {
                 if let Some(entry) = entry
-                    && let Body::Grant(grant) = &entry.body
+                    && let Body::Grant { grant, template } = &entry.body
                 {
-                    known.insert(grant.id.to_string(), (number, grant, entry));
+                    known.insert(grant.id.to_string(), (number, grant, template, entry));
                 }
             }
         }
         let same = |grant: &Grant| {
-            let (number, before, entry) = known.remove(&grant.id.to_string())?;
+            let (number, before, template, entry) = known.remove(&grant.id.to_string())?;
             let target = self.resources.get(&grant.resource)?;
-            let stands = before == grant && entry.scope.resource.named() == Some(&target.lineage.uid);
+            let stands =
+                before == grant && same_template(template) && entry.scope.resource.named() == Some(&target.lineage.uid);
             stands.then_some(number)
         };
         let mut same = same;
@@ -389,7 +504,10 @@ impl<'e> Building<'e> {
             {
                 self.diagnostics.extend(known.doubt(self.words, &entry.scope.resource, file, at.clone()));
             }
-            self.listed.push(number);
+            match self.entry(number).filter(|entry| matches!(entry.body, Body::Template)) {
+                Some(template) => drop(self.templates.insert(template.name.clone(), Arc::clone(template))),
+                None => self.listed.push(number),
+            }
             placed.push((at, number));
         }
         for (file, placed) in files.into_iter().zip(placed) {
@@ -406,7 +524,7 @@ impl<'e> Building<'e> {
     }
 
     fn read(&mut self, name: PolicyName, meaning: Meaning, file: &PolicyFile, at: &Range<usize>) -> Entry {
-        let Meaning { effect, scope, notes, expression } = meaning;
+        let Meaning { kind, effect, scope, notes, expression } = meaning;
         let condition = expression.map(|expression| {
             let made = || Arc::new(Condition::new(expression.clone()));
             Arc::clone(self.conditions.entry(expression.clone()).or_insert_with(made))
@@ -419,7 +537,10 @@ impl<'e> Building<'e> {
             file: file.name.as_str().into(),
             text: file.text.get(at.clone()).unwrap_or_default().into(),
             condition,
-            body: Body::Policy,
+            body: match kind {
+                Kind::Policy => Body::Policy,
+                Kind::Template => Body::Template,
+            },
         }
     }
 
@@ -445,25 +566,77 @@ impl<'e> Building<'e> {
             if known.is_some() {
                 continue;
             }
-            let user = uid(&self.words.types.user, grant.user.as_str());
+            let kind = target.resource.spec.kind();
             let resource = target.lineage.uid.clone();
-            let reason = if grant.reason.is_empty() {
-                "granted explicitly".to_owned()
-            } else {
-                format!("granted explicitly: {}", grant.reason)
-            };
-            let entry = Entry {
-                name,
-                effect: Effect::Permit,
-                text: format!("permit(principal == {user}, action, resource == {resource});").into(),
-                scope: Scope::of_grant(user, resource, self.words),
-                notes: Notes { reason: Some(reason.into()), expires: grant.expires, ..Notes::default() },
-                file: "grants".into(),
-                condition: None,
-                body: Body::Grant(grant),
+            let entry = match &grant.template {
+                None => self.built_in(name, grant, resource),
+                Some(of) => {
+                    let template = self.templates.get(of);
+                    let acts = |template: &&Arc<Entry>| {
+                        template.scope.action.actions.iter().any(|action| kind.actions().contains(action))
+                    };
+                    match template.filter(acts) {
+                        Some(template) => self.linked(name, grant, resource, Arc::clone(template)),
+                        None => {
+                            let is_of_other_kind = template.is_some();
+                            self.unlink(&grant, of.clone(), is_of_other_kind);
+                            continue;
+                        }
+                    }
+                }
             };
             self.place(entry);
         }
+    }
+
+    /// A grant made from the built-in template.
+    fn built_in(&self, name: PolicyName, grant: Grant, resource: EntityUid) -> Entry {
+        let user = uid(&self.words.types.user, grant.user.as_str());
+        Entry {
+            name,
+            effect: Effect::Permit,
+            text: format!("permit(principal == {user}, action, resource == {resource});").into(),
+            scope: Scope::of_grant(user, resource, None, self.words),
+            notes: Notes { reason: Some(said(&grant)), expires: grant.expires, ..Notes::default() },
+            file: "grants".into(),
+            condition: None,
+            body: Body::Grant { grant, template: None },
+        }
+    }
+
+    /// A grant made from a template of the files: what Cedar links, with the end that comes first.
+    fn linked(&self, name: PolicyName, grant: Grant, resource: EntityUid, template: Arc<Entry>) -> Entry {
+        let user = uid(&self.words.types.user, grant.user.as_str());
+        let Notes { reason, advice, owner, expires, device, approval: _ } = template.notes.clone();
+        Entry {
+            name,
+            effect: template.effect,
+            text: format!("{}\n// ?principal = {user}, ?resource = {resource}", template.text).into(),
+            scope: Scope::of_grant(user, resource, Some(&template.scope.action), self.words),
+            notes: Notes {
+                reason: reason.or_else(|| Some(said(&grant))),
+                advice,
+                owner,
+                expires: grant.expires.into_iter().chain(expires).min(),
+                device,
+                ..Notes::default()
+            },
+            file: "grants".into(),
+            condition: template.condition.clone(),
+            body: Body::Grant { grant, template: Some(template) },
+        }
+    }
+
+    /// Notes a grant that nothing can be made of: it permits nothing.
+    fn unlink(&mut self, grant: &Grant, template: PolicyName, is_of_other_kind: bool) {
+        let Grant { id, user, resource, .. } = grant;
+        let why = if is_of_other_kind { "says nothing about such a resource" } else { "doesn't exist" };
+        let message =
+            format!("the grant `{id}` of `{user}` to `{resource}` is of the template `{template}`, which {why}");
+        let found = Diagnostic::general("grant_without_template", message).warning();
+        self.diagnostics.push(found.hint("it permits nothing: remove it, or keep the template"));
+        let (grant, user, resource) = (*id, user.clone(), resource.clone());
+        self.unlinked.push(Unlinked { grant, template, user, resource, is_of_other_kind });
     }
 
     fn finish(self, version: u64) -> Result<Engine, Vec<Diagnostic>> {
@@ -479,6 +652,8 @@ impl<'e> Building<'e> {
             version,
             entries: self.entries,
             listed: self.listed,
+            templates: self.templates,
+            unlinked: self.unlinked,
             files: self.files,
             resources: self.resources,
             console: Arc::new(console),
@@ -492,14 +667,19 @@ impl<'e> Building<'e> {
         match self.former.filter(|_| changes < self.entries.len() / 4) {
             Some(former) => {
                 let mut index = former.index.clone();
-                self.removed.iter().for_each(|(number, entry)| index.remove(*number, &entry.scope));
+                let removed = self.removed.iter().filter(|(_, entry)| entry.is_in_force());
+                removed.for_each(|(number, entry)| index.remove(*number, &entry.scope));
                 let added = self.added.iter().filter_map(|number| Some((*number, self.entry(*number)?)));
+                let added = added.filter(|(_, entry)| entry.is_in_force());
                 added.for_each(|(number, entry)| index.add(number, &entry.scope));
                 index
             }
             None => {
                 let entries = (0..).zip(&self.entries);
-                Index::of(entries.filter_map(|(number, entry)| Some((number, &entry.as_ref()?.scope))))
+                let entries = entries.filter_map(|(number, entry)| Some((number, entry.as_ref()?)));
+                Index::of(
+                    entries.filter(|(_, entry)| entry.is_in_force()).map(|(number, entry)| (number, &entry.scope)),
+                )
             }
         }
     }

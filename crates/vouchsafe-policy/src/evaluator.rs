@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cedar_policy::{Entities, Entity, EntityUid, Policy};
+use cedar_policy::{Entities, Entity, EntityUid, Policy, Template};
 use cedar_policy_core::ast::{
     Context, EntityUID as CoreUid, EntityUIDEntry, Expr, ExtensionFunction, Literal, Name, PartialValue,
     Request as CoreRequest, SlotEnv, Value, ValueKind,
@@ -52,6 +52,12 @@ impl Expression {
     pub(crate) fn of(policy: &Policy) -> Option<Self> {
         let expression = AsRef::<cedar_policy_core::ast::Policy>::as_ref(policy).non_scope_constraints_arc()?;
         Some(Self(Arc::clone(expression)))
+    }
+
+    /// The same of a template: there are slots in scopes alone.
+    pub(crate) fn of_template(template: &Template) -> Option<Self> {
+        let template = AsRef::<cedar_policy_core::ast::Template>::as_ref(template);
+        Some(Self(Arc::clone(template.non_scope_constraints_arc()?)))
     }
 }
 
@@ -303,7 +309,7 @@ impl<'w> Judge<'w> {
     }
 }
 
-/// No policy of a file has slots.
+/// Slots stand in scopes alone, which are compared here; Cedar reads none in a condition.
 fn no_slots() -> &'static SlotEnv {
     static NO_SLOTS: LazyLock<SlotEnv> = LazyLock::new(HashMap::new);
     &NO_SLOTS

@@ -82,6 +82,9 @@ pub struct Considered {
     pub effect: Effect,
     /// File that it stands in; `grants` for a grant.
     pub file: String,
+    /// The template that it was made from, of a grant that was made from one of the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<PolicyName>,
     /// Whether it is about this principal, action and resource.
     pub scope: ScopeMatch,
     /// Its conditions, each evaluated alone. Empty when it has none.
@@ -267,6 +270,7 @@ impl<'e> View<'e> {
             id: entry.name.clone(),
             effect: entry.effect,
             file: entry.file.as_ref().to_owned(),
+            template: entry.template().map(|template| template.name.clone()),
             scope: self.scope(entry),
             conditions,
             expired: entry.is_expired(self.now),

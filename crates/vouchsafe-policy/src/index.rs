@@ -6,10 +6,11 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use cedar_policy::{ActionConstraint, EntityTypeName, EntityUid, Policy, PrincipalConstraint, ResourceConstraint};
+use cedar_policy::{ActionConstraint, EntityTypeName, EntityUid, PrincipalConstraint, ResourceConstraint};
 use vouchsafe_model::action::Action;
 
 use crate::schema::Words;
+use crate::tree::Tree;
 
 /// What the scope of a policy says of the principal or the resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) enum Side {
     Eq(EntityUid),
     In(EntityUid),
     IsIn(EntityTypeName, EntityUid),
+    /// Left open by a template, so nothing satisfies it.
+    Slot,
 }
 
 /// An entity with all its ancestors.
@@ -61,13 +64,14 @@ impl Side {
             Side::Eq(uid) => entity.uid == *uid,
             Side::In(uid) => entity.is_in(uid),
             Side::IsIn(of, uid) => entity.uid.type_name() == of && entity.is_in(uid),
+            Side::Slot => false,
         }
     }
 
     /// The entity that has to be the one asked about, or one of its ancestors.
     pub(crate) fn named(&self) -> Option<&EntityUid> {
         match self {
-            Side::Any | Side::Is(_) => None,
+            Side::Any | Side::Is(_) | Side::Slot => None,
             Side::Eq(uid) | Side::In(uid) | Side::IsIn(_, uid) => Some(uid),
         }
     }
@@ -80,6 +84,7 @@ impl Side {
             Side::Eq(uid) => format!("{variable} == {uid}"),
             Side::In(uid) => format!("{variable} in {uid}"),
             Side::IsIn(of, uid) => format!("{variable} is {of} in {uid}"),
+            Side::Slot => format!("{variable} == ?{variable}"),
         }
     }
 }
@@ -147,19 +152,27 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    pub(crate) fn of(policy: &Policy, words: &Words) -> Self {
-        Self {
-            principal: policy.principal_constraint().into(),
-            action: Doing::of(&policy.action_constraint(), words),
-            resource: policy.resource_constraint().into(),
+    pub(crate) fn of(tree: &Tree, words: &Words) -> Self {
+        match tree {
+            Tree::Policy(policy) => Self {
+                principal: policy.principal_constraint().into(),
+                action: Doing::of(&policy.action_constraint(), words),
+                resource: policy.resource_constraint().into(),
+            },
+            // Other slots than these two aren't accepted.
+            Tree::Template(template) => Self {
+                principal: Side::Slot,
+                action: Doing::of(&template.action_constraint(), words),
+                resource: Side::Slot,
+            },
         }
     }
 
-    /// The scope of a grant.
-    pub(crate) fn of_grant(user: EntityUid, resource: EntityUid, words: &Words) -> Self {
+    /// The scope of a grant: of these actions, of which a template says which; else of all.
+    pub(crate) fn of_grant(user: EntityUid, resource: EntityUid, action: Option<&Doing>, words: &Words) -> Self {
         Self {
             principal: Side::Eq(user),
-            action: Doing::of(&ActionConstraint::Any, words),
+            action: action.cloned().unwrap_or_else(|| Doing::of(&ActionConstraint::Any, words)),
             resource: Side::Eq(resource),
         }
     }
@@ -225,7 +238,7 @@ impl Index {
         }
         if bucket.any.is_empty() && bucket.named.is_empty() {
             match &scope.resource {
-                Side::Any => {}
+                Side::Any | Side::Slot => {}
                 Side::Is(of) => drop(self.typed.remove(of)),
                 Side::Eq(uid) | Side::In(uid) | Side::IsIn(_, uid) => drop(self.named.remove(uid)),
             }
@@ -234,7 +247,8 @@ impl Index {
 
     fn bucket(&mut self, side: &Side) -> &mut Arc<Bucket> {
         match side {
-            Side::Any => &mut self.any,
+            // What has slots is no policy, and would match nothing here.
+            Side::Any | Side::Slot => &mut self.any,
             Side::Is(of) => self.typed.entry(of.clone()).or_default(),
             Side::Eq(uid) | Side::In(uid) | Side::IsIn(_, uid) => self.named.entry(uid.clone()).or_default(),
         }
@@ -311,7 +325,7 @@ mod tests {
             "permit(principal == User::\"u\", action, resource == Http::\"x\");",
             "permit(principal == User::\"u\", action, resource == Http::\"y\");",
         ];
-        let scopes = policies.map(|text| Scope::of(&Policy::parse(None, text).expect(text), words));
+        let scopes = policies.map(|text| Scope::of(&Tree::parse(None, text).expect(text), words));
         let principal = Lineage::new(uid(&words.types.user, "u"), HashSet::from([group("a")]));
         let resource = Lineage::new("Http::\"x\"".parse().expect("uid"), HashSet::from([shelf("r")]));
         let at_once = Index::of((0..).zip(&scopes));
@@ -338,7 +352,7 @@ mod tests {
         let group = |at: usize| uid(&words.types.group, &format!("g{at}"));
         let scope = |at: usize| {
             let text = format!("permit(principal in Group::\"g{}\", action, resource == Http::\"x\");", at % 40);
-            Scope::of(&Policy::parse(None, text).expect("policy"), words)
+            Scope::of(&Tree::parse(None, &text).expect("policy"), words)
         };
         let scopes: Vec<Scope> = (0..200).map(scope).collect();
         let index = Index::of((0..).zip(&scopes));
@@ -354,7 +368,7 @@ mod tests {
     #[test]
     fn the_parent_of_all_actions_stands_for_each() {
         let words = Words::get().expect("schema");
-        let of = |text: &str| Scope::of(&Policy::parse(None, text).expect(text), words).action.actions;
+        let of = |text: &str| Scope::of(&Tree::parse(None, text).expect(text), words).action.actions;
         assert_eq!(of("permit(principal, action in Action::\"access\", resource);"), Action::ALL);
         assert_eq!(of("permit(principal, action == Action::\"access\", resource);"), []);
         assert_eq!(of("permit(principal, action in [Action::\"http:read\"], resource);"), [Action::HttpRead]);

@@ -57,6 +57,7 @@ mod step_up;
 mod subject;
 mod suggest;
 mod suite;
+mod tree;
 mod words;
 
 pub use admission::{Admission, Tolerance};
@@ -64,7 +65,7 @@ pub use annotation::Effect;
 pub use check::{check, check_spread};
 pub use diagnostic::{Diagnostic, Severity};
 pub use difference::{Change, Difference, Example, HostOf, Shift, difference, groups_between};
-pub use engine::{Engine, PolicyListing};
+pub use engine::{Engine, PolicyListing, TemplateListing, Unlinked};
 pub use evaluator::{Limit, reads_of_a_named_entity};
 pub use explain::{Condition, Considered, Explained, Explanation, Holds, Part, Question, ScopeMatch, explain};
 pub use foresee::{Concerned, Foreseen, foresee};

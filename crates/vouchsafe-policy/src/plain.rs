@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use vouchsafe_model::name::PolicyName;
 
 use crate::annotation::Effect;
-use crate::check::{self, Source};
+use crate::check::{self, Kind, Source};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::evaluator::Expression;
 use crate::schema::Words;
@@ -38,7 +38,8 @@ pub struct PlainPolicy {
     pub line: u32,
 }
 
-/// Reads policy files, and writes out what the engine adds to each policy.
+/// Reads policy files, and writes out what the engine adds to each policy. Templates aren't among them: like built-in
+/// grants, what is made from them is an exception, and beyond what is proven.
 ///
 /// # Errors
 /// Every mistake, when there is one that is an [error](Severity::Error).
@@ -51,6 +52,9 @@ pub fn plain(files: &[PolicyFile], spread: Spread<'_>) -> Result<Vec<PlainPolicy
     let mut all = Vec::with_capacity(parsed.len());
     for policy in parsed {
         let (Source::Fresh(meaning), Some(file)) = (policy.source, files.get(policy.file)) else { continue };
+        if meaning.kind == Kind::Template {
+            continue;
+        }
         let text = file.text.get(policy.at.clone()).unwrap_or_default().trim_end();
         let text = match (meaning.needs_device(), text.strip_suffix(';')) {
             // On a line of its own, since a comment may stand before it.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use cedar_policy::Policy;
 use vouchsafe_model::name::PolicyName;
 
 use crate::annotation::{self, APPROVAL, Approval};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::scan;
 use crate::source::PolicyFile;
+use crate::tree::Tree;
 
 /// Names of the protected policies that a change of files touches, in order: those that come, go, or are written
 /// differently in any way, be it in the annotation that protects them alone. In which file a policy stands, and beside
@@ -38,7 +38,7 @@ fn protected(files: &[PolicyFile]) -> Result<BTreeSet<(PolicyName, &str)>, Vec<D
                 continue;
             }
             let unread = |message| Diagnostic::at("syntax", message, &file.name, &file.text, piece.at.clone());
-            let policy = Policy::parse(None, text).map_err(|errors| vec![unread(errors.to_string())])?;
+            let policy = Tree::parse(None, text).map_err(|errors| vec![unread(errors.to_string())])?;
             let (name, notes, mut wrong) = annotation::read(&policy, &piece, file);
             wrong.retain(|found| found.severity == Severity::Error);
             let Some(name) = name.filter(|_| wrong.is_empty()) else { return Err(wrong) };

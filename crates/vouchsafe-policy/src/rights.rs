@@ -360,7 +360,7 @@ pub(crate) fn reads(policies: &[&Arc<Entry>]) -> Reads {
     let mut reads = Reads::default();
     for entry in policies {
         match &entry.scope.principal {
-            Side::Any | Side::Is(_) => {}
+            Side::Any | Side::Is(_) | Side::Slot => {}
             Side::Eq(uid) | Side::In(uid) | Side::IsIn(_, uid) => {
                 let name = uid.id().unescaped().to_owned();
                 // A user is in herself too.

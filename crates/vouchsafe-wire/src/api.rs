@@ -45,6 +45,7 @@
 //! | `DELETE /v1/connectors/{connector}` | write | → 204 |
 //! | `GET /v1/policy` | read | → [`PolicyVersion`] with files |
 //! | `GET /v1/policy/schema` | read | → text/plain |
+//! | `GET /v1/policy/templates` | read | → `Vec<`[`TemplateDoc`]`>` |
 //! | `POST /v1/policy/check` | write | [`PolicyFiles`] → [`Checked`] |
 //! | `POST /v1/policy/publish` | write | [`Publish`] → [`Published`] (202 where it waits) |
 //! | `GET /v1/policy/history` | read | → `Vec<`[`PolicyVersion`]`>` without files |
@@ -94,7 +95,9 @@ pub use self::policy::{
     WhatCanQuery, WhoCanQuery, changed_files,
 };
 pub use self::proposals::{DecideProposal, ProposalDoc, ProposalState, Published};
-pub use self::requests::{DecideRequest, GrantDoc, NewGrant, NewRequest, RequestDoc, RequestState};
+pub use self::requests::{
+    AskedTemplate, DecideRequest, GrantDoc, NewGrant, NewRequest, RequestDoc, RequestState, TemplateDoc,
+};
 pub use self::roles::{
     Attached, AttachedTo, Connector, ConnectorInvited, Gateway, GatewayInvited, NewConnector, NewGateway,
 };

@@ -12,7 +12,7 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::id::{DeviceId, SessionId};
 use vouchsafe_model::name::{DeviceName, UserName};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
-use vouchsafe_policy::{CaseResult, Engine, Memberships, PolicyFile, PolicySource, PreparedSubject, Suite};
+use vouchsafe_policy::{CaseResult, Engine, Memberships, PolicyFile, PolicySource, PreparedSubject, Suite, Unlinked};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::cores::side_by_side;
 use vouchsafe_wire::api::{Device, Diagnostic, FailedTest};
@@ -48,6 +48,10 @@ pub(crate) async fn pass(
     ip: Option<IpAddr>,
 ) -> Result<Passed, AdministratorError> {
     let engine = compile(connection, files.clone(), version).await?;
+    let unlinked = engine.unlinked();
+    if !unlinked.is_empty() {
+        return Err(AdministratorError::GrantsUnlinked { grants: unlinked.iter().map(in_words).collect() });
+    }
     if !tests.is_empty() {
         test(connection, files, tests, &engine).await?;
     }
@@ -60,6 +64,12 @@ pub(crate) async fn pass(
         return Err(AdministratorError::LockOut);
     }
     Ok(Passed { policies })
+}
+
+fn in_words(unlinked: &Unlinked) -> String {
+    let Unlinked { grant, template, user, resource, is_of_other_kind } = unlinked;
+    let why = if *is_of_other_kind { "which says nothing about it" } else { "which isn't there" };
+    format!("`{grant}` of {user} to {resource}, of the template `{template}`, {why}")
 }
 
 fn anybody_may(

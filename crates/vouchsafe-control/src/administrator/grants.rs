@@ -1,11 +1,11 @@
 //! Grants: one user's right to one resource, until a time.
 
 use vouchsafe_model::id::GrantId;
-use vouchsafe_model::name::{ResourceName, UserName};
+use vouchsafe_model::name::{PolicyName, ResourceName, UserName};
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{GrantDoc, NewGrant};
 
-use super::{AdministratorError, one_line, resources};
+use super::{AdministratorError, one_line, resources, templates};
 use crate::context::Context;
 use crate::directory::{Actor, users};
 use crate::store::{Write, grants};
@@ -15,7 +15,7 @@ const MAX_SECONDS: u64 = 31_536_000;
 
 /// Gives a grant.
 pub(crate) async fn add(context: &Context, new: &NewGrant, by: &Actor) -> Result<GrantDoc, AdministratorError> {
-    let NewGrant { user, resource, seconds, reason } = new;
+    let NewGrant { user, resource, seconds, reason, template } = new;
     let (user, resource) = (UserName::parse(user)?, ResourceName::parse(resource)?);
     if let Some(seconds) = seconds.filter(|seconds| !(60..=MAX_SECONDS).contains(seconds)) {
         let given = seconds.to_string();
@@ -23,8 +23,13 @@ pub(crate) async fn add(context: &Context, new: &NewGrant, by: &Actor) -> Result
         return Err(AdministratorError::Value { member: "seconds", given, expected });
     }
     one_line("reason", reason)?;
+    let template = template.as_deref().map(PolicyName::parse).transpose()?;
     let mut write = context.store.write().await?;
-    let grant = give(&mut write, &Given { user: &user, resource: &resource, seconds: *seconds, reason }, by).await?;
+    if let Some(template) = &template {
+        templates::find(context, &mut write, template).await?.fits(&mut write, &resource).await?;
+    }
+    let given = Given { user: &user, resource: &resource, seconds: *seconds, reason, template: template.as_ref() };
+    let grant = give(&mut write, &given, by).await?;
     write.commit().await?;
     Ok(grant)
 }
@@ -36,11 +41,13 @@ pub(super) struct Given<'g> {
     /// For how long; `None` until somebody removes it.
     pub(super) seconds: Option<u64>,
     pub(super) reason: &'g str,
+    /// Template of the policy in force, which was found there in this change; `None` for the built-in one.
+    pub(super) template: Option<&'g PolicyName>,
 }
 
 /// Gives it, within a change.
 pub(super) async fn give(write: &mut Write, given: &Given<'_>, by: &Actor) -> Result<GrantDoc, AdministratorError> {
-    let Given { user, resource, seconds, reason } = given;
+    let Given { user, resource, seconds, reason, template } = given;
     users::enabled(write.connection(), user).await?;
     resources::find(write.connection(), resource).await?;
     let now = clock::unix_seconds(clock::now());
@@ -50,6 +57,7 @@ pub(super) async fn give(write: &mut Write, given: &Given<'_>, by: &Actor) -> Re
         resource: resource.to_string(),
         expires: seconds.map(|seconds| now.saturating_add(seconds)),
         reason: (*reason).to_owned(),
+        template: template.map(ToString::to_string),
         by: by.label(),
         created: now,
     };
@@ -76,5 +84,6 @@ pub(crate) async fn remove(context: &Context, id: &str, by: &Actor) -> Result<()
 pub(crate) fn described(grant: &GrantDoc) -> String {
     let until = grant.expires.map_or_else(|| "until removed".to_owned(), |expires| format!("until {expires}"));
     let reason = if grant.reason.is_empty() { String::new() } else { format!(": {}", grant.reason) };
-    format!("{} to {}, {until}{reason}", grant.user, grant.resource)
+    let template = grant.template.as_ref().map(|name| format!(" by template {name}")).unwrap_or_default();
+    format!("{} to {}{template}, {until}{reason}", grant.user, grant.resource)
 }

@@ -6,11 +6,11 @@
 use std::ops::RangeInclusive;
 
 use vouchsafe_model::id::RequestId;
-use vouchsafe_model::name::{ResourceName, UserName};
+use vouchsafe_model::name::{PolicyName, ResourceName, UserName};
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{DecideRequest, NewRequest, RequestDoc, RequestState};
+use vouchsafe_wire::api::{AskedTemplate, DecideRequest, NewRequest, RequestDoc, RequestState};
 
-use super::{AdministratorError, grants as giving, one_line};
+use super::{AdministratorError, grants as giving, one_line, templates};
 use crate::context::Context;
 use crate::directory::{Actor, users};
 use crate::store::{StoreError, Write, requests};
@@ -46,7 +46,7 @@ pub(crate) async fn add(
     new: &NewRequest,
     by: &Actor,
 ) -> Result<RequestDoc, AdministratorError> {
-    let NewRequest { seconds, reason } = new;
+    let NewRequest { seconds, reason, template } = new;
     let (user, resource) = (user_of(by)?, ResourceName::parse(resource)?);
     if !SECONDS.contains(seconds) {
         let (given, expected) = (seconds.to_string(), "60 to 2592000 (thirty days)");
@@ -56,6 +56,7 @@ pub(crate) async fn add(
         return Err(AdministratorError::Value { member: "reason", given: String::new(), expected: "said" });
     }
     one_line("reason", reason)?;
+    let template = template.as_deref().map(PolicyName::parse).transpose()?;
     let now = clock::unix_seconds(clock::now());
     let mut write = context.store.write().await?;
     users::enabled(write.connection(), user).await?;
@@ -68,11 +69,20 @@ pub(crate) async fn add(
         (_, _, 1..) => return Err(AdministratorError::RequestedAlready { resource: resource.to_string() }),
         (_, _, 0) => {}
     }
+    // Who decides sees what it permits, and decides on that: a template that changes is another.
+    let asked = match template {
+        Some(name) => {
+            let digest = templates::find(context, &mut write, &name).await?.digest();
+            Some(AskedTemplate::new(name.to_string(), digest))
+        }
+        None => None,
+    };
     let request = RequestDoc {
         id: RequestId::from_random(clock::random()).to_string(),
         user: user.to_string(),
         resource: resource.to_string(),
         seconds: *seconds,
+        template: asked,
         reason: reason.clone(),
         state: RequestState::Open,
         created: now,
@@ -90,8 +100,22 @@ pub(crate) async fn add(
 
 /// The requests of who asks.
 pub(crate) async fn own(context: &Context, by: &Actor) -> Result<Vec<RequestDoc>, AdministratorError> {
-    let user = user_of(by)?;
-    Ok(requests::list(&mut *context.store.read().await?, Some(user)).await?)
+    let mut requests = list(context, Some(user_of(by)?)).await?;
+    // What policies say is for those who decide.
+    requests.iter_mut().filter_map(|request| request.template.as_mut()).for_each(|template| template.text.clear());
+    Ok(requests)
+}
+
+/// The requests of everybody.
+pub(crate) async fn all(context: &Context) -> Result<Vec<RequestDoc>, AdministratorError> {
+    list(context, None).await
+}
+
+async fn list(context: &Context, user: Option<&UserName>) -> Result<Vec<RequestDoc>, AdministratorError> {
+    let mut read = context.store.read().await?;
+    let mut requests = requests::list(&mut read, user).await?;
+    templates::tell(context, &mut read, &mut requests).await?;
+    Ok(requests)
 }
 
 /// Decides an open request for that resource, once.
@@ -128,8 +152,10 @@ pub(crate) async fn decide(
     let mut settled = RequestDoc { decided_by: Some(by.label()), decided: Some(now), note: note.clone(), ..request };
     let verb = match verdict {
         Verdict::Approve => {
+            let template = still_asked(context, &mut write, &settled, &resource).await?;
             let (user, reason) = (UserName::parse(&settled.user)?, settled.reason.as_str());
-            let given = giving::Given { user: &user, resource: &resource, seconds: Some(settled.seconds), reason };
+            let (seconds, template) = (Some(settled.seconds), template.as_ref());
+            let given = giving::Given { user: &user, resource: &resource, seconds, reason, template };
             let grant = giving::give(&mut write, &given, by).await?;
             (settled.state, settled.grant) = (RequestState::Approved, Some(grant.id));
             "request.approve"
@@ -146,6 +172,23 @@ pub(crate) async fn decide(
     settle(&mut write, &settled, verb, by).await?;
     write.commit().await?;
     Ok(settled)
+}
+
+/// The template of a request, as long as it is what was asked for.
+async fn still_asked(
+    context: &Context,
+    write: &mut Write,
+    request: &RequestDoc,
+    resource: &ResourceName,
+) -> Result<Option<PolicyName>, AdministratorError> {
+    let Some(AskedTemplate { name, digest, .. }) = &request.template else { return Ok(None) };
+    let name = PolicyName::parse(name)?;
+    let found = templates::find(context, write, &name).await?;
+    if found.digest() != *digest {
+        return Err(AdministratorError::TemplateChanged { template: name.to_string() });
+    }
+    found.fits(write, resource).await?;
+    Ok(Some(name))
 }
 
 async fn settle(write: &mut Write, request: &RequestDoc, verb: &str, by: &Actor) -> Result<(), StoreError> {
@@ -183,10 +226,11 @@ fn target(request: &RequestDoc) -> String {
 
 /// A request in words.
 fn described(request: &RequestDoc) -> String {
-    let RequestDoc { user, resource, seconds, reason, note, grant, .. } = request;
+    let RequestDoc { user, resource, seconds, template, reason, note, grant, .. } = request;
     let grant = grant.as_ref().map(|grant| format!(", as {grant}")).unwrap_or_default();
     let note = if note.is_empty() { String::new() } else { format!("; {note}") };
-    format!("{user} to {resource} for {seconds} s{grant}: {reason}{note}")
+    let template = template.as_ref().map(|of| format!(" by template {} {}", of.name, of.digest)).unwrap_or_default();
+    format!("{user} to {resource}{template} for {seconds} s{grant}: {reason}{note}")
 }
 
 #[cfg(test)]

@@ -6,15 +6,15 @@ use vouchsafe_policy::{Difference, Explanation, Foreseen, Suggestion, Unused, Wh
 use vouchsafe_replay::Simulated;
 use vouchsafe_wire::api::{
     Checked, Confirm, DecideProposal, DiffRequest, ExplainRequest, ForeseeRequest, PolicyFiles, PolicyVersion,
-    ProposalDoc, Publish, Rollback, Seen, SimulateLine, SimulateRequest, SuggestRequest, UnusedRequest, WhatCanQuery,
-    WhoCanQuery,
+    ProposalDoc, Publish, Rollback, Seen, SimulateLine, SimulateRequest, SuggestRequest, TemplateDoc, UnusedRequest,
+    WhatCanQuery, WhoCanQuery,
 };
 
 use super::answer::{Answer, Lines, Publication};
 use super::extract::{Body, By, Path, Query};
 use crate::administrator::{
     approval, confirm as confirming, difference, explain as explaining, policy, rights, simulate as simulating,
-    suggest as suggesting,
+    suggest as suggesting, templates as templating,
 };
 use crate::context::Context;
 use crate::store;
@@ -26,6 +26,10 @@ pub(super) async fn current(State(context): State<Context>) -> Answer<Json<Polic
 
 pub(super) async fn schema() -> Answer<&'static str> {
     Ok(vouchsafe_policy::schema_text())
+}
+
+pub(super) async fn templates(State(context): State<Context>) -> Answer<Json<Vec<TemplateDoc>>> {
+    Ok(Json(templating::list(&context).await?))
 }
 
 pub(super) async fn check(

@@ -9,11 +9,9 @@ use super::answer::{Answer, Created};
 use super::extract::{Body, By, Path};
 use crate::administrator::requests::{self, Verdict};
 use crate::context::Context;
-use crate::store;
 
 pub(super) async fn list(State(context): State<Context>) -> Answer<Json<Vec<RequestDoc>>> {
-    let mut read = context.store.read().await?;
-    Ok(Json(store::requests::list(&mut read, None).await?))
+    Ok(Json(requests::all(&context).await?))
 }
 
 pub(super) async fn own(State(context): State<Context>, By(actor): By) -> Answer<Json<Vec<RequestDoc>>> {

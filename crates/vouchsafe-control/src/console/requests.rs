@@ -9,12 +9,10 @@ use super::{Admin, ConsoleError, Sent, views};
 use crate::administrator::requests::{self, Verdict};
 use crate::context::Context;
 use crate::directory::Actor;
-use crate::store;
 
 /// `GET /requests`.
 pub(super) async fn list(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
-    let mut read = context.store.read().await?;
-    let requests = store::requests::list(&mut read, None).await?;
+    let requests = requests::all(&context).await?;
     let name = match &actor {
         Actor::User { name, .. } => Some(name.as_str()),
         _ => None,

@@ -147,6 +147,7 @@ fn request(reason: &str, state: RequestState) -> RequestDoc {
         user: "alice".to_owned(),
         resource: "wiki".to_owned(),
         seconds: 7_200,
+        template: None,
         reason: reason.to_owned(),
         state,
         created: 1_790_000_000,

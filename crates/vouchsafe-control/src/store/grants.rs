@@ -9,36 +9,38 @@ use vouchsafe_wire::api::GrantDoc;
 
 use super::{StoreError, from_db, parsed, to_db};
 
-type GrantRow = (String, String, String, Option<i64>, String, String, i64);
+type GrantRow = (String, String, String, Option<i64>, String, Option<String>, String, i64);
 
-fn doc((id, user, resource, expires, reason, by, created): GrantRow) -> GrantDoc {
-    GrantDoc { id, user, resource, expires: expires.map(from_db), reason, by, created: from_db(created) }
+fn doc((id, user, resource, expires, reason, template, by, created): GrantRow) -> GrantDoc {
+    GrantDoc { id, user, resource, expires: expires.map(from_db), reason, template, by, created: from_db(created) }
 }
 
 /// A grant as the policy engine takes it.
 pub(crate) fn to_model(doc: &GrantDoc) -> Result<Grant, StoreError> {
-    let GrantDoc { id, user, resource, expires, reason, by: _, created: _ } = doc;
+    let GrantDoc { id, user, resource, expires, reason, template, by: _, created: _ } = doc;
     Ok(Grant {
         id: parsed(id, "grant id")?,
         user: parsed(user, "user name")?,
         resource: parsed(resource, "resource name")?,
         expires: expires.map(clock::from_unix_seconds),
         reason: reason.clone(),
+        template: template.as_ref().map(|name| parsed(name, "name of a template")).transpose()?,
     })
 }
 
 /// Gives a grant.
 pub(crate) async fn insert(connection: &mut SqliteConnection, grant: &GrantDoc) -> Result<(), StoreError> {
-    let GrantDoc { id, user, resource, expires, reason, by, created } = grant;
+    let GrantDoc { id, user, resource, expires, reason, template, by, created } = grant;
     sqlx::query(
-        "INSERT INTO grants (id, user_name, resource_name, expires, reason, created_by, created)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO grants (id, user_name, resource_name, expires, reason, template, created_by, created)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(id)
     .bind(user)
     .bind(resource)
     .bind(expires.map(to_db))
     .bind(reason)
+    .bind(template)
     .bind(by)
     .bind(to_db(*created))
     .execute(connection)
@@ -49,7 +51,7 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, grant: &GrantDoc) 
 /// One grant.
 pub(crate) async fn show(connection: &mut SqliteConnection, id: &GrantId) -> Result<Option<GrantDoc>, StoreError> {
     let row: Option<GrantRow> = sqlx::query_as(
-        "SELECT id, user_name, resource_name, expires, reason, created_by, created FROM grants WHERE id = $1",
+        "SELECT id, user_name, resource_name, expires, reason, template, created_by, created FROM grants WHERE id = $1",
     )
     .bind(id.to_string())
     .fetch_optional(connection)
@@ -60,7 +62,7 @@ pub(crate) async fn show(connection: &mut SqliteConnection, id: &GrantId) -> Res
 /// Grants in force, by user and resource.
 pub(crate) async fn list(connection: &mut SqliteConnection, now: u64) -> Result<Vec<GrantDoc>, StoreError> {
     let rows: Vec<GrantRow> = sqlx::query_as(
-        "SELECT id, user_name, resource_name, expires, reason, created_by, created FROM grants
+        "SELECT id, user_name, resource_name, expires, reason, template, created_by, created FROM grants
          WHERE expires IS NULL OR expires > $1 ORDER BY user_name, resource_name, id",
     )
     .bind(to_db(now))
@@ -76,7 +78,7 @@ pub(crate) async fn expired(
     limit: u32,
 ) -> Result<Vec<GrantDoc>, StoreError> {
     let rows: Vec<GrantRow> = sqlx::query_as(
-        "SELECT id, user_name, resource_name, expires, reason, created_by, created FROM grants
+        "SELECT id, user_name, resource_name, expires, reason, template, created_by, created FROM grants
          WHERE expires <= $1 ORDER BY expires LIMIT $2",
     )
     .bind(to_db(now))
@@ -89,7 +91,7 @@ pub(crate) async fn expired(
 /// Grants of a user, expired or not.
 pub(crate) async fn of_user(connection: &mut SqliteConnection, user: &UserName) -> Result<Vec<GrantDoc>, StoreError> {
     let rows: Vec<GrantRow> = sqlx::query_as(
-        "SELECT id, user_name, resource_name, expires, reason, created_by, created FROM grants
+        "SELECT id, user_name, resource_name, expires, reason, template, created_by, created FROM grants
          WHERE user_name = $1 ORDER BY id",
     )
     .bind(user.as_str())
@@ -104,7 +106,7 @@ pub(crate) async fn of_resource(
     resource: &ResourceName,
 ) -> Result<Vec<GrantDoc>, StoreError> {
     let rows: Vec<GrantRow> = sqlx::query_as(
-        "SELECT id, user_name, resource_name, expires, reason, created_by, created FROM grants
+        "SELECT id, user_name, resource_name, expires, reason, template, created_by, created FROM grants
          WHERE resource_name = $1 ORDER BY id",
     )
     .bind(resource.as_str())

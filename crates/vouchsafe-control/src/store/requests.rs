@@ -3,23 +3,53 @@
 use sqlx::SqliteConnection;
 use vouchsafe_model::id::RequestId;
 use vouchsafe_model::name::{ResourceName, UserName};
-use vouchsafe_wire::api::{RequestDoc, RequestState};
+use vouchsafe_wire::api::{AskedTemplate, RequestDoc, RequestState};
 
 use super::{StoreError, from_db, to_db};
 
-type RequestRow =
-    (String, String, String, i64, String, String, i64, i64, Option<String>, Option<i64>, String, Option<String>);
+/// Columns of one, in the order of [`RequestRow`].
+macro_rules! columns {
+    () => {
+        "id, user_name, resource_name, seconds, reason, state, created, open_until, decided_by, decided, note, grant_id,
+         template, template_digest"
+    };
+}
+
+type RequestRow = (
+    String,
+    String,
+    String,
+    i64,
+    String,
+    String,
+    i64,
+    i64,
+    Option<String>,
+    Option<i64>,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
 
 /// How many of them an answer has: all that can be open, and of the others the newest.
 const MOST: u32 = 11_000;
 
 fn doc(row: RequestRow) -> Result<RequestDoc, StoreError> {
-    let (id, user, resource, seconds, reason, state, created, open_until, decided_by, decided, note, grant) = row;
+    let (id, user, resource, seconds, reason, state, created, open_until, decided_by, decided, note, grant, of, digest) =
+        row;
+    // What the template says stands in the policy.
+    let template = match (of, digest) {
+        (None, None) => None,
+        (Some(name), Some(digest)) => Some(AskedTemplate::new(name, digest)),
+        (Some(_), None) | (None, Some(_)) => return Err(StoreError::Corrupt { what: "request" }),
+    };
     Ok(RequestDoc {
         id,
         user,
         resource,
         seconds: from_db(seconds),
+        template,
         reason,
         state: RequestState::from_word(&state).ok_or(StoreError::Corrupt { what: "request" })?,
         created: from_db(created),
@@ -38,6 +68,7 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, request: &RequestD
         user,
         resource,
         seconds,
+        template,
         reason,
         state,
         created,
@@ -49,7 +80,8 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, request: &RequestD
     } = request;
     sqlx::query(
         "INSERT INTO requests (id, user_name, resource_name, seconds, reason, state, created, open_until, decided_by,
-             decided, note, grant_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             decided, note, grant_id, template, template_digest)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(id)
     .bind(user)
@@ -63,6 +95,8 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, request: &RequestD
     .bind(decided.map(to_db))
     .bind(note)
     .bind(grant)
+    .bind(template.as_ref().map(|template| template.name.as_str()))
+    .bind(template.as_ref().map(|template| template.digest.as_str()))
     .execute(connection)
     .await?;
     Ok(())
@@ -88,13 +122,10 @@ pub(crate) async fn settle(connection: &mut SqliteConnection, request: &RequestD
 
 /// One request.
 pub(crate) async fn show(connection: &mut SqliteConnection, id: &RequestId) -> Result<Option<RequestDoc>, StoreError> {
-    let row: Option<RequestRow> = sqlx::query_as(
-        "SELECT id, user_name, resource_name, seconds, reason, state, created, open_until, decided_by, decided, note,
-             grant_id FROM requests WHERE id = $1",
-    )
-    .bind(id.to_string())
-    .fetch_optional(connection)
-    .await?;
+    let row: Option<RequestRow> = sqlx::query_as(concat!("SELECT ", columns!(), " FROM requests WHERE id = $1"))
+        .bind(id.to_string())
+        .fetch_optional(connection)
+        .await?;
     row.map(doc).transpose()
 }
 
@@ -103,11 +134,12 @@ pub(crate) async fn list(
     connection: &mut SqliteConnection,
     user: Option<&UserName>,
 ) -> Result<Vec<RequestDoc>, StoreError> {
-    let rows: Vec<RequestRow> = sqlx::query_as(
-        "SELECT id, user_name, resource_name, seconds, reason, state, created, open_until, decided_by, decided, note,
-             grant_id FROM requests WHERE $1 IS NULL OR user_name = $1
-         ORDER BY state != 'open', CASE state WHEN 'open' THEN created ELSE -created END, id LIMIT $2",
-    )
+    let rows: Vec<RequestRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM requests WHERE $1 IS NULL OR user_name = $1
+         ORDER BY state != 'open', CASE state WHEN 'open' THEN created ELSE -created END, id LIMIT $2"
+    ))
     .bind(user.map(UserName::as_str))
     .bind(MOST)
     .fetch_all(connection)
@@ -168,10 +200,11 @@ pub(crate) async fn over(
     now: u64,
     limit: u32,
 ) -> Result<Vec<RequestDoc>, StoreError> {
-    let rows: Vec<RequestRow> = sqlx::query_as(
-        "SELECT id, user_name, resource_name, seconds, reason, state, created, open_until, decided_by, decided, note,
-             grant_id FROM requests WHERE state = 'open' AND open_until <= $1 ORDER BY open_until LIMIT $2",
-    )
+    let rows: Vec<RequestRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM requests WHERE state = 'open' AND open_until <= $1 ORDER BY open_until LIMIT $2"
+    ))
     .bind(to_db(now))
     .bind(limit)
     .fetch_all(connection)

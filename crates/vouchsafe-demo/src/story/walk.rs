@@ -275,6 +275,7 @@ impl<F: FnMut(&Step)> Walk<'_, F> {
                 resource: resource.to_owned(),
                 seconds: Some(3600),
                 reason: "Helps with the yearly audit".to_owned(),
+                template: None,
             };
             let grant: GrantDoc = self.story.admin.post("/v1/grants", &grant).await?;
             grants.push(grant.id);

@@ -247,6 +247,7 @@ proptest! {
             resource: name("r1"),
             expires: Some(UNIX_EPOCH + MIDNIGHT + Duration::from_secs(60)),
             reason: "month end".into(),
+            template: None,
         };
         let engine = engine(&policies, granted.then_some(grant).into_iter().collect());
         let subject = PreparedSubject::new(Arc::clone(&engine), Arc::new(facts.clone()));

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use cedar_policy::{ParseError, Policy, ValidationError, ValidationWarning};
+use cedar_policy::{ParseError, ValidationError, ValidationWarning};
 use miette::Diagnostic as _;
 use serde_json::Value;
 use vouchsafe_model::action::Action;
 
 use crate::diagnostic::nearest;
 use crate::schema::Words;
+use crate::tree::Tree;
 
 /// A mistake in our words.
 pub(crate) struct Told {
@@ -22,10 +23,6 @@ pub(crate) fn of_syntax(error: &ParseError, at: Range<usize>, text: &str) -> (St
     let told = error.to_string();
     let spot = text.get(at.clone()).unwrap_or_default();
     let before = text.get(..at.start).unwrap_or_default().trim_end();
-    if told.contains("template") && told.contains('?') {
-        let hint = "templates can't stand in files: to give one user a right to one resource, make a grant";
-        return ("a policy has no slots".to_owned(), Some(hint.to_owned()));
-    }
     if told.contains("policy effect") {
         let hint = nearest(spot, ["permit", "forbid"]).map(|meant| format!("did you mean `{meant}`?"));
         return (format!("a policy begins with `permit` or `forbid`, not with `{spot}`"), hint);
@@ -199,12 +196,12 @@ fn attribute(message: &str) -> Option<String> {
 
 /// Whether a policy asks `… .owner in …`. Facts about a subject hold no groups of other people, so
 /// such a test would quietly be false; in a `forbid` that would open what was meant to be closed.
-pub(crate) fn asks_for_groups_of_an_owner(policy: &Policy, text: &str) -> bool {
+pub(crate) fn asks_for_groups_of_an_owner(policy: &Tree, text: &str) -> bool {
     // With a backslash the name can be written in other letters, as in `device["\u{6f}wner"]`.
     if !text.contains("owner") && !text.contains('\\') {
         return false;
     }
-    let Ok(json) = policy.to_json() else { return false };
+    let Some(json) = policy.json() else { return false };
     let mut open = vec![&json];
     while let Some(value) = open.pop() {
         match value {

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use cedar_policy::{EntityTypeName, EntityUid, Policy, PolicyId, PolicySet, ValidationMode, ValidationResult};
+use cedar_policy::{EntityTypeName, EntityUid, PolicyId, PolicySet, ValidationMode, ValidationResult};
 
 use super::{Fresh, Read, Wrong, hint, label};
 use crate::annotation::Effect;
@@ -18,6 +18,7 @@ use crate::index::Side;
 use crate::scan::Piece;
 use crate::schema::Words;
 use crate::spread::{self, Spread};
+use crate::tree::Tree;
 
 /// Policies that one call of the validator is asked about.
 const AT_ONCE: usize = 16;
@@ -48,7 +49,7 @@ impl<'p> Shape<'p> {
     fn of(fresh: &'p Fresh) -> Option<Self> {
         let scope = &fresh.scope;
         Some(Self {
-            effect: fresh.policy.effect().into(),
+            effect: fresh.policy.effect(),
             principal: Kind::of(&scope.principal)?,
             action: &scope.action.text,
             resource: Kind::of(&scope.resource)?,
@@ -65,6 +66,8 @@ impl<'p> Kind<'p> {
             Side::Eq(uid) => Kind::Eq(uid.type_name()),
             Side::In(uid) => Kind::In(uid.type_name()),
             Side::IsIn(of, uid) => Kind::IsIn(of, uid.type_name()),
+            // Templates are few: each is asked about.
+            Side::Slot => return None,
         };
         side.named().is_none_or(is_its_type).then_some(kind)
     }
@@ -104,6 +107,10 @@ pub(super) fn validate(words: &Words, read: &[Read], spread: Spread<'_>, wrong: 
             let found = wrong.at(file, "named_entity", message, piece.at.clone());
             wrong.push(file, found.hint("a request brings its own principal, device and resource and no others: read theirs, and compare them with a name, as in `principal == User::\"ann\"` or `resource == Http::\"wiki\" && resource.sensitivity < 2`"));
         }
+        if let Some((message, hint)) = policy.unfit() {
+            let found = wrong.at(file, "unfit_template", message.to_owned(), piece.at.clone());
+            wrong.push(file, found.hint(hint));
+        }
         let text = wrong.files.get(file).map_or("", |file| piece.text(&file.text));
         if hint::asks_for_groups_of_an_owner(policy, text) {
             let message = "the groups of a device's owner are not known here".to_owned();
@@ -128,23 +135,23 @@ fn doubted(words: &Words, policies: Vec<&Fresh>, spread: Spread<'_>) -> Option<V
 }
 
 /// The validator's answer on some policies, and why others weren't given to it.
-fn ask<'p>(words: &Words, policies: impl Iterator<Item = &'p Policy>) -> (ValidationResult, Vec<(&'p Policy, String)>) {
+fn ask<'p>(words: &Words, policies: impl Iterator<Item = &'p Tree>) -> (ValidationResult, Vec<(&'p Tree, String)>) {
     let mut set = PolicySet::new();
     let mut refused = Vec::new();
     for each in policies {
-        if let Err(error) = set.add(each.clone()) {
-            refused.push((each, error.to_string()));
+        if let Err(error) = each.add_to(&mut set) {
+            refused.push((each, error));
         }
     }
     (words.validator.validate(&set, ValidationMode::Strict), refused)
 }
 
 /// Each policy read by itself, so that what is told of it has its place in it.
-fn alone<'p>(policies: Vec<(usize, &'p Fresh)>, wrong: &mut Wrong<'_>) -> Vec<(usize, &'p Piece, Policy)> {
+fn alone<'p>(policies: Vec<(usize, &'p Fresh)>, wrong: &mut Wrong<'_>) -> Vec<(usize, &'p Piece, Tree)> {
     let mut read = Vec::with_capacity(policies.len());
     for (file, Fresh { policy, piece, .. }) in policies {
         let text = wrong.files.get(file).map_or("", |file| piece.text(&file.text));
-        match Policy::parse(Some(policy.id().clone()), text) {
+        match Tree::parse(Some(policy.id().clone()), text) {
             Ok(policy) => read.push((file, piece, policy)),
             Err(error) => {
                 let found = wrong.at(file, "internal", error.to_string(), piece.at.clone());
@@ -156,7 +163,7 @@ fn alone<'p>(policies: Vec<(usize, &'p Fresh)>, wrong: &mut Wrong<'_>) -> Vec<(u
 }
 
 /// Tells all that the validator has to say of some policies.
-fn tell(words: &Words, policies: Vec<(usize, &Piece, Policy)>, wrong: &mut Wrong<'_>) {
+fn tell(words: &Words, policies: Vec<(usize, &Piece, Tree)>, wrong: &mut Wrong<'_>) {
     let by_id: HashMap<&PolicyId, (usize, &Piece)> =
         policies.iter().map(|(file, piece, policy)| (policy.id(), (*file, *piece))).collect();
     let (result, refused) = ask(words, policies.iter().map(|(_, _, policy)| policy));

@@ -144,7 +144,7 @@ impl Inputs {
     fn walk(&mut self, expression: &Expr) {
         match expression.expr_kind() {
             ExprKind::Lit(_) | ExprKind::Var(Var::Principal | Var::Action | Var::Resource) => {}
-            // No policy of a file has slots or unknowns.
+            // No condition has slots or unknowns.
             ExprKind::Var(Var::Context) | ExprKind::Slot(_) | ExprKind::Unknown(_) => self.read |= EVERYTHING,
             ExprKind::GetAttr { expr, attr: _ } => match attribute(expression) {
                 Some(path) => self.attribute(&path),

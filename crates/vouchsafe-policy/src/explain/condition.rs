@@ -5,14 +5,16 @@ use serde_json::{Value, json};
 
 use super::{Condition, Holds};
 use crate::engine::{Body, Entry};
+use crate::tree::Tree;
 
 /// The conditions of an entry in their order, cut at top-level `&&` (in `unless`, at `||`).
 pub(super) fn evaluate(entry: &Entry, request: &Request, entities: &Entities) -> Vec<Condition> {
-    let policy = match &entry.body {
-        Body::Policy => Policy::parse(None, entry.text.as_ref()),
-        Body::Grant(_) => return Vec::new(),
+    let source = match &entry.body {
+        Body::Policy | Body::Template => &entry.text,
+        Body::Grant { template: Some(template), .. } => &template.text,
+        Body::Grant { template: None, .. } => return Vec::new(),
     };
-    let Ok(policy) = policy else { return Vec::new() };
+    let Some(policy) = Tree::parse(None, source).ok().and_then(|tree| tree.json()) else { return Vec::new() };
     let mut conditions = Vec::new();
     let mut stopped = false;
     for body in bodies(&policy) {
@@ -31,10 +33,9 @@ pub(super) fn evaluate(entry: &Entry, request: &Request, entities: &Entities) ->
 }
 
 /// The expressions that all have to be true, from the JSON form of the policy.
-fn bodies(policy: &Policy) -> Vec<Value> {
-    let Ok(json) = policy.to_json() else { return Vec::new() };
+fn bodies(policy: &Value) -> Vec<Value> {
     let mut found = Vec::new();
-    for condition in json.get("conditions").and_then(Value::as_array).into_iter().flatten() {
+    for condition in policy.get("conditions").and_then(Value::as_array).into_iter().flatten() {
         let Some(body) = condition.get("body") else { continue };
         if condition.get("kind").and_then(Value::as_str) == Some("unless") {
             let negated = split(body, "||").into_iter().map(|part| json!({ "!": { "arg": part } }));

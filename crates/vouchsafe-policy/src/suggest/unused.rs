@@ -68,7 +68,8 @@ pub(super) fn unused(
     }
     let mut found = Unused { policy_version: engine.version(), since, ..Unused::default() };
     // One that was published before stays as it is, and what is taken away now comes beside it.
-    let mut ids = Ids::besides(engine.policies().into_iter().map(|policy| policy.id));
+    let templates = engine.templates().into_iter().map(|template| template.id);
+    let mut ids = Ids::besides(engine.policies().into_iter().map(|policy| policy.id).chain(templates));
     let today = day(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     for (resource, kind) in asked {
         // What each person has and didn't use: actions, and what gives them.

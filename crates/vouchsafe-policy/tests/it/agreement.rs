@@ -1,11 +1,11 @@
 //! What is decided is what Cedar's `is_authorized` says over all policies, on generated policies and
 //! requests: asked for the first time, asked again, and with one input changed at a time, so that a
-//! memo whose key lacks an input is found out. The engines are made one after the other, each from the
+//! memo whose key lacks an input is found out. Grants are linked by Cedar's `PolicySet::link` on its side. The engines are made one after the other, each from the
 //! one before, so what isn't read again is under test too.
 //!
 //! `VOUCHSAFE_PAIRS=1000000 cargo test --release -p vouchsafe-policy agreement` asks a million.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,15 +13,19 @@ use std::time::{Duration, SystemTime};
 
 use cedar_policy::{
     AuthorizationError, Authorizer, Context, Decision as Answer, Entities, EntityUid, Policy, PolicyId, PolicySet,
+    SlotId, Template,
 };
 use serde_json::{Value, json};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Decision, Outcome, Reason};
+use vouchsafe_model::grant::Grant;
+use vouchsafe_model::id::GrantId;
+use vouchsafe_model::name::PolicyName;
 use vouchsafe_model::resource::Resource;
 use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::{Detail, Engine, PolicySource, PreparedSubject, Request};
 
-use crate::world::{facts, file, http, name, now, tcp};
+use crate::world::{facts, file, grant, http, name, now, tcp};
 
 /// Numbers that look random and are the same on every run (xorshift).
 struct Dice(u64);
@@ -152,6 +156,73 @@ fn policy(dice: &mut Dice) -> String {
         write!(text, " {word} {{ {} }}", condition(dice, special, depth)).expect("text");
     }
     text
+}
+
+/// A template without its annotations.
+fn template(dice: &mut Dice) -> String {
+    let (action, special) = match dice.below(4) {
+        0 | 1 => (
+            dice.pick(&[
+                "action == Action::\"http:read\"",
+                "action in [Action::\"http:read\", Action::\"http:write\"]",
+            ]),
+            OF_HTTP,
+        ),
+        2 => ("action == Action::\"net:connect\"", OF_NET),
+        _ => ("action", [].as_slice()),
+    };
+    let mut text = format!("permit(principal == ?principal, {action}, resource == ?resource)");
+    for _ in 0..dice.below(3) {
+        let word = dice.pick(&["when", "when", "unless"]);
+        let condition = loop {
+            let depth = dice.below(3);
+            let made = condition(dice, special, depth);
+            // What computes is refused in a template.
+            if !["+ ", "* ", "offset"].iter().any(|computes| made.contains(computes)) {
+                break made;
+            }
+        };
+        write!(text, " {word} {{ {condition} }}").expect("text");
+    }
+    text
+}
+
+/// A grant of one of these templates, or of the built-in one.
+fn granted(dice: &mut Dice, number: u8, templates: &[String]) -> Grant {
+    let ends = [None, Some(now() + MIDWAY), Some(now() + Duration::from_secs(3_600))][dice.below(3)];
+    let (who, of) = (dice.pick(&["u0", "u1"]), dice.pick(&["r0", "r1", "r2"]));
+    let template = templates.get(dice.below(templates.len() + 1)).map(|of| PolicyName::parse(of).expect("name"));
+    Grant { template, ..grant(number, who, of, ends) }
+}
+
+/// When some grants end.
+const MIDWAY: Duration = Duration::from_secs(30);
+
+/// All policies, with these grants linked, as Cedar has them.
+fn linked(engine: &Engine, grants: &[Grant]) -> PolicySet {
+    let mut all = PolicySet::new();
+    for listing in engine.policies() {
+        let policy = Policy::parse(Some(PolicyId::new(listing.id.as_str())), &listing.text).expect("a policy");
+        all.add(policy).expect("a policy");
+    }
+    let built_in = "permit(principal == ?principal, action, resource == ?resource);".to_owned();
+    let templates = engine.templates().into_iter().map(|listing| (listing.id.to_string(), listing.text));
+    for (id, text) in templates.chain([("built in".to_owned(), built_in)]) {
+        all.add_template(Template::parse(Some(PolicyId::new(id)), text).expect("a template")).expect("a template");
+    }
+    for Grant { id, user, resource, template, .. } in grants {
+        let template = PolicyId::new(template.as_ref().map_or("built in", |name| name.as_str()));
+        let kind = if resource.as_str() == "r2" { "Tcp" } else { "Http" };
+        let uid = |of: &str, id: &str| -> EntityUid { format!("{of}::{id:?}").parse().expect("uid") };
+        let values = HashMap::from([
+            (SlotId::principal(), uid("User", user.as_str())),
+            (SlotId::resource(), uid(kind, resource.as_str())),
+        ]);
+        if all.template(&template).is_some() {
+            all.link(template, PolicyId::new(id.to_string()), values).expect("linked");
+        }
+    }
+    all
 }
 
 /// What is asked; each field has its own way to change.
@@ -323,7 +394,8 @@ fn agreement_with_is_authorized_on_generated_pairs() {
         .collect();
     let mut engine = Engine::compile(PolicySource::default()).expect("empty");
     let mut specs: Vec<String> = Vec::new();
-    let (mut pairs, mut allowed, mut failed, mut version) = (0_usize, 0_usize, 0_usize, 0);
+    let mut grants: Vec<Grant> = Vec::new();
+    let (mut pairs, mut allowed, mut failed, mut version, mut by_template) = (0_usize, 0_usize, 0_usize, 0, 0_usize);
     while pairs < wanted {
         version += 1;
         // Some policies come, some go, most stay: as when administrators work.
@@ -332,10 +404,18 @@ fn agreement_with_is_authorized_on_generated_pairs() {
                 specs.remove(dice.below(specs.len()));
             }
             let at = dice.below(specs.len() + 1);
-            specs.insert(at, format!("@id(\"p{version}-{}\") {};\n", dice.below(1_000_000), policy(&mut dice)));
+            let made = if dice.below(3) == 0 { template(&mut dice) } else { policy(&mut dice) };
+            specs.insert(at, format!("@id(\"p{version}-{}\") {made};\n", dice.below(1_000_000)));
+        }
+        let number = u8::try_from(version % 250).expect("small");
+        let templates: Vec<String> = engine.templates().into_iter().map(|listing| listing.id.to_string()).collect();
+        grants.retain(|grant| grant.id != GrantId::from_random([number; 16]));
+        grants.push(granted(&mut dice, number, &templates));
+        if grants.len() > 6 {
+            grants.remove(dice.below(6));
         }
         let text: String = specs.concat();
-        let source = PolicySource { version, files: vec![file(&text)], grants: Vec::new(), resources: resources() };
+        let source = PolicySource { version, files: vec![file(&text)], grants: grants.clone(), resources: resources() };
         let Ok(next) = Engine::compile_after(source.clone(), &engine) else {
             // Cedar's validator refuses a few, such as a test that its types say is always false.
             assert!(Engine::compile(source).is_err(), "what is refused is refused from the beginning too: {text}");
@@ -344,17 +424,22 @@ fn agreement_with_is_authorized_on_generated_pairs() {
         };
         let anew = Engine::compile(source).expect("what is accepted is accepted from the beginning too");
         assert_eq!((next.policies(), next.warnings()), (anew.policies(), anew.warnings()));
-        let mut all = PolicySet::new();
-        for listing in next.policies() {
-            let policy = Policy::parse(Some(PolicyId::new(listing.id.as_str())), &listing.text).expect("a policy");
-            all.add(policy).expect("a policy");
-        }
+        assert_eq!((next.templates(), next.unlinked()), (anew.templates(), anew.unlinked()));
+        let all = linked(&next, &grants);
+        let lasting: Vec<Grant> =
+            grants.iter().filter(|grant| grant.expires != Some(now() + MIDWAY)).cloned().collect();
+        let later = linked(&next, &lasting);
+        let of_templates: BTreeSet<String> =
+            grants.iter().filter(|grant| grant.template.is_some()).map(|grant| grant.id.to_string()).collect();
         for (who, facts) in subjects.iter().enumerate() {
             let before = PreparedSubject::new(engine.clone(), Arc::new(facts.clone()));
             let subject = before.under(next.clone());
             for (target, (_, id, _, action)) in TARGETS.iter().enumerate() {
-                let answers: Vec<_> =
-                    questions[who][target].iter().map(|question| cedar(&all, question, &worlds[who][target])).collect();
+                let answer = |(asked, question): (&Asked, &cedar_policy::Request)| {
+                    let all = if Duration::from_millis(asked.millis) < MIDWAY { &all } else { &later };
+                    cedar(all, question, &worlds[who][target])
+                };
+                let answers: Vec<_> = asked.iter().zip(&questions[who][target]).map(answer).collect();
                 // Each in turn, then each again, when all the others have been remembered as well.
                 for round in ["first", "again"] {
                     for (asked, answer) in asked.iter().zip(&answers) {
@@ -362,6 +447,8 @@ fn agreement_with_is_authorized_on_generated_pairs() {
                         assert_eq!(decision.policy_version, version);
                         assert_agrees(&decision, answer, &|| format!("{id} {action} {asked:?} ({round})\n{text}"));
                         allowed += usize::from(decision.outcome == Outcome::Allow);
+                        let by = decision.policies.iter().any(|by| of_templates.contains(by.as_str()));
+                        by_template += usize::from(by && decision.outcome == Outcome::Allow);
                         failed += usize::from(decision.reason == Reason::PolicyError);
                     }
                 }
@@ -372,6 +459,12 @@ fn agreement_with_is_authorized_on_generated_pairs() {
     }
     // Each pair was decided twice.
     assert!(allowed * 10 > pairs && allowed * 10 < pairs * 19, "{allowed} of {pairs} allowed: too much of one kind");
+    assert!(by_template > 0, "no grant of a template allowed anything");
     assert!(failed > 0 || pairs < 50_000, "no policy failed");
-    eprintln!("{pairs} pairs over {version} policy sets agree; {} allowed, {} failed", allowed / 2, failed / 2);
+    eprintln!(
+        "{pairs} pairs over {version} policy sets agree; {} allowed, {} by templates, {} failed",
+        allowed / 2,
+        by_template / 2,
+        failed / 2
+    );
 }

@@ -19,4 +19,5 @@ mod protect;
 mod rights;
 mod step_up;
 mod suggest;
+mod templates;
 mod world;

@@ -104,6 +104,7 @@ pub(crate) fn grant(number: u8, who: &str, of: &str, expires: Option<SystemTime>
         resource: name(of),
         expires,
         reason: "month end".into(),
+        template: None,
     }
 }
 

@@ -50,6 +50,8 @@ pub fn read_attached_connector(told: &message::AttachedConnector) -> Option<Atta
 /// [`Unreadable`] when a resource has no text form.
 pub fn snapshot(snapshot: &Snapshot, domain: &BaseDomain, eras: &[Era]) -> Result<Bytes, Unreadable> {
     let Snapshot { sequence, policy_version, policy_files, grants, resources, connectors } = snapshot;
+    let (built_in, of_templates): (Vec<&Grant>, Vec<&Grant>) =
+        grants.iter().partition(|grant| grant.template.is_none());
     let resources = resources.iter().filter_map(|resource| convert::resource_text(resource).transpose());
     Ok(encode(&message::Snapshot {
         domain: domain.to_string(),
@@ -59,7 +61,8 @@ pub fn snapshot(snapshot: &Snapshot, domain: &BaseDomain, eras: &[Era]) -> Resul
             .iter()
             .map(|(name, text)| PolicyFile { name: name.clone(), text: text.clone() })
             .collect(),
-        grants: grants.iter().map(Into::into).collect(),
+        grants: built_in.into_iter().map(Into::into).collect(),
+        template_grants: of_templates.into_iter().map(Into::into).collect(),
         resources: resources.collect::<Result<_, _>>()?,
         eras: eras.to_vec(),
         connectors: connectors
@@ -74,8 +77,17 @@ pub fn snapshot(snapshot: &Snapshot, domain: &BaseDomain, eras: &[Era]) -> Resul
 /// # Errors
 /// [`SnapshotError`].
 pub fn read_snapshot(payload: &[u8], domain: &BaseDomain) -> Result<(Snapshot, Vec<Era>), SnapshotError> {
-    let message::Snapshot { domain: of, sequence, policy_version, policy_files, grants, resources, eras, connectors } =
-        decode(payload)?;
+    let message::Snapshot {
+        domain: of,
+        sequence,
+        policy_version,
+        policy_files,
+        grants,
+        resources,
+        eras,
+        connectors,
+        template_grants,
+    } = decode(payload)?;
     if of != domain.as_str() {
         return Err(SnapshotError::Domain { domain: of.chars().take(80).collect() });
     }
@@ -83,7 +95,7 @@ pub fn read_snapshot(payload: &[u8], domain: &BaseDomain) -> Result<(Snapshot, V
         sequence,
         policy_version,
         policy_files: policy_files.into_iter().map(|PolicyFile { name, text }| (name, text)).collect(),
-        grants: grants.iter().map(Grant::try_from).collect::<Result<_, _>>()?,
+        grants: convert::grants(&grants, &template_grants)?,
         resources: resources.iter().map(|text| convert::resource(text)).collect::<Result<_, _>>()?,
         connectors: connectors.iter().map(convert::connector).collect::<Result<_, _>>()?,
     };

@@ -1,4 +1,4 @@
-//! Grants of single rights, and requests for them.
+//! Grants of single rights, what they are made from, and requests for them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,10 +16,63 @@ pub struct GrantDoc {
     pub expires: Option<u64>,
     /// Why.
     pub reason: String,
+    /// Template of the policy that it is made from; absent for the built-in one, by which everything is permitted that
+    /// can be done to the resource, on enrolled devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// Who gave it.
     pub by: String,
     /// When.
     pub created: u64,
+}
+
+/// A template of the policy in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TemplateDoc {
+    /// Its `@id`.
+    pub name: String,
+    /// File that it stands in.
+    pub file: String,
+    /// Its `@reason`.
+    pub reason: Option<String>,
+    /// Its `@owner`.
+    pub owner: Option<String>,
+    /// Its `@expires`, as in RFC 3339: no grant that is made from it holds longer.
+    pub expires: Option<String>,
+    /// What a grant that is made from it can permit.
+    pub actions: Vec<String>,
+    /// Its text, with what else it demands.
+    pub text: String,
+    /// SHA-256 of the text, hexadecimal.
+    pub digest: String,
+    /// How many grants in force are made from it.
+    pub grants: u64,
+}
+
+/// The template that a request asks for a grant of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AskedTemplate {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its text when it was asked for, hexadecimal. The request can be approved as long as it is that.
+    pub digest: String,
+    /// Whether that is in force. Looked at for open requests alone, of which no other can be approved.
+    #[serde(default)]
+    pub stands: bool,
+    /// What a grant can permit, where it stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<String>,
+    /// Its text, for those who decide.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+}
+
+impl AskedTemplate {
+    /// As it is asked for.
+    #[must_use]
+    pub fn new(name: String, digest: String) -> Self {
+        Self { name, digest, stands: false, actions: Vec::new(), text: String::new() }
+    }
 }
 
 /// Asks for a right to a resource for a time.
@@ -30,6 +83,9 @@ pub struct NewRequest {
     pub seconds: u64,
     /// Why, in one line of at most 200 characters.
     pub reason: String,
+    /// Template of the policy; absent for the built-in one.
+    #[serde(default)]
+    pub template: Option<String>,
 }
 
 /// Decides a request, or takes it back.
@@ -89,6 +145,9 @@ pub struct RequestDoc {
     pub resource: String,
     /// For how long, from the approval on.
     pub seconds: u64,
+    /// Template of the policy; absent for the built-in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<AskedTemplate>,
     /// Why.
     pub reason: String,
     /// What became of it.
@@ -121,4 +180,7 @@ pub struct NewGrant {
     /// Why.
     #[serde(default)]
     pub reason: String,
+    /// Template of the policy; absent for the built-in one.
+    #[serde(default)]
+    pub template: Option<String>,
 }

@@ -144,13 +144,14 @@ impl TryFrom<&message::Subject> for SubjectFacts {
 
 impl From<&Grant> for message::Grant {
     fn from(grant: &Grant) -> Self {
-        let Grant { id, user, resource, expires, reason } = grant;
+        let Grant { id, user, resource, expires, reason, template } = grant;
         Self {
             id: id.to_string(),
             user: user.to_string(),
             resource: resource.to_string(),
             expires_us: expires.map(to_us),
             reason: reason.clone(),
+            template: template.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }
@@ -159,15 +160,30 @@ impl TryFrom<&message::Grant> for Grant {
     type Error = Unreadable;
 
     fn try_from(grant: &message::Grant) -> Result<Self, Unreadable> {
-        let message::Grant { id, user, resource, expires_us, reason } = grant;
+        let message::Grant { id, user, resource, expires_us, reason, template } = grant;
         Ok(Self {
             id: read(id, "grant id")?,
             user: read(user, "user name")?,
             resource: read(resource, "resource name")?,
             expires: expires_us.map(|us| from_us(us, "end of a grant")).transpose()?,
             reason: reason.clone(),
+            template: if template.is_empty() { None } else { Some(read(template, "name of a template")?) },
         })
     }
+}
+
+/// All grants of a snapshot.
+///
+/// # Errors
+/// [`Unreadable`], also where one stands among those of templates that names none: it isn't all that the built-in
+/// template gives.
+pub fn grants(built_in: &[message::Grant], of_templates: &[message::Grant]) -> Result<Vec<Grant>, Unreadable> {
+    let unreadable = Unreadable { what: "grant of a template" };
+    let of_template = |grant: &message::Grant| match Grant::try_from(grant)? {
+        Grant { template: None, .. } => Err(unreadable),
+        grant => Ok(grant),
+    };
+    built_in.iter().map(Grant::try_from).chain(of_templates.iter().map(of_template)).collect()
 }
 
 /// A connector out of a snapshot.

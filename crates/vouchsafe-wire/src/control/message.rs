@@ -235,7 +235,7 @@ pub struct Snapshot {
     /// Policy files.
     #[prost(message, repeated, tag = "4")]
     pub policy_files: Vec<PolicyFile>,
-    /// Grants in force.
+    /// Grants in force that are of the built-in template.
     #[prost(message, repeated, tag = "5")]
     pub grants: Vec<Grant>,
     /// Resources, each as the JSON of `docs/spec/manifest.md`.
@@ -247,6 +247,10 @@ pub struct Snapshot {
     /// Connectors that are admitted.
     #[prost(message, repeated, tag = "8")]
     pub connectors: Vec<Connector>,
+    /// Grants in force that are of templates of the policy: apart, since who knows nothing of templates would take them
+    /// for more than they are.
+    #[prost(message, repeated, tag = "9")]
+    pub template_grants: Vec<Grant>,
 }
 
 /// A connector that is admitted.
@@ -307,6 +311,9 @@ pub struct Grant {
     /// Why, for people.
     #[prost(string, tag = "5")]
     pub reason: String,
+    /// Template of the policy that it is made from; empty for the built-in one.
+    #[prost(string, tag = "6")]
+    pub template: String,
 }
 
 /// The rows of the change feed behind one number up to another.

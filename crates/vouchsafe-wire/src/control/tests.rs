@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use prost::Message;
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::id::{DeviceId, GrantId, SessionId, UserId};
-use vouchsafe_model::name::{DeviceName, GroupName, ResourceName, Tag, UserName};
+use vouchsafe_model::name::{DeviceName, GroupName, PolicyName, ResourceName, Tag, UserName};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
 
 use super::message::{self, ChangeKind, Down, DownKind, Hello, Nobody, Ping, Question, Redeem, Up, UpKind};
@@ -49,13 +49,14 @@ fn facts_come_out_as_they_went_in() {
         assert_eq!(read.audience.as_deref(), Some("wiki"));
         assert_eq!(SubjectFacts::try_from(&read), Ok(facts));
     }
-    for expires in [None, Some(moment(1_790_000_001))] {
+    for (expires, template) in [(None, None), (Some(moment(1_790_000_001)), Some("reader"))] {
         let grant = Grant {
             id: GrantId::from_random([4; 16]),
             user: UserName::parse("alice").unwrap(),
             resource: ResourceName::parse("wiki").unwrap(),
             expires,
             reason: "on call".into(),
+            template: template.map(|name| PolicyName::parse(name).unwrap()),
         };
         assert_eq!(Grant::try_from(&message::Grant::from(&grant)), Ok(grant));
     }
@@ -92,6 +93,7 @@ fn what_says_something_impossible_is_refused_whole() {
     assert!(SubjectFacts::try_from(&message::Subject::default()).is_err());
     assert!(DeviceFacts::try_from(&message::Device::default()).is_err());
     assert!(Grant::try_from(&message::Grant::default()).is_err());
+    grants_of_templates_are_never_read_as_more();
     assert!(convert::resource("{}").is_err());
     let trial = r#""observe":{"from":["10.0.0.0/8"],"owner":"alice","reason":"x","until":"2026-12-31T18:00:00Z"}"#;
     let mode = |members: &str| {
@@ -213,4 +215,31 @@ proptest! {
             prop_assert_eq!(Down::decode(Bytes::from(down.encode_to_vec())).unwrap(), down);
         }
     }
+}
+
+/// Among the grants of templates, one that names none isn't one of the built-in template, which permits everything.
+fn grants_of_templates_are_never_read_as_more() {
+    let grant = |template: &str| message::Grant {
+        id: GrantId::from_random([4; 16]).to_string(),
+        user: "alice".into(),
+        resource: "wiki".into(),
+        expires_us: None,
+        reason: String::new(),
+        template: template.into(),
+    };
+    let read = convert::grants(&[grant("")], &[grant("reader")]).unwrap();
+    assert_eq!(
+        read.iter().map(|it| it.template.as_ref().map(PolicyName::as_str)).collect::<Vec<_>>(),
+        [None, Some("reader")]
+    );
+    assert!(convert::grants(&[], &[grant("")]).is_err());
+    assert!(convert::grants(&[], &[grant("Not a name")]).is_err());
+    // Who knows nothing of templates reads neither the field that they stand in nor anything of them.
+    let sent = message::Snapshot { template_grants: vec![grant("reader")], ..Default::default() }.encode_to_vec();
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Former {
+        #[prost(message, repeated, tag = "5")]
+        grants: Vec<message::Grant>,
+    }
+    assert_eq!(Former::decode(&sent[..]).unwrap().grants, []);
 }

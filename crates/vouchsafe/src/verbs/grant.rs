@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use http::Method;
 use vouchsafe_model::id::GrantId;
-use vouchsafe_model::name::{ResourceName, UserName};
+use vouchsafe_model::name::{PolicyName, ResourceName, UserName};
 use vouchsafe_wire::api::{GrantDoc, NewGrant};
 
 use super::{done, now, show};
@@ -19,8 +19,10 @@ use crate::text;
 /// What to do with grants.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Gives a user a right to a resource, on enrolled devices.
-    #[command(after_help = "Example:\n  vouchsafe grant add alice finance --for 8h --reason 'audit of Q3'")]
+    /// Gives a user a right to a resource: all that can be done to it, on enrolled devices, or what a template says.
+    #[command(
+        after_help = "Examples:\n  vouchsafe grant add alice finance --for 8h --reason 'audit of Q3'\n  vouchsafe grant add bob finance --template reader --for 2h"
+    )]
     Add {
         /// Who may.
         user: UserName,
@@ -32,6 +34,10 @@ pub(crate) enum Verb {
         /// Why, for the record.
         #[arg(long, default_value = "")]
         reason: String,
+        /// Template of the policy that the right is made from (see `policy templates`); without it everything is
+        /// permitted that can be done to the resource.
+        #[arg(long, value_name = "NAME")]
+        template: Option<PolicyName>,
     },
     /// Lists grants.
     #[command(after_help = "Example:\n  vouchsafe grant list")]
@@ -47,12 +53,13 @@ pub(crate) enum Verb {
 pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
     let client = AdminClient::open(call).await?;
     match verb {
-        Verb::Add { user, resource, lasting, reason } => {
+        Verb::Add { user, resource, lasting, reason, template } => {
             let new = NewGrant {
                 user: user.to_string(),
                 resource: resource.to_string(),
                 seconds: lasting.map(|lasting| lasting.as_secs()),
                 reason,
+                template: template.map(|template| template.to_string()),
             };
             let grant: GrantDoc = client.send(Method::POST, "/v1/grants", &new).await?;
             show(call, &grant, |grant| {
@@ -66,13 +73,15 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
                         .expires
                         .map_or_else(|| "until removed".to_owned(), |at| format!("until {}", text::moment(at)))
                 ))?;
-                out.facts(&[("id", clean(&grant.id).into_owned())])
+                let mut facts = vec![("id", clean(&grant.id).into_owned())];
+                facts.extend(grant.template.as_ref().map(|name| ("template", clean(name).into_owned())));
+                out.facts(&facts)
             })
         }
         Verb::List => {
             let grants: Vec<GrantDoc> = client.get("/v1/grants").await?;
             show(call, &grants, |grants| {
-                let mut table = Table::new(&["user", "resource", "ends", "reason…", "by", "id"]);
+                let mut table = Table::new(&["user", "resource", "template", "ends", "reason…", "by", "id"]);
                 for grant in grants {
                     let ends = match grant.expires {
                         None => Cell::new(Style::Dim, "when removed"),
@@ -81,6 +90,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
                     table.row([
                         Cell::new(Style::Bold, &grant.user),
                         (&grant.resource).into(),
+                        template(grant.template.as_deref()),
                         ends,
                         (&grant.reason).into(),
                         (&grant.by).into(),
@@ -95,4 +105,9 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             done(call, &format!("removed grant {grant}"))
         }
     }
+}
+
+/// What something is made from.
+pub(super) fn template(name: Option<&str>) -> Cell {
+    name.map_or_else(|| Cell::new(Style::Dim, "built-in"), Into::into)
 }

@@ -12,6 +12,7 @@ mod simulate;
 mod story;
 mod suggest;
 mod suite;
+mod templates;
 
 pub(crate) use findings::unproven;
 
@@ -137,6 +138,12 @@ pub(crate) enum Verb {
     /// Prints the policy in force.
     #[command(after_help = "Example:\n  vouchsafe policy show")]
     Show,
+    /// Lists the templates that grants can be made from, or shows one.
+    ///
+    /// A template is a policy with the slots `?principal` and `?resource`: `grant add USER RESOURCE --template NAME`
+    /// fills them.
+    #[command(after_help = "Examples:\n  vouchsafe policy templates\n  vouchsafe policy templates reader")]
+    Templates(templates::Args),
     /// Says why a request is or would be allowed or denied, and what would change that.
     #[command(
         after_help = "Examples:\n  vouchsafe policy explain --user alice --device alice-laptop --resource finance\n  vouchsafe policy explain --user alice --resource wiki --path /admin --ip 203.0.113.9"
@@ -249,6 +256,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             let version: PolicyVersion = AdminClient::open(call).await?.get("/v1/policy").await?;
             show(call, &version, |version| files(call, version))
         }
+        Verb::Templates(args) => templates::run(args, call).await,
         Verb::Explain(question) => explain(call, question).await,
         Verb::Diff(args) => difference::run(&args, call).await,
         Verb::Simulate(args) => simulate::run(&args, call).await,

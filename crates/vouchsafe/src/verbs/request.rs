@@ -5,9 +5,10 @@ use std::time::Duration;
 use clap::Subcommand;
 use http::Method;
 use vouchsafe_model::id::RequestId;
-use vouchsafe_model::name::ResourceName;
+use vouchsafe_model::name::{PolicyName, ResourceName};
 use vouchsafe_wire::api::{DecideRequest, NewRequest, RequestDoc, RequestState};
 
+use super::grant::template as template_cell;
 use super::{now, show};
 use crate::admin::{AdminClient, path};
 use crate::call::Call;
@@ -21,7 +22,7 @@ use crate::text;
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Example:\n  vouchsafe request finance --for 2h --reason 'closing the quarter'"
+    after_help = "Examples:\n  vouchsafe request finance --for 2h --reason 'closing the quarter'\n  vouchsafe request finance --template reader --for 2h --reason 'a look at the numbers'"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -35,6 +36,10 @@ pub(crate) struct Args {
     /// Why: read by whoever decides, and kept.
     #[arg(long, required = true)]
     reason: Option<String>,
+    /// Template of the policy that the right is to be made from; without it, everything is asked for that can be done
+    /// to the resource.
+    #[arg(long, value_name = "NAME")]
+    template: Option<PolicyName>,
 }
 
 /// What to do with requests.
@@ -79,7 +84,7 @@ pub(crate) enum Verb {
 
 pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let client = AdminClient::open(call).await?;
-    let Args { verb, resource, lasting, reason } = args;
+    let Args { verb, resource, lasting, reason, template } = args;
     match (verb, resource, lasting, reason) {
         (Some(Verb::List { all }), ..) => {
             let from = if all { "/v1/requests" } else { "/v1/requests/mine" };
@@ -96,7 +101,8 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
             decide(&client, call, "/v1/requests/mine", &request, "/withdraw", String::new()).await
         }
         (None, Some(resource), Some(lasting), Some(reason)) => {
-            let new = NewRequest { seconds: lasting.as_secs(), reason };
+            let template = template.map(|template| template.to_string());
+            let new = NewRequest { seconds: lasting.as_secs(), reason, template };
             let to = path("/v1/resources/", resource.as_str(), "/requests");
             let request: RequestDoc = client.send(Method::POST, &to, &new).await?;
             show(call, &request, |request| tell(call, request))
@@ -129,9 +135,10 @@ fn tell(call: &Call, request: &RequestDoc) -> std::io::Result<()> {
     let out = &call.out;
     let (user, resource) = (clean(&request.user), clean(&request.resource));
     let lasting = text::about(request.seconds);
+    let by = request.template.as_ref().map(|of| format!(", by `{}`", clean(&of.name))).unwrap_or_default();
     let line = match request.state {
-        RequestState::Open => format!("{user} asks for {resource} for {lasting}; somebody else has to approve it"),
-        RequestState::Approved => format!("{user} may reach {resource} for {lasting}"),
+        RequestState::Open => format!("{user} asks for {resource} for {lasting}{by}; somebody else has to approve it"),
+        RequestState::Approved => format!("{user} may reach {resource} for {lasting}{by}"),
         RequestState::Denied => format!("{user} doesn't get {resource}"),
         RequestState::Withdrawn => format!("{user} doesn't ask for {resource} any more"),
         RequestState::Expired => format!("nobody decided that {user} asked for {resource}"),
@@ -143,7 +150,7 @@ fn tell(call: &Call, request: &RequestDoc) -> std::io::Result<()> {
 }
 
 fn table(requests: &[RequestDoc]) -> Table {
-    let mut table = Table::new(&["user", "resource", "for", "state", "reason…", "by", "id"]);
+    let mut table = Table::new(&["user", "resource", "template", "permits", "for", "state", "reason…", "by", "id"]);
     for request in requests {
         let state = match request.state {
             RequestState::Open => {
@@ -156,6 +163,8 @@ fn table(requests: &[RequestDoc]) -> Table {
         table.row([
             Cell::new(Style::Bold, &request.user),
             (&request.resource).into(),
+            template_cell(request.template.as_ref().map(|of| of.name.as_str())),
+            permits(request),
             text::about(request.seconds).as_str().into(),
             state,
             (&request.reason).into(),
@@ -164,4 +173,16 @@ fn table(requests: &[RequestDoc]) -> Table {
         ]);
     }
     table
+}
+
+/// What an open request would come to.
+fn permits(request: &RequestDoc) -> Cell {
+    match (&request.template, request.state) {
+        (None, RequestState::Open) => "everything".into(),
+        (Some(of), RequestState::Open) if !of.stands => Cell::new(Style::Bad, "changed since"),
+        (Some(of), RequestState::Open) => of.actions.join(" ").as_str().into(),
+        (_, RequestState::Approved | RequestState::Denied | RequestState::Withdrawn | RequestState::Expired) => {
+            Cell::new(Style::Dim, "")
+        }
+    }
 }

@@ -44,6 +44,7 @@ mod sandbox;
 mod ssh;
 mod step_up;
 mod tampering;
+mod templates;
 mod tls;
 mod traces;
 mod udp;

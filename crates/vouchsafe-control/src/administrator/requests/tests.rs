@@ -17,7 +17,7 @@ fn user(name: &str) -> Actor {
 }
 
 fn new() -> NewRequest {
-    NewRequest { seconds: 3_600, reason: "closing the quarter".to_owned() }
+    NewRequest { seconds: 3_600, reason: "closing the quarter".to_owned(), template: None }
 }
 
 #[tokio::test]

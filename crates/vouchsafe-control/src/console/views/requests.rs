@@ -3,7 +3,7 @@
 use axum::response::Response;
 use maud::{Markup, html};
 use vouchsafe_model::moment::about;
-use vouchsafe_wire::api::{RequestDoc, RequestState};
+use vouchsafe_wire::api::{AskedTemplate, RequestDoc, RequestState};
 
 use super::table;
 use crate::pages::layout::at;
@@ -39,13 +39,15 @@ pub(in crate::console) fn page(who: &str, name: Option<&str>, requests: &[Reques
 }
 
 fn waiting(request: &RequestDoc, name: Option<&str>) -> Markup {
-    let RequestDoc { id, user, resource, seconds, reason, created, open_until, .. } = request;
+    let RequestDoc { id, user, resource, seconds, template, reason, created, open_until, .. } = request;
+    let changed = template.as_ref().is_some_and(|template| !template.stands);
     let path = format!("/v1/resources/{resource}/requests/{id}");
     let note = format!("note-{id}");
     html! {
         section .waiting aria-labelledby=(id) {
             h2 id=(id) { (user) " asks for " (resource) ", for " (about(*seconds)) }
             p { "“" (reason) "”" }
+            (permits(template.as_ref()))
             p .faint { "Asked " (at(*created)) "; over " (at(*open_until)) " if nobody decides. " code { (id) } }
             @if name == Some(user.as_str()) {
                 p .faint { "It is your own: somebody else has to decide it." }
@@ -53,7 +55,7 @@ fn waiting(request: &RequestDoc, name: Option<&str>) -> Markup {
                 form .inline method="post" action={ (path) "/deny" } {
                     label .hidden for=(note) { "Note" }
                     input id=(note) name="note" maxlength="200" placeholder="A note, if you like";
-                    button formaction={ (path) "/approve" } { "Approve for " (about(*seconds)) }
+                    @if !changed { button formaction={ (path) "/approve" } { "Approve for " (about(*seconds)) } }
                     button { "Deny" }
                 }
             }
@@ -61,8 +63,28 @@ fn waiting(request: &RequestDoc, name: Option<&str>) -> Markup {
     }
 }
 
+/// What an approval comes to.
+fn permits(template: Option<&AskedTemplate>) -> Markup {
+    match template {
+        None => html! { p { "It permits all that can be done there, on enrolled devices." } },
+        Some(AskedTemplate { name, stands: false, .. }) => html! {
+            p {
+                span .chip .deny { "changed" } " The template " code { (name) }
+                " isn't any more what was asked for, so this can't be approved: deny it, and let who asked ask again."
+            }
+        },
+        Some(AskedTemplate { name, actions, text, .. }) => html! {
+            p {
+                "By the template " code { (name) } " it permits "
+                @for action in actions { code { (action) } " " }
+            }
+            details { summary { "What the template says" } pre tabindex="0" { (text.trim()) } }
+        },
+    }
+}
+
 fn settled_row(request: &RequestDoc) -> Markup {
-    let RequestDoc { user, resource, seconds, reason, state, decided, decided_by, note, .. } = request;
+    let RequestDoc { user, resource, seconds, template, reason, state, decided, decided_by, note, .. } = request;
     let (class, word) = match state {
         RequestState::Open => ("weak", "open"),
         RequestState::Approved => ("allow", "approved"),
@@ -74,7 +96,10 @@ fn settled_row(request: &RequestDoc) -> Markup {
         tr {
             td .nowrap { @if let Some(decided) = decided { (at(*decided)) } }
             td { (user) }
-            td { (resource) p .faint { "for " (about(*seconds)) } }
+            td {
+                (resource)
+                p .faint { "for " (about(*seconds)) @if let Some(of) = template { ", by " code { (of.name) } } }
+            }
             td { span class={ "chip " (class) } { (word) } }
             td { (decided_by.as_deref().unwrap_or("nobody")) @if !note.is_empty() { p .faint { (note) } } }
             td { (reason) }

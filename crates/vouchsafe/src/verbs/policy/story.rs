@@ -68,7 +68,9 @@ fn chapter(out: &Output, title: &str, policies: &[&Considered]) -> io::Result<()
         };
         let name = out.paint(Style::Bold, &clean(policy.id.as_str()));
         let file = out.paint(Style::Dim, &clean(&policy.file));
-        out.line(&format!("  {effect} {name}  {file}  {}", clean(&policy.verdict)))?;
+        let of =
+            policy.template.as_ref().map(|of| format!(" of the template {}", clean(of.as_str()))).unwrap_or_default();
+        out.line(&format!("  {effect} {name}  {file}{}  {}", out.paint(Style::Dim, &of), clean(&policy.verdict)))?;
         for part in [&policy.scope.principal, &policy.scope.action, &policy.scope.resource] {
             scope(out, part)?;
         }
