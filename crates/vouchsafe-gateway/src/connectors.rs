@@ -30,7 +30,7 @@ use vouchsafe_policy::Admission;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::connect_stream::ConnectStream;
 use vouchsafe_runtime::limits::CONNECT_TIMEOUT;
-use vouchsafe_runtime::link::{AttachedConnector, Attendance};
+use vouchsafe_runtime::link::AttachedConnector;
 use vouchsafe_wire::connector::{CONNECT_UDP, SITE_HEADER, udp_path};
 
 pub(crate) use self::attach::attach;
@@ -188,10 +188,9 @@ impl Connectors {
             }
         }
     }
-}
 
-impl Attendance for Connectors {
-    fn connectors(&self) -> Vec<AttachedConnector> {
+    /// Those that are attached, each once.
+    pub(crate) fn attached(&self) -> Vec<AttachedConnector> {
         let mut all: BTreeMap<ConnectorId, AttachedConnector> = BTreeMap::new();
         for connection in self.open.lock().values().flatten() {
             let (id, since) = (connection.connector, connection.since);

@@ -11,7 +11,7 @@ use http::HeaderValue;
 use tokio::net::TcpListener;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_runtime::internal::InternalService;
-use vouchsafe_runtime::link::{Attendance, ControlLink, GatewayIdentity, LinkError, RecordBatch};
+use vouchsafe_runtime::link::{ControlLink, GatewayIdentity, LinkError, RecordBatch};
 use vouchsafe_runtime::resolve::Resolver;
 use vouchsafe_runtime::spans::{Collector, Spans};
 use vouchsafe_runtime::task::TaskGroup;
@@ -33,7 +33,7 @@ use crate::record::{Finisher, Recorder};
 use crate::sign_in::step_up::Drafts;
 use crate::spool::SpoolError;
 use crate::strangers::{self, Strangers};
-use crate::vitals::{Counts, GatewayVitals};
+use crate::vitals::{Attending, Counts, GatewayVitals};
 use crate::watch::{self, Watch};
 
 /// What a gateway is started with.
@@ -213,7 +213,9 @@ impl Gateway {
         let (facts, current) = (Arc::new(Facts::new(Arc::clone(&link))), Arc::new(Current::new(engine)));
         let watch = Watch::new(Arc::clone(&facts), Arc::clone(&current), Arc::clone(&link), first.sequence);
         let connectors = Arc::<Connectors>::default();
-        link.attends(identity.id, Arc::clone(&connectors) as Arc<dyn Attendance>);
+        let counts = Arc::default();
+        let attending = Attending { connectors: Arc::clone(&connectors), counts: Arc::clone(&counts) };
+        link.attends(identity.id, Arc::new(attending));
         let shared = Arc::new(Shared {
             names: Names::new(identity.domain, public_port),
             authenticator: Authenticator::new(identity.issuer.clone(), &identity.token_keys),
@@ -221,7 +223,7 @@ impl Gateway {
             assertions: AssertionSigner::new(identity.issuer, &identity.assertion_key_pem, identity.assertion_kid)?,
             current,
             watch,
-            counts: Arc::default(),
+            counts,
             drafts: Drafts::default(),
             upstreams: Upstreams::default(),
             connectors,

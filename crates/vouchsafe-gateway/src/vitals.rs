@@ -13,10 +13,11 @@ use vouchsafe_model::decision::{Outcome, Reason};
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::BoxFuture;
-use vouchsafe_runtime::link::Freshness;
+use vouchsafe_runtime::link::{AttachedConnector, Attendance, Freshness, Going};
 use vouchsafe_runtime::vitals::{Histogram, Page, Vitals};
 use vouchsafe_wire::health::{Check, Note};
 
+use crate::connectors::Connectors;
 use crate::forward::http::Fault;
 use crate::gateway::Shared;
 use crate::watch::Ended;
@@ -254,6 +255,28 @@ impl Vitals for GatewayVitals {
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
         let checks = vec![self.policy(), lease(self.0.link.freshness()), self.audit()];
         Box::pin(async move { checks })
+    }
+}
+
+/// Tells the controller who is attached and what goes on.
+pub(crate) struct Attending {
+    pub(crate) connectors: Arc<Connectors>,
+    pub(crate) counts: Arc<Counts>,
+}
+
+impl Attendance for Attending {
+    fn connectors(&self) -> Vec<AttachedConnector> {
+        self.connectors.attached()
+    }
+
+    fn going(&self) -> Option<Going> {
+        let Counts { open, revoking, .. } = &*self.counts;
+        Some(Going {
+            flows: FlowKind::ALL.iter().map(|kind| open.at(*kind as usize)).sum(),
+            revoked: revoking.count(),
+            revoked_half: revoking.permille(500),
+            revoked_most: revoking.permille(990),
+        })
     }
 }
 

@@ -283,10 +283,28 @@ pub struct AttachedConnector {
     pub streams: u32,
 }
 
-/// Tells which connectors are attached to a gateway, whenever it is asked.
+/// What goes on at a gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Going {
+    /// Flows that are open.
+    pub flows: u64,
+    /// Flows that were ended because a right was revoked, since the gateway began.
+    pub revoked: u64,
+    /// How long half of these took at most from the change to their end; `None` when there were none.
+    pub revoked_half: Option<Duration>,
+    /// The same for 99 of 100.
+    pub revoked_most: Option<Duration>,
+}
+
+/// Tells which connectors are attached to a gateway and what goes on there, whenever it is asked.
 pub trait Attendance: Send + Sync + 'static {
     /// All of them, each once.
     fn connectors(&self) -> Vec<AttachedConnector>;
+
+    /// What goes on; `None` where it isn't counted.
+    fn going(&self) -> Option<Going> {
+        None
+    }
 }
 
 /// What a gateway asks of its controller.
