@@ -1,51 +1,80 @@
 //! Pages of `console.<domain>`: what there is and what happened, and what waits to be decided. Policy decided already
 //! that the caller may. A form goes to the path that the API has for what it does, so that policies say it once.
 
+mod access;
+mod chart;
+mod connectors;
+mod decisions;
+mod devices;
+mod editor;
+mod feed;
+mod figures;
+mod frame;
+mod graph;
 mod history;
+mod log;
+mod map;
+mod overview;
+mod parts;
+mod people;
 mod requests;
+mod resources;
+mod sessions;
 mod views;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, RawQuery, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use http::request::Parts;
 use vouchsafe_runtime::internal::{Caller, OwnHost};
-use vouchsafe_runtime::{clock, fetch_site};
-use vouchsafe_wire::api::AuditQuery;
-use vouchsafe_wire::audit::Kind;
+use vouchsafe_runtime::{fetch_site, limits};
 
 use crate::administrator::AdministratorError;
 use crate::api;
-use crate::audit::{self, AuditError};
+use crate::audit::AuditError;
 use crate::context::Context;
-use crate::directory::{Actor, DirectoryError, connectors};
+use crate::directory::{Actor, DirectoryError};
 use crate::pages;
-use crate::store::{StoreError, devices, grants, policy, resources, sessions, users};
+use crate::store::{StoreError, policy};
 
-/// Records on the first page.
-const LATEST: u32 = 20;
-/// Records on the page of the log.
-const LOG_PAGE: u32 = 100;
 /// Most bytes of a form.
 const MAX_FORM_BYTES: usize = 4_096;
+/// Most fields of a form or query.
+const MAX_FIELDS: usize = 24;
 
 /// The pages of the console.
 pub(crate) fn routes(context: Context) -> Router {
     Router::new()
-        .route("/", get(overview))
-        .route("/users", get(list_users))
-        .route("/devices", get(list_devices))
-        .route("/resources", get(list_resources))
-        .route("/connectors", get(list_connectors))
+        .route("/", get(overview::show))
+        .route("/events", get(feed::follow))
+        .route("/map", get(map::show))
+        .route("/sessions", get(sessions::list))
+        .route("/v1/sessions/{id}/end", post(sessions::end))
+        .route("/v1/locks", post(sessions::lock))
+        .route("/v1/locks/{kind}/{name}/remove", post(sessions::unlock))
+        .route("/v1/users/{name}/sign-out", post(sessions::sign_out))
+        .route("/users", get(people::list))
+        .route("/users/{name}", get(people::show))
+        .route("/devices", get(devices::list))
+        .route("/devices/{device}", get(devices::show))
+        .route("/resources", get(resources::list))
+        .route("/resources/{name}", get(resources::show))
+        .route("/connectors", get(connectors::list))
         .route("/requests", get(requests::list))
         .route("/v1/resources/{name}/requests/{id}/approve", post(requests::approve))
         .route("/v1/resources/{name}/requests/{id}/deny", post(requests::deny))
         .route("/policy", get(show_policy))
+        .route("/policy/edit", get(editor::show))
+        .route("/v1/policy/check", post(editor::check).layer(DefaultBodyLimit::max(limits::MAX_OWN_BODY_BYTES)))
+        .route("/v1/policy/diff", post(editor::diff).layer(DefaultBodyLimit::max(limits::MAX_OWN_BODY_BYTES)))
+        .route("/v1/policy/simulate", post(editor::simulate).layer(DefaultBodyLimit::max(limits::MAX_OWN_BODY_BYTES)))
+        .route("/v1/policy/publish", post(editor::publish).layer(DefaultBodyLimit::max(limits::MAX_OWN_BODY_BYTES)))
         .route("/policy/diff", get(history::compare))
-        .route("/audit", get(log))
+        .route("/audit", get(log::show))
+        .route("/decisions/{id}", get(decisions::show))
         .fallback(|| async { ConsoleError::NotFound })
         .method_not_allowed_fallback(|| async { ConsoleError::NotFound })
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
@@ -64,8 +93,6 @@ enum ConsoleError {
     Undecided,
     #[error("Something went wrong on our side. Try again in a moment.")]
     Store(#[from] StoreError),
-    #[error("Something went wrong on our side. Try again in a moment.")]
-    Directory(#[from] DirectoryError),
     #[error("The log can't be shown.")]
     Audit(#[from] AuditError),
     /// Another page made the browser send it (A149).
@@ -78,16 +105,18 @@ enum ConsoleError {
     Administrator(#[from] AdministratorError),
 }
 
+impl From<DirectoryError> for ConsoleError {
+    fn from(error: DirectoryError) -> Self {
+        ConsoleError::Administrator(error.into())
+    }
+}
+
 impl IntoResponse for ConsoleError {
     fn into_response(self) -> Response {
         let status = match &self {
             ConsoleError::NotFound => StatusCode::NOT_FOUND,
             ConsoleError::Undecided => StatusCode::FORBIDDEN,
             ConsoleError::Store(error) => {
-                tracing::error!(error = error as &dyn std::error::Error, "a page of the console failed");
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-            ConsoleError::Directory(error) => {
                 tracing::error!(error = error as &dyn std::error::Error, "a page of the console failed");
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -142,80 +171,73 @@ impl FromRequestParts<Context> for Sent {
     }
 }
 
-/// How many there are of each.
-struct Counts {
-    users: u64,
-    devices: u64,
-    sessions: u64,
-    resources: u64,
-    grants: u64,
-    policy_version: u64,
+/// Fields of a query or of a form, each at most once; what is empty isn't there.
+struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Those of a query. What isn't asked for later doesn't matter.
+    fn of_query(query: Option<&str>) -> Self {
+        Self::read(query.unwrap_or_default().as_bytes())
+    }
+
+    /// Those of a form, of which each has to be one of `known`.
+    fn of_form(form: &[u8], known: &[&str]) -> Result<Self, ConsoleError> {
+        let fields = Self::read(form);
+        let is_known = |(name, _): &(String, String)| known.contains(&name.as_str());
+        let names = || fields.0.iter().map(|(name, _)| name);
+        let once = names().collect::<std::collections::BTreeSet<_>>().len() == names().count();
+        if once && fields.0.iter().all(is_known) { Ok(fields) } else { Err(ConsoleError::Form) }
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        let pairs = url::form_urlencoded::parse(bytes).take(MAX_FIELDS);
+        Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    }
+
+    /// The text of a field, without white space around it.
+    fn text(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
+        Some(value.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// The same, no longer than names are.
+    fn short(&self, name: &str) -> Option<String> {
+        self.text(name).map(|text| text.chars().take(80).collect())
+    }
+
+    /// A number.
+    fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
 }
 
-async fn overview(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
-    let now = clock::unix_seconds(clock::now());
-    let mut read = context.store.read().await?;
-    let counts = Counts {
-        users: users::count(&mut read).await?,
-        devices: devices::count(&mut read).await?,
-        sessions: sessions::count(&mut read, now).await?,
-        resources: resources::count(&mut read).await?,
-        grants: u64::try_from(grants::list(&mut read, now).await?.len()).unwrap_or(u64::MAX),
-        policy_version: policy::highest(&mut read).await?,
+/// The part of a list that the query's `page` shows, and ways to the others.
+fn paged<'l, T>(all: &'l [T], size: usize, fields: &Fields, path: &str) -> (&'l [T], maud::Markup) {
+    let last = all.len().saturating_sub(1) / size;
+    let page = fields.number("page").and_then(|page| usize::try_from(page).ok()).unwrap_or(0).min(last);
+    let shown = all.chunks(size).nth(page).unwrap_or_default();
+    let to = |page: usize| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(fields.0.iter().filter(|(name, _)| name != "page"));
+        query.append_pair("page", &page.to_string());
+        format!("{path}?{}", query.finish())
     };
-    drop(read);
-    let kind = Some(Kind::Decision.as_str().to_owned());
-    let query = AuditQuery { kind, limit: Some(LATEST), ..AuditQuery::default() };
-    let page = audit::query(&context, &query, &actor).await?;
-    Ok(views::overview(&actor.label(), &counts, &page.records))
-}
-
-async fn list_users(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
-    let mut read = context.store.read().await?;
-    let users = users::list(&mut read, clock::unix_seconds(clock::now())).await?;
-    Ok(views::users(&actor.label(), &users))
-}
-
-async fn list_devices(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
-    let mut read = context.store.read().await?;
-    Ok(views::devices(&actor.label(), &devices::list(&mut read).await?))
-}
-
-async fn list_resources(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
-    let mut read = context.store.read().await?;
-    let resources = resources::list(&mut read).await?;
-    Ok(views::resources(&actor.label(), &context.settings, &resources, clock::unix_seconds(clock::now())))
-}
-
-async fn list_connectors(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
-    Ok(views::connectors(&actor.label(), &connectors::list(&context).await?))
+    let ways = maud::html! {
+        @if last > 0 {
+            nav .pages aria-label="Pages" {
+                @if page > 0 { a .button .small href=(to(page - 1)) { "Newer" } }
+                span .faint { "page " (page + 1) " of " (last + 1) }
+                @if page < last { a .button .small href=(to(page + 1)) { "Older" } }
+            }
+        }
+    };
+    (shown, ways)
 }
 
 async fn show_policy(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
     let mut read = context.store.read().await?;
     let current = policy::current(&mut read).await?;
     Ok(views::policy::current(&actor.label(), &current, &policy::history(&mut read).await?))
-}
-
-/// `GET /audit?user=&resource=&outcome=`.
-async fn log(
-    State(context): State<Context>,
-    Admin(actor): Admin,
-    RawQuery(query): RawQuery,
-) -> Result<Response, ConsoleError> {
-    let mut asked = AuditQuery { limit: Some(LOG_PAGE), ..AuditQuery::default() };
-    let fields = url::form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes());
-    for (name, value) in fields.take(16).filter(|(_, value)| !value.trim().is_empty()) {
-        let value = Some(value.trim().chars().take(80).collect::<String>());
-        match name.as_ref() {
-            "user" => asked.user = value,
-            "resource" => asked.resource = value,
-            "outcome" => asked.outcome = value,
-            _ => {}
-        }
-    }
-    let page = audit::query(&context, &asked, &actor).await?;
-    Ok(views::audit(&actor.label(), &asked, &page.records))
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ use vouchsafe_wire::ticket::hex;
 
 const STYLE: &str = include_str!("pages/style.css");
 const SCRIPT: &str = include_str!("pages/app.js");
+const CONSOLE_STYLE: &str = include_str!("pages/console.css");
+const CONSOLE_SCRIPT: &str = include_str!("pages/console.js");
 const ICON: &str = include_str!("pages/icon.svg");
 
 /// What a browser may do on our pages. Nothing comes from elsewhere, nothing goes elsewhere, nobody
@@ -38,12 +40,16 @@ struct Asset {
 struct Assets {
     style: Asset,
     script: Asset,
+    console_style: Asset,
+    console_script: Asset,
     icon: Asset,
 }
 
 static ASSETS: LazyLock<Assets> = LazyLock::new(|| Assets {
     style: asset("style.css", STYLE, "text/css; charset=utf-8"),
     script: asset("app.js", SCRIPT, "text/javascript; charset=utf-8"),
+    console_style: asset("console.css", CONSOLE_STYLE, "text/css; charset=utf-8"),
+    console_script: asset("console.js", CONSOLE_SCRIPT, "text/javascript; charset=utf-8"),
     icon: asset("icon.svg", ICON, "image/svg+xml"),
 });
 
@@ -60,8 +66,8 @@ pub(crate) fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 async fn serve(Path((version, name)): Path<(String, String)>) -> Response {
     let path = format!("/assets/{version}/{name}");
-    let Assets { style, script, icon } = &*ASSETS;
-    match [style, script, icon].into_iter().find(|asset| asset.path == path) {
+    let Assets { style, script, console_style, console_script, icon } = &*ASSETS;
+    match [style, script, console_style, console_script, icon].into_iter().find(|asset| asset.path == path) {
         Some(asset) => (
             [(header::CONTENT_TYPE, asset.kind), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")],
             asset.content,

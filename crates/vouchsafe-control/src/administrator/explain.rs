@@ -7,7 +7,7 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::name::UserName;
 use vouchsafe_model::resource::{ResourceKind, ResourceSpec};
 use vouchsafe_model::subject::{DeviceFacts, Grade, UserFacts};
-use vouchsafe_policy::{Engine, Explanation, OwnedDetail, Question};
+use vouchsafe_policy::{Engine, Explanation, OwnedDetail, PolicyListing, Question};
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::ExplainRequest;
 
@@ -55,6 +55,25 @@ pub(crate) async fn explain(context: &Context, asked: &ExplainRequest) -> Result
     tokio::task::spawn_blocking(move || vouchsafe_policy::explain(&engine, &question, now))
         .await
         .map_err(|_| AdministratorError::BrokenOff)
+}
+
+/// The texts of policies as they stand in a version; those that it doesn't have are left out.
+pub(crate) async fn texts(
+    context: &Context,
+    version: u64,
+    names: &[String],
+) -> Result<Vec<PolicyListing>, AdministratorError> {
+    let mut read = context.store.read().await?;
+    let engine = match policy::highest(&mut read).await? {
+        current if current == version => context.live.engine(&mut read).await?,
+        _ => {
+            let then = super::policy::show(&mut read, version).await?;
+            gate::compile(&mut read, policy::to_engine(&then.files), version).await?
+        }
+    };
+    let mut found = engine.policies();
+    found.retain(|policy| names.iter().any(|name| name == policy.id.as_str()));
+    Ok(found)
 }
 
 /// The device as if its key were kept so.

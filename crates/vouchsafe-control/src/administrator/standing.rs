@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use sqlx::SqliteConnection;
 use vouchsafe_model::action::Action;
 use vouchsafe_policy::PreparedSubject;
 use vouchsafe_runtime::clock;
@@ -12,11 +13,26 @@ use crate::context::Context;
 use crate::directory::Actor;
 use crate::store::{Write, facts};
 
+/// Whether a user may also do what a form of the console comes to under another name: the API's method and path.
+/// What a policy says about the one holds for the other.
+pub(crate) async fn may(context: &Context, by: &Actor, operation: &str) -> Result<(), AdministratorError> {
+    decided(context, &mut *context.store.read().await?, by, operation).await
+}
+
 /// Decides again, within the change and before anything of it: her session, her locks, and the policy in force.
 /// `operation` is the method and path that she was let in for.
 pub(super) async fn still_may(
     context: &Context,
     write: &mut Write,
+    by: &Actor,
+    operation: &str,
+) -> Result<(), AdministratorError> {
+    decided(context, write.connection(), by, operation).await
+}
+
+async fn decided(
+    context: &Context,
+    connection: &mut SqliteConnection,
     by: &Actor,
     operation: &str,
 ) -> Result<(), AdministratorError> {
@@ -28,8 +44,8 @@ pub(super) async fn still_may(
         }
     };
     let now = clock::now();
-    let subject = facts::subject_by_session(write.connection(), session, clock::unix_seconds(now)).await?;
-    let engine = context.live.engine(write.connection()).await?;
+    let subject = facts::subject_by_session(&mut *connection, session, clock::unix_seconds(now)).await?;
+    let engine = context.live.engine(&mut *connection).await?;
     let subject = PreparedSubject::new(engine, Arc::new(subject.map_err(|_| AdministratorError::NoLonger)?));
     match subject.decide_console(Action::ConsoleWrite, operation, ip, now) {
         Ok(_) => Ok(()),

@@ -8,10 +8,11 @@ use tower::ServiceExt as _;
 use vouchsafe_model::id::{ConnectorId, DecisionId, GatewayId, RequestId, SessionId, UserId};
 use vouchsafe_model::name::{SiteName, UserName};
 use vouchsafe_model::subject::{AuthFacts, Epoch, SubjectFacts, UserFacts};
+use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::OwnHost;
 use vouchsafe_runtime::link::{AttachedConnector, Attendance};
 use vouchsafe_wire::api::{NewUser, PolicyFileDoc, PolicyVersion, RequestDoc, RequestState, ResourceDoc};
-use vouchsafe_wire::audit::Record;
+use vouchsafe_wire::audit::{Kind, Record};
 
 use super::*;
 use crate::directory;
@@ -54,8 +55,26 @@ async fn get(router: &Router, path: &str, caller: Option<Caller>) -> (StatusCode
     (status, String::from_utf8(body.to_vec()).unwrap(), policy)
 }
 
-const PATHS: [&str; 9] =
-    ["/", "/users", "/devices", "/resources", "/connectors", "/requests", "/policy", "/policy/diff", "/audit"];
+const PATHS: [&str; 18] = [
+    "/",
+    "/?window=7d",
+    "/map",
+    "/map?user=alice",
+    "/users",
+    "/users/alice",
+    "/devices",
+    "/sessions",
+    "/resources",
+    "/resources/wiki",
+    "/connectors",
+    "/requests",
+    "/policy",
+    "/policy/diff",
+    "/policy/edit",
+    "/policy/edit?file=a.cedar",
+    "/audit",
+    "/decisions/dec_a",
+];
 
 #[tokio::test]
 async fn i13_nothing_is_shown_without_a_decision() {
@@ -85,7 +104,7 @@ async fn pages_show_what_there_is_and_escape_it() {
         "observe": {"from": ["10.0.0.0/8"], "owner": "alice", "reason": HOSTILE, "until": "2999-12-31T18:00:00Z"},
     }))
     .unwrap();
-    resources::put(write.connection(), &resource).await.unwrap();
+    crate::store::resources::put(write.connection(), &resource).await.unwrap();
     let text = format!("// {HOSTILE}\n@id(\"a\") permit (principal, action, resource);\n");
     let version = PolicyVersion {
         version: 1,
@@ -104,12 +123,13 @@ async fn pages_show_what_there_is_and_escape_it() {
     policy::insert(write.connection(), &version).await.unwrap();
     requests::insert(write.connection(), &request(HOSTILE, RequestState::Open)).await.unwrap();
     requests::insert(write.connection(), &request(HOSTILE, RequestState::Denied)).await.unwrap();
-    let mut record = Record::new(Kind::Decision, 1_790_000_000_000_000);
+    let mut record = Record::new(Kind::Decision, clock::unix_micros(clock::now()));
     record.user = Some("alice".to_owned());
     record.resource = Some("wiki".to_owned());
     record.outcome = Some("deny".to_owned());
     record.passed = Some("observe".to_owned());
     record.reason = Some("no_permit".to_owned());
+    record.id = Some("dec_a".to_owned());
     record.path = Some(HOSTILE.to_owned());
     record.tls = Some("1.3 X25519MLKEM768".to_owned());
     write.audit(record);
@@ -122,12 +142,14 @@ async fn pages_show_what_there_is_and_escape_it() {
         assert!(body.contains("aria-current=\"page\""), "{path}");
     }
     let (_, body, _) = get(&router, "/", Some(caller(Some(admin())))).await;
-    assert!(body.contains("no_permit") && body.contains("chip deny") && body.contains("TLS 1.3 X25519MLKEM768"));
+    assert!(body.contains("no_permit") && body.contains("chip weak"));
     assert!(body.contains("passed: mode observe"), "it isn't taken for a denial that stood");
+    let (_, body, _) = get(&router, "/decisions/dec_a", Some(caller(Some(admin())))).await;
+    assert!(body.contains("1.3 X25519MLKEM768") && body.contains("big pass") && body.contains("The same request now"));
     let (_, body, _) = get(&router, "/resources", Some(caller(Some(admin())))).await;
-    assert!(body.contains("chip weak\">observe") && body.contains("10.0.0.0/8; alice answers"), "{body}");
+    assert!(body.contains("<bdi>observe") && body.contains("10.0.0.0/8; alice answers"), "{body}");
     let (_, body, _) = get(&router, "/requests", Some(caller(Some(admin())))).await;
-    assert!(body.contains("alice asks for wiki, for 2 h") && body.contains("chip deny\">denied"), "{body}");
+    assert!(body.contains("alice asks for wiki, for 2 h") && body.contains(">denied<"), "{body}");
     let mut alice = admin();
     alice.user.name = UserName::parse("alice").unwrap();
     let (_, body, _) = get(&router, "/requests", Some(caller(Some(alice)))).await;
@@ -159,6 +181,27 @@ fn request(reason: &str, state: RequestState) -> RequestDoc {
     }
 }
 
+async fn with_default_policy(context: &Context) {
+    let text = vouchsafe_policy::default_policy().text;
+    let version = PolicyVersion {
+        version: 1,
+        created: 1,
+        by: "root".to_owned(),
+        approved_by: None,
+        note: String::new(),
+        current: true,
+        confirm_by: None,
+        policies: 2,
+        files: vec![PolicyFileDoc { name: "default.cedar".to_owned(), text }],
+        tests: Vec::new(),
+        invariants: Vec::new(),
+        proofs: Vec::new(),
+    };
+    let mut write = context.store.write().await.unwrap();
+    policy::insert(write.connection(), &version).await.unwrap();
+    write.commit().await.unwrap();
+}
+
 /// Knows of one connector that is attached to the gateway of this process.
 struct Here(ConnectorId);
 
@@ -174,18 +217,62 @@ async fn a_form_is_taken_from_the_consoles_own_page_and_with_a_decision_alone() 
     let dir = tempfile::tempdir().unwrap();
     let context = Context::for_test(dir.path()).await;
     let origin = context.settings.origin("console");
+    with_default_policy(&context).await;
     let router = routes(context);
-    let send = async |site: Option<&'static str>, from: Option<&str>, caller: Option<Caller>| {
-        let id = RequestId::from_random([7; 16]);
-        let mut request = Request::post(format!("/v1/resources/wiki/requests/{id}/approve"));
+    let id = RequestId::from_random([7; 16]);
+    let session = SessionId::from_random([7; 16]);
+    let decide = format!("/v1/resources/wiki/requests/{id}/approve");
+    let end = format!("/v1/sessions/{session}/end");
+    let send_to = async |path: &str,
+                         form: &'static str,
+                         site: Option<&'static str>,
+                         from: Option<&str>,
+                         caller: Option<Caller>| {
+        let mut request = Request::post(path);
         for (name, value) in [("sec-fetch-site", site), ("origin", from)] {
             request = value.into_iter().fold(request, |request, value| request.header(name, value));
         }
-        let mut request = request.body(Body::from("note=x")).unwrap();
+        let mut request = request.body(Body::from(form)).unwrap();
         caller.into_iter().for_each(|caller| drop(request.extensions_mut().insert(caller)));
         router.clone().oneshot(request).await.unwrap().status()
     };
+    let send = async |site: Option<&'static str>, from: Option<&str>, caller: Option<Caller>| {
+        send_to(&decide, "note=x", site, from, caller).await
+    };
     let allowed = || Some(caller(Some(admin())));
+    // Neither from another page, nor without a decision, does any form do anything.
+    let forms = [
+        (decide.as_str(), "note=x"),
+        (end.as_str(), "back=/sessions"),
+        ("/v1/locks", "kind=user&name=alice&back=/users/alice"),
+        ("/v1/locks/user/alice/remove", "back=/sessions"),
+        ("/v1/users/alice/sign-out", "back=/sessions"),
+        ("/v1/policy/check", "file=&text=permit"),
+        ("/v1/policy/diff", "file=&text=permit"),
+        ("/v1/policy/simulate", "file=&text=permit"),
+        ("/v1/policy/publish", "file=&text=permit"),
+    ];
+    for (path, form) in forms {
+        for nobody in [None, Some(caller(None))] {
+            assert_eq!(send_to(path, form, Some("same-origin"), None, nobody).await, StatusCode::FORBIDDEN, "{path}");
+        }
+        for site in ["same-site", "cross-site", "none"] {
+            assert_eq!(send_to(path, form, Some(site), None, allowed()).await, StatusCode::FORBIDDEN, "{path}");
+        }
+        let odd = send_to(path, "unknown=1", Some("same-origin"), None, allowed()).await;
+        assert_eq!(odd, StatusCode::BAD_REQUEST, "{path}");
+    }
+    // What the API calls otherwise is asked of the policy as well: here nobody is signed in by that session.
+    for path in [end.as_str(), "/v1/locks/user/alice/remove"] {
+        assert_eq!(send_to(path, "", Some("same-origin"), None, allowed()).await, StatusCode::FORBIDDEN, "{path}");
+    }
+    // There is no such user; and nobody is led elsewhere.
+    let lock = "kind=user&name=nobody&back=/sessions";
+    assert_eq!(send_to("/v1/locks", lock, Some("same-origin"), None, allowed()).await, StatusCode::NOT_FOUND);
+    for back in ["back=//evil.example", "back=https://evil.example", "back=/%5Cevil.example", "back=/%0d%0aa"] {
+        let led = send_to("/v1/users/root/sign-out", back, Some("same-origin"), None, allowed()).await;
+        assert_eq!(led, StatusCode::BAD_REQUEST, "{back}");
+    }
     // There is no such request.
     assert_eq!(send(Some("same-origin"), None, allowed()).await, StatusCode::NOT_FOUND);
     assert_eq!(send(None, Some(&origin), allowed()).await, StatusCode::NOT_FOUND);
@@ -215,9 +302,44 @@ async fn connectors_are_shown_with_where_they_are_attached() {
     let gateway = GatewayId::from_random([6; 16]);
     assert!(context.own_gateway.set((gateway, Arc::new(Here(here)))).is_ok());
     let body = page().await;
-    let rows: Vec<&str> = body.split("<tr>").collect();
-    let row = |name: &str| *rows.iter().find(|row| row.contains(&format!("<td>{name}"))).unwrap();
+    let rows: Vec<&str> = body.split("<tr ").collect();
+    let row = |name: &str| *rows.iter().find(|row| row.contains(&format!("<bdi>{name}</bdi>"))).unwrap();
     assert!(row("here").contains(&gateway.to_string()) && row("here").contains("1 connection since"), "{body}");
     assert!(row("here").contains("2 streams") && row("here").contains("frankfurt"), "{body}");
-    assert!(row("away").contains("chip deny\">nowhere"), "{body}");
+    assert!(row("away").contains("<bdi>nowhere"), "{body}");
+}
+
+#[tokio::test]
+async fn the_editor_says_what_is_wrong_and_publishes_through_the_gate() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = Context::for_test(dir.path()).await;
+    with_default_policy(&context).await;
+    let router = routes(context.clone());
+    let send = async |path: &str, fields: &[(&str, &str)]| {
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let mut request = Request::post(path).header("sec-fetch-site", "same-origin").body(Body::from(form)).unwrap();
+        request.extensions_mut().insert(caller(Some(admin())));
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let wrong =
+        [("name", "wiki.cedar"), ("text", "@id(\"wiki\")\npermit (principal, action, resource) when { oops };")];
+    let (status, body) = send("/v1/policy/check", &wrong).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body.contains("<code>wiki.cedar:2:") && body.contains("when { oops };"), "what was typed stays: {body}");
+    let fine = "@id(\"wiki\")\r\n@reason(\"All.\")\r\npermit (principal, action == Action::\"http:read\", resource);";
+    let (_, body) = send("/v1/policy/check", &[("name", "wiki.cedar"), ("text", fine)]).await;
+    assert!(body.contains("3 policies"), "{body}");
+    let (_, body) = send("/v1/policy/diff", &[("name", "wiki.cedar"), ("text", fine)]).await;
+    assert!(body.contains("gain access"), "{body}");
+    let (_, body) = send("/v1/policy/simulate", &[("name", "wiki.cedar"), ("text", fine)]).await;
+    assert!(body.contains("On the past"), "{body}");
+    // Who has no session any more publishes nothing, whatever the gateway said before.
+    let (status, body) = send("/v1/policy/publish", &[("name", "wiki.cedar"), ("text", fine), ("base", "1")]).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(body.contains("refused"), "{body}");
+    let mut read = context.store.read().await.unwrap();
+    assert_eq!(policy::highest(&mut read).await.unwrap(), 1);
 }

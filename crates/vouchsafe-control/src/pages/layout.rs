@@ -32,12 +32,49 @@ pub(crate) fn wide(title: &str, header: Markup, body: Markup) -> Markup {
     )
 }
 
+/// A page of the console: `navigation` is for a screen with room at its side, `menu` for one without.
+pub(crate) fn framed(title: &str, navigation: Markup, menu: Markup, body: Markup) -> Markup {
+    let Assets { style, console_style, console_script, .. } = &*ASSETS;
+    let head = html! {
+        link rel="stylesheet" href=(style.path);
+        link rel="stylesheet" href=(console_style.path);
+        script src=(console_script.path) defer {}
+    };
+    let brand = || html! { span .brand { (mark()) span { "vouchsafe" } } };
+    page_of(
+        title,
+        head,
+        html! {
+            a .skip href="#main" { "Skip to content" }
+            div .frame {
+                div .rail { (brand()) (navigation) }
+                header .top {
+                    details .menu {
+                        summary { (brand()) span .open { "Menu" } }
+                        (menu)
+                    }
+                }
+                main .main id="main" { (body) }
+            }
+        },
+        Some("console"),
+    )
+}
+
 fn mark() -> Markup {
     html! { img src=(ASSETS.icon.path) alt="" width="28" height="28"; }
 }
 
 fn document(title: &str, body: Markup) -> Markup {
-    let Assets { style, script, icon } = &*ASSETS;
+    let Assets { style, script, .. } = &*ASSETS;
+    let head = html! {
+        link rel="stylesheet" href=(style.path);
+        script src=(script.path) defer {}
+    };
+    page_of(title, head, body, None)
+}
+
+fn page_of(title: &str, head: Markup, body: Markup, class: Option<&str>) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -46,11 +83,10 @@ fn document(title: &str, body: Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (title) " · vouchsafe" }
-                link rel="icon" href=(icon.path) type="image/svg+xml";
-                link rel="stylesheet" href=(style.path);
-                script src=(script.path) defer {}
+                link rel="icon" href=(ASSETS.icon.path) type="image/svg+xml";
+                (head)
             }
-            body { (body) }
+            body class=[class] { (body) }
         }
     }
 }
@@ -78,10 +114,22 @@ pub(crate) fn at_or(seconds: Option<u64>, never: &str) -> Markup {
     }
 }
 
+/// How long ago a moment was, with the moment itself for whoever points at it.
+pub(crate) fn ago(seconds: u64, now: u64) -> Markup {
+    let words = match now.saturating_sub(seconds) {
+        0..60 => "just now".to_owned(),
+        past @ 60..3_600 => format!("{} min ago", past / 60),
+        past @ 3_600..86_400 => format!("{} h ago", past / 3_600),
+        past @ 86_400..=5_184_000 => format!("{} d ago", past / 86_400),
+        _ => moment(seconds),
+    };
+    html! { time title=(moment(seconds)) { (words) } }
+}
+
 /// Words in small frames.
 pub(crate) fn chips(words: &[String], none: &str) -> Markup {
     html! {
         @if words.is_empty() { span .faint { (none) } }
-        @for word in words { span .chip { (word) } }
+        @for word in words { span .chip { bdi { (word) } } }
     }
 }

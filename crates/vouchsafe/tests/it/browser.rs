@@ -418,28 +418,80 @@ async fn every_page_fits_a_desktop_and_a_phone_in_light_and_dark() {
     chrome.open(&office.app("/plans")).await;
     chrome.arrive(&world.host("marketing"), "/plans").await;
     chrome.look("denied").await;
+    let denied = chrome.script("document.querySelector('footer code').textContent").await;
+    let denied = denied.as_str().expect("a decision id").to_owned();
+    world.decision(&denied).await;
     let grant = json!({"user": account, "resource": "marketing", "reason": "test"});
     let _: Value = world.admin.post("/v1/grants", &grant).await.expect("granted");
     let _connector = connectors(world).await;
     requests_and_a_change(world, &laptop).await;
+    world.invite("mallory", &[]).await;
+    let lock = json!({"kind": "user", "name": "mallory", "reason": format!("{HOSTILE}\u{202e}{}", "x".repeat(90))});
+    let _: Value = world.admin.post("/v1/locks", &lock).await.expect("locked");
+    let (person, decision) = (format!("/users/{account}"), format!("/decisions/{denied}"));
     for (name, path) in [
         ("console-overview", "/"),
+        ("console-map", "/map"),
+        ("console-map-of-one", "/map?resource=marketing"),
         ("console-users", "/users"),
+        ("console-person", &person),
+        ("console-locked", "/users/mallory"),
         ("console-devices", "/devices"),
+        ("console-device", "/devices/tablet"),
+        ("console-sessions", "/sessions"),
         ("console-resources", "/resources"),
+        ("console-resource", "/resources/marketing"),
         ("console-connectors", "/connectors"),
         ("console-requests", "/requests"),
         ("console-policy", "/policy"),
         ("console-diff", "/policy/diff"),
+        ("console-editor", "/policy/edit?file=zoe.cedar"),
         ("console-audit", "/audit"),
+        ("console-decision", &decision),
         ("console-nothing", "/nothing"),
     ] {
         chrome.open(world.url("console", path).as_str()).await;
         chrome.look(name).await;
+        chrome.inspect(name).await;
     }
+    edits_the_policy(world, &chrome).await;
+    ends_a_session(world, &chrome).await;
     chrome.open(&office.auth("/signed-out")).await;
     chrome.look("signed-out").await;
     chrome.finish(&[DENIED, "the server responded with a status of 404"]).await;
+}
+
+/// A mistake is found while it is typed, without a button.
+async fn edits_the_policy(world: &World, chrome: &Chrome) {
+    chrome.open(world.url("console", "/policy/edit?file=zoe.cedar").as_str()).await;
+    chrome.type_into("#text", "permit (oops);").await;
+    chrome.until("document.querySelector('#found .mistakes li')").await;
+    chrome.press("Check and run the tests").await;
+    chrome.arrive(&world.host("console"), "/v1/policy/check").await;
+    let told = chrome.text().await;
+    assert!(told.contains("refused") && told.contains("zoe.cedar:"), "{told}");
+}
+
+/// A row of the list of sessions has a button that ends it, and a new decision shows up by itself.
+async fn ends_a_session(world: &World, chrome: &Chrome) {
+    let open = async || world.admin.get::<Vec<Value>>("/v1/sessions").await.expect("sessions");
+    let zoes = open().await.into_iter().find(|session| session["user"] == "zoe").expect("a session of hers");
+    let id = zoes["id"].as_str().expect("an id").to_owned();
+    chrome.open(world.url("console", "/sessions").as_str()).await;
+    chrome.script(&format!("document.querySelector('form[action=\"/v1/sessions/{id}/end\"] button').click()")).await;
+    for () in patiently() {
+        if open().await.iter().all(|session| session["id"] != id) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(open().await.iter().all(|session| session["id"] != id), "her session is still open");
+    chrome.arrive(&world.host("console"), "/sessions").await;
+    chrome.open(world.url("console", "/").as_str()).await;
+    chrome.until("document.querySelector('[data-feed-state]').textContent === 'live'").await;
+    let path = "/seen-as-it-happens";
+    curl(world, &[world.url("marketing", path).as_str()]).await;
+    chrome.until(&format!("document.querySelector('[data-feed]').innerText.includes('{path}')")).await;
 }
 
 /// Somebody asks for access, so does who looks, and one was refused; and a policy was added.

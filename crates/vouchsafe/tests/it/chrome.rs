@@ -17,8 +17,17 @@ use url::Url;
 use crate::peers::{pid_of, run};
 use crate::world::{PATIENCE, World};
 
-/// A browser on a screen, or on a phone.
-pub(crate) const WIDTHS: [u32; 2] = [1280, 390];
+/// A browser on a wide screen, on a usual one, in a narrow window, and on a phone.
+pub(crate) const WIDTHS: [u32; 4] = [1600, 1280, 820, 390];
+
+/// What looks at pages for barriers: Deque's axe-core.
+const AXE: &str = "../../tests/node/node_modules/axe-core/axe.min.js";
+/// Runs it, and tells each barrier that is serious or critical.
+const BARRIERS: &str = "const done = arguments[arguments.length - 1];
+    axe.run(document, {resultTypes: ['violations']}).then(found => done(found.violations
+        .filter(one => ['serious', 'critical'].includes(one.impact))
+        .map(one => [one.id, one.help, ...one.nodes.slice(0, 3).map(node => node.html.slice(0, 300))])),
+    error => done([String(error)]));";
 
 /// A running browser.
 pub(crate) struct Chrome {
@@ -216,6 +225,29 @@ impl Chrome {
                     std::fs::write(&file, picture).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
                 }
             }
+        }
+        self.devtools("Emulation.clearDeviceMetricsOverride", json!({})).await;
+        self.devtools("Emulation.setEmulatedMedia", json!({"features": []})).await;
+    }
+
+    /// Fails where there is a barrier for people who hear a page, use the keyboard or see little contrast: on a phone in
+    /// the light, and on a wide screen in the dark.
+    pub(crate) async fn inspect(&self, name: &str) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(AXE);
+        let axe = std::fs::read_to_string(&file);
+        let axe = axe.unwrap_or_else(|error| panic!("{}: {error}; run ./test, which installs it", file.display()));
+        self.client.execute(&axe, Vec::new()).await.expect("axe-core runs");
+        for (scheme, width) in [("light", 390), ("dark", 1600)] {
+            // Colours that are on their way from one scheme to the other are in neither.
+            let features = json!({"features": [
+                {"name": "prefers-color-scheme", "value": scheme},
+                {"name": "prefers-reduced-motion", "value": "reduce"},
+            ]});
+            self.devtools("Emulation.setEmulatedMedia", features).await;
+            let metrics = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500});
+            self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
+            let found = self.client.execute_async(BARRIERS, Vec::new()).await.expect("looked");
+            assert_eq!(found, json!([]), "barriers on {name}, {scheme}, {width} px: {found:#}");
         }
         self.devtools("Emulation.clearDeviceMetricsOverride", json!({})).await;
         self.devtools("Emulation.setEmulatedMedia", json!({"features": []})).await;

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use vouchsafe_policy::{Change, Difference, Line, Rights, Shift, Way, changed_lines};
 use vouchsafe_wire::api::{PolicyVersion, changed_files};
 
-use super::{below, page, table};
+use super::{below, headed, table, value};
 use crate::pages::layout::at;
 
 /// Most names that a change lists.
@@ -15,17 +15,40 @@ const AROUND: usize = 3;
 
 /// The version in force, and those before.
 pub(in crate::console) fn current(who: &str, policy: &PolicyVersion, history: &[PolicyVersion]) -> Response {
-    page(
+    let head = html! {
+        div .head {
+            h1 { "Policy" }
+            div .actions {
+                a .button href="/policy/diff" { "What the last publish changed" }
+                a .button .go href=(edit(policy.files.last().map_or("", |file| file.name.as_str()))) { "Edit" }
+            }
+        }
+        p {
+            "Version " strong { (policy.version) } ", published by " bdi { (policy.by) } ", " (at(policy.created))
+            @if !policy.note.is_empty() { ": " bdi { (policy.note) } }
+        }
+    };
+    headed(
+        "Policy",
         "Policy",
         who,
+        head,
         html! {
-            p {
-                "Version " strong { (policy.version) } ", published by " (policy.by) ", " (at(policy.created))
-                @if !policy.note.is_empty() { ": " (policy.note) }
-            }
             @for file in &policy.files {
                 section {
-                    h2 { code { (file.name) } }
+                    div .head { h2 { code { (file.name) } } a .button .small href=(edit(&file.name)) { "Edit" span .hidden { " " (file.name) } } }
+                    pre tabindex="0" { (file.text) }
+                }
+            }
+            @if policy.tests.is_empty() {
+                section {
+                    h2 { "No tests yet" }
+                    p .faint { "A test says who must and who must not be allowed something, and no policy is published that fails one. " a href="/policy/edit" { "Add a file" } " such as " code { "tests/wiki.toml" } "." }
+                }
+            }
+            @for file in &policy.tests {
+                section {
+                    div .head { h2 { code { (file.name) } } a .button .small href=(edit(&file.name)) { "Edit" span .hidden { " " (file.name) } } }
                     pre tabindex="0" { (file.text) }
                 }
             }
@@ -33,6 +56,11 @@ pub(in crate::console) fn current(who: &str, policy: &PolicyVersion, history: &[
             (table(&["Version", "When", "By", "Policies", "Note", "What changed"], versions(history)))
         },
     )
+}
+
+/// Where a file is edited.
+fn edit(file: &str) -> String {
+    format!("/policy/edit?file={}", value(file))
 }
 
 fn versions(history: &[PolicyVersion]) -> Markup {
@@ -70,26 +98,33 @@ pub(in crate::console) fn difference(
     before: &PolicyVersion,
     after: &PolicyVersion,
 ) -> Response {
-    let (gains, loses) = found.people();
     below(
         "Policy",
         &format!("Policy {} → {}", found.before, found.after),
         who,
         html! {
-            p .lead {
-                (sentence(&found.in_words()))
-                " Tried over the people, devices and resources of this moment."
-            }
-            ul .tiles {
-                li { div { strong { (gains) } span { "gain access" } } }
-                li { div { strong { (loses) } span { "lose access" } } }
-                li { div { strong { (found.changes.len()) } span { "kinds of change" } } }
-            }
-            @for each in &found.changes { (change(each)) }
+            (changes(found))
             h2 { "In the text" }
             (texts(before, after))
         },
     )
+}
+
+/// What changes, and for whom.
+pub(in crate::console) fn changes(found: &Difference) -> Markup {
+    let (gains, loses) = found.people();
+    html! {
+        p .lead {
+            (sentence(&found.in_words()))
+            " Tried over the people, devices and resources of this moment."
+        }
+        ul .tiles {
+            li { div { strong { (gains) } span { "gain access" } } }
+            li { div { strong { (loses) } span { "lose access" } } }
+            li { div { strong { (found.changes.len()) } span { "kinds of change" } } }
+        }
+        @for each in &found.changes { (change(each)) }
+    }
 }
 
 fn sentence(words: &str) -> String {
