@@ -17,10 +17,12 @@ mod map;
 mod overview;
 mod parts;
 mod people;
+mod proposals;
 mod requests;
 mod resources;
 mod sessions;
 mod views;
+mod webhooks;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
@@ -39,6 +41,7 @@ use crate::context::Context;
 use crate::directory::{Actor, DirectoryError};
 use crate::pages;
 use crate::store::{StoreError, policy};
+use crate::webhooks::WebhookError;
 
 /// Most bytes of a form.
 const MAX_FORM_BYTES: usize = 4_096;
@@ -73,6 +76,12 @@ pub(crate) fn routes(context: Context) -> Router {
         .route("/v1/policy/simulate", post(editor::simulate).layer(DefaultBodyLimit::max(limits::MAX_OWN_BODY_BYTES)))
         .route("/v1/policy/publish", post(editor::publish).layer(DefaultBodyLimit::max(limits::MAX_OWN_BODY_BYTES)))
         .route("/policy/diff", get(history::compare))
+        .route("/proposals", get(proposals::list))
+        .route("/proposals/{id}", get(proposals::show))
+        .route("/v1/policy/pending/{id}/approve", post(proposals::approve))
+        .route("/v1/policy/pending/{id}/reject", post(proposals::reject))
+        .route("/webhooks", get(webhooks::list))
+        .route("/v1/webhooks/{name}/test", post(webhooks::try_out))
         .route("/audit", get(log::show))
         .route("/decisions/{id}", get(decisions::show))
         .fallback(|| async { ConsoleError::NotFound })
@@ -103,6 +112,9 @@ enum ConsoleError {
     /// What was asked can't be done, or failed.
     #[error(transparent)]
     Administrator(#[from] AdministratorError),
+    /// A message could not be sent.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
 }
 
 impl From<DirectoryError> for ConsoleError {
@@ -127,6 +139,11 @@ impl IntoResponse for ConsoleError {
             ConsoleError::Elsewhere => StatusCode::FORBIDDEN,
             ConsoleError::Form => StatusCode::BAD_REQUEST,
             ConsoleError::Administrator(_) => return self.administrators(),
+            ConsoleError::Webhook(WebhookError::Missing { .. } | WebhookError::Name(_)) => StatusCode::NOT_FOUND,
+            ConsoleError::Webhook(error) => {
+                tracing::error!(error = error as &dyn std::error::Error, "a webhook could not be tried");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         };
         pages::message::page(status, &self.to_string(), Some(("/", "To the overview")))
     }

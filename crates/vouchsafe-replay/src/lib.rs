@@ -6,11 +6,14 @@
 //! - `recorded`: a record turned back into the question that was decided, or why it can't be
 //! - `replay`: many records decided again under another policy
 //! - `tally`: what changes, counted and put together for people
+//! - `words`: the same in one line
 
 mod recorded;
 mod replay;
 mod tally;
+mod words;
 
 pub use recorded::{NotReplayed, Recorded, Verdict, What};
 pub use replay::{Against, Replay, Was};
 pub use tally::{Changed, Count, DeviceClass, Example, Looked, Owner, Person, Simulated, Skipped, Tally, Turn, Why};
+pub use words::grouped;

@@ -61,6 +61,41 @@ pub(crate) async fn simulate(
     asked: &SimulateRequest,
     by: &Actor,
 ) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, AdministratorError> {
+    let run = begin(context, asked, by, PATIENCE).await?;
+    Ok(unfold(Some(run), |run| async move {
+        let mut run = run?;
+        let (line, next) = match run.step().await {
+            Ok(Step::On(progress)) => (SimulateLine::Progress(progress), Some(run)),
+            Ok(Step::Done(result)) => (SimulateLine::Result(*result), None),
+            Err(error) => (SimulateLine::Problem(crate::api::problem(error.into())), None),
+        };
+        Some((line_of(&line), next))
+    }))
+}
+
+/// Simulates for a page: what can be looked at within this time, and nothing when it isn't its turn by then.
+pub(crate) async fn glance(
+    context: &Context,
+    asked: &SimulateRequest,
+    by: &Actor,
+    patience: Duration,
+) -> Result<Simulated, AdministratorError> {
+    let mut run = begin(context, asked, by, patience).await?;
+    loop {
+        match run.step().await? {
+            Step::Done(result) => return Ok(*result),
+            Step::On(_) if matches!(run.stage, Stage::Waiting(_)) => return Err(AdministratorError::Busy),
+            Step::On(_) => {}
+        }
+    }
+}
+
+async fn begin(
+    context: &Context,
+    asked: &SimulateRequest,
+    by: &Actor,
+    patience: Duration,
+) -> Result<Run, AdministratorError> {
     let SimulateRequest { before, after, files, since, until, limit } = asked;
     let limit = match limit {
         None => USUAL_RECORDS,
@@ -104,18 +139,11 @@ pub(crate) async fn simulate(
         looked,
         left: limit,
         tally: Tally::default(),
+        patience,
         stage: Stage::Waiting(Box::pin(Arc::clone(&context.simulations.running).acquire_owned())),
         _place: place,
     };
-    Ok(unfold(Some(run), |run| async move {
-        let mut run = run?;
-        let (line, next) = match run.step().await {
-            Ok(Step::On(progress)) => (SimulateLine::Progress(progress), Some(run)),
-            Ok(Step::Done(result)) => (SimulateLine::Result(*result), None),
-            Err(error) => (SimulateLine::Problem(crate::api::problem(error.into())), None),
-        };
-        Some((line_of(&line), next))
-    }))
+    Ok(run)
 }
 
 fn line_of(line: &SimulateLine<Simulated>) -> Result<Bytes, StoreError> {
@@ -133,6 +161,8 @@ struct Run {
     /// Records that may still be looked at.
     left: u64,
     tally: Tally,
+    /// How long it may take, from its turn on.
+    patience: Duration,
     stage: Stage,
     _place: OwnedSemaphorePermit,
 }
@@ -169,7 +199,7 @@ impl Run {
                 let turn = turn.map_err(|_| StoreError::Ending)?;
                 let (log, filter) = (self.context.store.log().clone(), self.filter.clone());
                 let part = blocking(move || log.part(&filter)).await??;
-                let deadline = Instant::now() + PATIENCE;
+                let deadline = Instant::now() + self.patience;
                 self.stage = Stage::Reading(Reading { before: part.1, part, deadline, _turn: turn });
                 return Ok(Step::On(SimulateProgress { records: 0, done: 0, of: part.1 - part.0 }));
             }

@@ -68,7 +68,7 @@ pub(super) async fn show(
     }
     for proposal in proposals::list(&mut read).await?.into_iter().filter(|one| one.state == ProposalState::Open) {
         let words = format!("{} proposes a policy", proposal.by);
-        waiting.push(Waiting { path: "/policy".to_owned(), words, since: proposal.created });
+        waiting.push(Waiting { path: format!("/proposals/{}", proposal.proposal), words, since: proposal.created });
     }
     let current = policy::current(&mut read).await?;
     if let Some(until) = current.confirm_by.filter(|until| *until > now) {

@@ -11,12 +11,14 @@ use vouchsafe_model::subject::{AuthFacts, Epoch, SubjectFacts, UserFacts};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::OwnHost;
 use vouchsafe_runtime::link::{AttachedConnector, Attendance};
-use vouchsafe_wire::api::{NewUser, PolicyFileDoc, PolicyVersion, RequestDoc, RequestState, ResourceDoc};
+use vouchsafe_wire::api::{
+    NewUser, PolicyFileDoc, PolicyVersion, ProposalDoc, ProposalState, RequestDoc, RequestState, ResourceDoc,
+};
 use vouchsafe_wire::audit::{Kind, Record};
 
 use super::*;
 use crate::directory;
-use crate::store::{connectors as store, requests};
+use crate::store::{connectors as store, proposals, requests};
 
 fn caller(subject: Option<SubjectFacts>) -> Caller {
     Caller {
@@ -55,7 +57,7 @@ async fn get(router: &Router, path: &str, caller: Option<Caller>) -> (StatusCode
     (status, String::from_utf8(body.to_vec()).unwrap(), policy)
 }
 
-const PATHS: [&str; 18] = [
+const PATHS: [&str; 22] = [
     "/",
     "/?window=7d",
     "/map",
@@ -70,8 +72,12 @@ const PATHS: [&str; 18] = [
     "/requests",
     "/policy",
     "/policy/diff",
+    "/policy/diff?recorded=1",
     "/policy/edit",
     "/policy/edit?file=a.cedar",
+    "/proposals",
+    "/proposals/prp_00000000000000000000000001",
+    "/webhooks",
     "/audit",
     "/decisions/dec_a",
 ];
@@ -123,6 +129,7 @@ async fn pages_show_what_there_is_and_escape_it() {
     policy::insert(write.connection(), &version).await.unwrap();
     requests::insert(write.connection(), &request(HOSTILE, RequestState::Open)).await.unwrap();
     requests::insert(write.connection(), &request(HOSTILE, RequestState::Denied)).await.unwrap();
+    proposals::insert(write.connection(), &proposal(HOSTILE)).await.unwrap();
     let mut record = Record::new(Kind::Decision, clock::unix_micros(clock::now()));
     record.user = Some("alice".to_owned());
     record.resource = Some("wiki".to_owned());
@@ -154,6 +161,17 @@ async fn pages_show_what_there_is_and_escape_it() {
     alice.user.name = UserName::parse("alice").unwrap();
     let (_, body, _) = get(&router, "/requests", Some(caller(Some(alice)))).await;
     assert!(body.contains("somebody else has to decide") && !body.contains("<form"), "{body}");
+    let one = format!("/proposals/{}", proposal("").doc.proposal);
+    let (_, body, _) = get(&router, &one, Some(caller(Some(admin())))).await;
+    assert!(body.contains("Approve: put it into force") && body.contains("value=\"d1\""), "{body}");
+    let mut author = admin();
+    author.user.name = UserName::parse("alice").unwrap();
+    let (_, body, _) = get(&router, &one, Some(caller(Some(author)))).await;
+    assert!(body.contains("It is your own") && !body.contains("formaction"), "{body}");
+    let (_, body, _) = get(&router, "/policy/diff", Some(caller(Some(admin())))).await;
+    assert!(body.contains("recorded=1"), "{body}");
+    let (_, body, _) = get(&router, "/policy/diff?recorded=1", Some(caller(Some(admin())))).await;
+    assert!(body.contains("request") && body.contains("role=\"status\""), "{body}");
     let (_, body, _) = get(&router, "/audit?user=alice&outcome=deny", Some(caller(Some(admin())))).await;
     assert!(body.contains("no_permit"));
     let (_, body, _) = get(&router, "/audit?user=bob", Some(caller(Some(admin())))).await;
@@ -179,6 +197,33 @@ fn request(reason: &str, state: RequestState) -> RequestDoc {
         note: reason.to_owned(),
         grant: None,
     }
+}
+
+/// One by alice, on top of version 1.
+fn proposal(note: &str) -> proposals::Kept {
+    let text = format!("// {note}\n@id(\"b\") forbid (principal, action, resource);\n");
+    let doc = ProposalDoc {
+        proposal: "prp_00000000000000000000000001".to_owned(),
+        digest: "d1".to_owned(),
+        base: 1,
+        stale: false,
+        kind: "publish".to_owned(),
+        protected: vec!["b".to_owned()],
+        by: "alice".to_owned(),
+        created: 1_790_000_000,
+        note: note.to_owned(),
+        open_until: 1_790_600_000,
+        confirm_within: None,
+        state: ProposalState::Open,
+        decided_by: None,
+        decided: None,
+        decision: String::new(),
+        became: None,
+        files: vec![PolicyFileDoc { name: "b.cedar".to_owned(), text }],
+        tests: Vec::new(),
+        invariants: Vec::new(),
+    };
+    proposals::Kept { doc, from: String::new() }
 }
 
 async fn with_default_policy(context: &Context) {
@@ -251,6 +296,9 @@ async fn a_form_is_taken_from_the_consoles_own_page_and_with_a_decision_alone() 
         ("/v1/policy/diff", "file=&text=permit"),
         ("/v1/policy/simulate", "file=&text=permit"),
         ("/v1/policy/publish", "file=&text=permit"),
+        ("/v1/policy/pending/prp_00000000000000000000000001/approve", "digest=d1&note=x"),
+        ("/v1/policy/pending/prp_00000000000000000000000001/reject", "digest=d1&note=x"),
+        ("/v1/webhooks/chat/test", ""),
     ];
     for (path, form) in forms {
         for nobody in [None, Some(caller(None))] {
@@ -273,6 +321,12 @@ async fn a_form_is_taken_from_the_consoles_own_page_and_with_a_decision_alone() 
         let led = send_to("/v1/users/root/sign-out", back, Some("same-origin"), None, allowed()).await;
         assert_eq!(led, StatusCode::BAD_REQUEST, "{back}");
     }
+    // Whoever approves says what she looked at.
+    let approve = "/v1/policy/pending/prp_00000000000000000000000001/approve";
+    assert_eq!(send_to(approve, "note=x", Some("same-origin"), None, allowed()).await, StatusCode::BAD_REQUEST);
+    assert_eq!(send_to(approve, "digest=d1", Some("same-origin"), None, allowed()).await, StatusCode::NOT_FOUND);
+    let hook = "/v1/webhooks/chat/test";
+    assert_eq!(send_to(hook, "", Some("same-origin"), None, allowed()).await, StatusCode::NOT_FOUND);
     // There is no such request.
     assert_eq!(send(Some("same-origin"), None, allowed()).await, StatusCode::NOT_FOUND);
     assert_eq!(send(None, Some(&origin), allowed()).await, StatusCode::NOT_FOUND);

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use vouchsafe_policy::{Change, Difference, Line, Rights, Shift, Way, changed_lines};
 use vouchsafe_wire::api::{PolicyVersion, changed_files};
 
+use super::super::history::Recorded;
 use super::{below, headed, table, value};
 use crate::pages::layout::at;
 
@@ -91,12 +92,23 @@ fn versions(history: &[PolicyVersion]) -> Markup {
     }
 }
 
+/// What recorded requests say, or where they are asked.
+fn counting(recorded: &Recorded) -> Markup {
+    match recorded {
+        Recorded::Counted(words) => html! { p role="status" { (sentence(words)) } },
+        Recorded::Link(path) => html! {
+            p { a .button href=(path) { "Count recorded requests of the last 30 days" } }
+        },
+    }
+}
+
 /// What changes between two versions: for whom, and in the text.
 pub(in crate::console) fn difference(
     who: &str,
     found: &Difference,
     before: &PolicyVersion,
     after: &PolicyVersion,
+    recorded: &Recorded,
 ) -> Response {
     below(
         "Policy",
@@ -104,8 +116,9 @@ pub(in crate::console) fn difference(
         who,
         html! {
             (changes(found))
+            (counting(recorded))
             h2 { "In the text" }
-            (texts(before, after))
+            (text_of(&changed_files(&before.all_files(), &after.all_files())))
         },
     )
 }
@@ -127,7 +140,7 @@ pub(in crate::console) fn changes(found: &Difference) -> Markup {
     }
 }
 
-fn sentence(words: &str) -> String {
+pub(super) fn sentence(words: &str) -> String {
     let mut letters = words.chars();
     letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
@@ -190,11 +203,11 @@ fn asked(way: &Way, nothing: &str, lead: &str) -> String {
     if demands.is_empty() { nothing.to_owned() } else { format!("{lead}{}", demands.join("; ")) }
 }
 
-fn texts(before: &PolicyVersion, after: &PolicyVersion) -> Markup {
-    let changed = changed_files(&before.all_files(), &after.all_files());
+/// The files that changed, line by line.
+pub(super) fn text_of(changed: &[(&str, &str, &str)]) -> Markup {
     html! {
         @if changed.is_empty() { p .faint { "Both are the same, word for word." } }
-        @for (name, was, is) in &changed {
+        @for (name, was, is) in changed {
             section {
                 h3 { code { (name) } }
                 pre .lines tabindex="0" { @for line in changed_lines(was, is, AROUND) { (one_line(line)) } }

@@ -68,7 +68,7 @@ pub(crate) async fn run(args: &Args, call: &Call) -> Result<Exit, VerbError> {
     show(call, &Answer { difference: found, recorded }, |Answer { difference, recorded }| {
         tell(&call.out, difference, &title)?;
         match recorded {
-            Some(recorded) => call.out.line(&simulate::in_one_line(recorded)),
+            Some(recorded) => call.out.line(&recorded.in_words()),
             None => Ok(()),
         }
     })

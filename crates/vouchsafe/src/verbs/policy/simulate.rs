@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_policy::OwnedDetail;
-use vouchsafe_replay::{Changed, Count, DeviceClass, Example, Owner, Simulated, Turn, Why};
+use vouchsafe_replay::{Changed, DeviceClass, Example, Owner, Simulated, Turn, Why, grouped};
 use vouchsafe_wire::api::{PolicyFileDoc, SimulateLine, SimulateProgress, SimulateRequest};
 
 use super::foresee;
@@ -206,12 +206,13 @@ fn verdict(out: &Output, found: &Simulated) -> io::Result<()> {
             let already = all.saturating_sub(taken);
             let besides =
                 if already > 0 { format!("; {} of them are already", grouped(already)) } else { String::new() };
-            format!("{mark} {} of {accesses} would be denied, of {}{besides}", grouped(all), people(lost))
+            format!("{mark} {} of {accesses} would be denied, of {}{besides}", grouped(all), lost.people_in_words())
         }
     };
     out.line(&line)?;
     if gained.requests > 0 {
-        let what = format!("{} that were denied would be allowed, of {}", requests(gained.requests), people(gained));
+        let what =
+            format!("{} that were denied would be allowed, of {}", requests(gained.requests), gained.people_in_words());
         out.line(&format!("{} {what}", out.paint(Style::Warn, "+")))?;
     }
     if tolerated.requests + nobody > 0 {
@@ -219,7 +220,7 @@ fn verdict(out: &Output, found: &Simulated) -> io::Result<()> {
         let what = format!(
             "{} went on by observe or warn alone and would still, of {}{of_nobody}: enforced, they would be denied",
             requests(tolerated.requests),
-            people(tolerated)
+            tolerated.people_in_words()
         );
         out.line(&format!("{} {what}", out.paint(Style::Warn, "!")))?;
     }
@@ -310,75 +311,6 @@ fn told(example: &Example) -> String {
     format!("{}{id}", parts.join(", "))
 }
 
-fn people(count: &Count) -> String {
-    match count.people {
-        1 => "1 person".to_owned(),
-        people => format!("{} people", grouped(u64::try_from(people).unwrap_or(u64::MAX))),
-    }
-}
-
 fn requests(count: u64) -> String {
     format!("{} request{}", grouped(count), if count == 1 { "" } else { "s" })
-}
-
-/// `1,234,567`
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// What a change of policy would have meant for recorded requests, in one line.
-pub(super) fn in_one_line(found: &Simulated) -> String {
-    let Simulated { since, until, allowed, denied, replayed, lost, gained, whole, .. } = found;
-    let days = text::about(until.saturating_sub(*since));
-    let newest = if *whole { "" } else { "the newest " };
-    if *replayed == 0 {
-        return format!("no request of the last {days} is recorded that could be decided again");
-    }
-    let all = format!("of {newest}{} recorded in {days}", requests(allowed + denied));
-    match (lost.requests, gained.requests) {
-        (0, 0) => format!("{all} it would have changed none"),
-        (lost_requests, gained_requests) => {
-            let mut parts = Vec::new();
-            if lost_requests > 0 {
-                parts.push(format!("denied {} of {}", grouped(lost_requests), people(lost)));
-            }
-            if gained_requests > 0 {
-                parts.push(format!("allowed {} of {}", grouped(gained_requests), people(gained)));
-            }
-            format!("{all} it would have {}", parts.join(" and "))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_read_in_groups_of_three() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(number), text);
-        }
-    }
-
-    #[test]
-    fn a_change_is_told_by_what_it_did() {
-        let count = |requests, people| Count { requests, people };
-        let found =
-            Simulated { until: 30 * 86_400, whole: true, replayed: 12_000, allowed: 12_000, ..Simulated::default() };
-        assert_eq!(in_one_line(&found), "of 12,000 requests recorded in 30 d it would have changed none");
-        let some = Simulated { lost: count(3, 1), gained: count(2, 2), ..found.clone() };
-        let told = "of 12,000 requests recorded in 30 d it would have denied 3 of 1 person and allowed 2 of 2 people";
-        assert_eq!(in_one_line(&some), told);
-        let none = Simulated { replayed: 0, ..found };
-        assert_eq!(in_one_line(&none), "no request of the last 30 d is recorded that could be decided again");
-    }
 }
