@@ -87,9 +87,21 @@ async fn prove(order: &mut Order, ca: &Ca, host: &str, kind: ChallengeKind) -> R
                 Challenge::Http { host, token: challenge.token.clone(), answer: answer.as_str().to_owned() }
             }
         });
-        challenge.set_ready().await?;
+        challenge.set_ready().await.map_err(looked)?;
     }
     Ok(())
+}
+
+/// An authority that is quick has looked already when it answers that it will, and says then what it says else when it is asked
+/// (RFC 8555 §6.7 names the kinds).
+fn looked(error: Error) -> OrderError {
+    const ABOUT_THE_NAME: [&str; 6] = ["caa", "connection", "dns", "incorrectResponse", "tls", "unauthorized"];
+    let Error::Api(problem) = error else { return error.into() };
+    let kind = problem.r#type.as_deref().and_then(|kind| kind.rsplit(':').next()).unwrap_or_default();
+    if !ABOUT_THE_NAME.contains(&kind) {
+        return Error::Api(problem).into();
+    }
+    OrderError::NotProven(problem.detail.clone().unwrap_or_else(|| problem.to_string()))
 }
 
 /// What the authority has to say about our answers.
@@ -114,5 +126,23 @@ struct Answers<'o> {
 impl Drop for Answers<'_> {
     fn drop(&mut self) {
         self.ca.forget_answers(self.host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(kind: &str) -> Error {
+        let problem = serde_json::json!({"type": kind, "detail": "nobody listens", "status": 403});
+        Error::Api(serde_json::from_value(problem).unwrap())
+    }
+
+    #[test]
+    fn an_authority_that_looked_at_once_is_told_from_one_that_refuses() {
+        let quick = looked(problem("urn:ietf:params:acme:error:unauthorized"));
+        assert_eq!(quick.to_string(), "the authority did not find the name to be ours: nobody listens");
+        assert!(looked(problem("urn:ietf:params:acme:error:rateLimited")).is_rate_limit());
+        assert!(matches!(looked(problem("urn:ietf:params:acme:error:malformed")), OrderError::Acme(Error::Api(_))));
     }
 }
