@@ -1,12 +1,12 @@
 //! `udp` resources from a user's side: a real name server, asked with `dig` through `connect --udp`.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_rustls::client::TlsStream;
 use vouchsafe_wire::api::AuditQuery;
@@ -14,7 +14,7 @@ use vouchsafe_wire::capsule::{CapsuleReader, udp_payload, write_capsule};
 
 use crate::attacks::probe::{self, config};
 use crate::http3::Echo;
-use crate::peers::{Ran, run};
+use crate::peers::{Ran, free_port, run};
 use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World, patiently};
 
 const POLICY: &str = r#"
@@ -56,12 +56,22 @@ impl Connect {
     }
 }
 
-/// A name server that knows one name.
+/// A name server that knows one name, and answers. It takes its port of TCP as well as of UDP, and ends where another has
+/// either by then: then there is another.
 async fn dnsmasq() -> (SocketAddr, Child) {
-    let probe = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
-    let address = probe.local_addr().expect("address");
-    drop(probe);
-    (address, dnsmasq_by(Command::new("dnsmasq"), address))
+    for () in patiently() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(Ipv4Addr::LOCALHOST)));
+        let mut server = dnsmasq_by(Command::new("dnsmasq"), address);
+        while server.try_wait().expect("status").is_none() {
+            let port = address.port().to_string();
+            let question = ["@127.0.0.1", "-p", &port, "intranet.corp.example", "A", "+short", "+time=1", "+tries=1"];
+            if run("dig", &question).await.out.trim() == "192.0.2.7" {
+                return (address, server);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    panic!("no name server answers");
 }
 
 /// The same by another command, such as one in another network.
