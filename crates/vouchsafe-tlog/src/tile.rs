@@ -106,7 +106,8 @@ fn parse_index(text: &str) -> Option<u64> {
         leading = false;
         index = index.checked_mul(1_000)?.checked_add(digits.parse().ok()?)?;
     }
-    index.checked_mul(TILE_WIDTH)?;
+    // Its last entry has a number, too.
+    index.checked_mul(TILE_WIDTH)?.checked_add(TILE_WIDTH)?;
     Some(index)
 }
 
@@ -150,6 +151,8 @@ mod tests {
             "0/1",
             "0/0001",
             "0/x000/001",
+            // Its last entry would be the 2^64th.
+            "0/x072/x057/x594/x037/x927/935",
             "0/x001",
             "0/001/",
             "0/001.p/0",
