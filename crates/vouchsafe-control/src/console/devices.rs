@@ -57,16 +57,7 @@ pub(super) async fn list(
             html! { @match device.last_seen { Some(seen) => (ago(seen, now)), None => span .faint { "never" } } },
         ]
     });
-    let head = html! {
-        div .head {
-            h1 { "Devices" }
-            form .inline method="get" action="/devices" role="search" {
-                label .hidden for="find" { "Name or owner" }
-                input #find name="find" placeholder="Name or owner" value=[find.as_deref()];
-                button { "Find" }
-            }
-        }
-    };
+    let head = frame::found("Devices", "/devices", "Name or owner", find.as_deref());
     let body = html! {
         section aria-label="Devices" {
             @if all.is_empty() {

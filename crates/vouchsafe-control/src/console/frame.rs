@@ -79,6 +79,20 @@ pub(super) fn headed(parent: &str, title: &str, who: &str, head: Markup, body: M
     Html(framed(title, navigation, menu, html! { (head) (body) }).into_string()).into_response()
 }
 
+/// The heading of a list at `path`, with a form that finds something in it.
+pub(super) fn found(title: &str, path: &str, by: &str, find: Option<&str>) -> Markup {
+    html! {
+        div .head {
+            h1 { (title) }
+            form .inline method="get" action=(path) role="search" {
+                label .hidden for="find" { (by) }
+                input #find name="find" placeholder=(by) value=[find];
+                button { "Find" }
+            }
+        }
+    }
+}
+
 fn places(current: &str) -> Markup {
     html! {
         @for (group, places) in PLACES {

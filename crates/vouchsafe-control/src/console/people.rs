@@ -58,16 +58,7 @@ pub(super) async fn list(
             html! { @match user.last_sign_in { Some(last) => (ago(last, now)), None => span .faint { "never" } } },
         ]
     });
-    let head = html! {
-        div .head {
-            h1 { "Users" }
-            form .inline method="get" action="/users" role="search" {
-                label .hidden for="find" { "Name or group" }
-                input #find name="find" placeholder="Name or group" value=[find.as_deref()];
-                button { "Find" }
-            }
-        }
-    };
+    let head = frame::found("Users", "/users", "Name or group", find.as_deref());
     let body = html! {
         section aria-label="Users" {
             @if all.is_empty() {

@@ -53,16 +53,7 @@ pub(super) async fn list(
             mode(doc, now),
         ]
     });
-    let head = html! {
-        div .head {
-            h1 { "Resources" }
-            form .inline method="get" action="/resources" role="search" {
-                label .hidden for="find" { "Name or group" }
-                input #find name="find" placeholder="Name or group" value=[find.as_deref()];
-                button { "Find" }
-            }
-        }
-    };
+    let head = frame::found("Resources", "/resources", "Name or group", find.as_deref());
     let body = html! {
         section aria-label="Resources" {
             @if all.is_empty() {
