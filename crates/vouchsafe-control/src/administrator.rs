@@ -10,6 +10,7 @@ pub(crate) mod gate;
 pub(crate) mod grants;
 pub(crate) mod live;
 pub(crate) mod modes;
+pub(crate) mod own;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod progress;

@@ -9,6 +9,7 @@ use futures_util::stream::unfold;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vouchsafe_model::id::GatewayId;
+use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::RecordBatch;
 use vouchsafe_wire::api::{AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, OutcomeCounts, ValueCount};
@@ -232,6 +233,110 @@ fn told(found: Counted, division: Division, top: usize) -> Counts {
         without: division.by.map_or(0, |_| total.records.saturating_sub(with)),
         top,
     }
+}
+
+/// What somebody may ask of the log about herself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// What she did, and tried to do.
+    Accesses,
+    /// What she was denied, and what a mode let pass.
+    Denials,
+    /// When and where she signed in.
+    SignIns,
+    /// Who asked the log for her by name.
+    Readers,
+}
+
+impl Own {
+    fn word(self) -> &'static str {
+        match self {
+            Own::Accesses => "accesses",
+            Own::Denials => "denials",
+            Own::SignIns => "sign-ins",
+            Own::Readers => "readers",
+        }
+    }
+
+    fn filter(self, user: &UserName) -> Filter {
+        let kind = |kind: Kind| Some(kind.as_str().to_owned());
+        let own = Filter { user: Some(user.to_string()), ..Filter::default() };
+        match self {
+            Own::Accesses => Filter { kind: kind(Kind::Decision), ..own },
+            Own::Denials => Filter { kind: kind(Kind::Decision), outcome: Some("deny".to_owned()), ..own },
+            Own::SignIns => Filter { kind: kind(Kind::SignIn), ..own },
+            // What begins with her name is found; whether it is her is looked at then.
+            Own::Readers => {
+                let words: Vec<&str> = user.as_str().split(|letter: char| !letter.is_alphanumeric()).collect();
+                let words = words.into_iter().filter(|word| !word.is_empty()).take(8).collect::<Vec<_>>().join(" ");
+                Filter { kind: kind(Kind::AuditRead), text: Words::parse(&words).ok(), ..Filter::default() }
+            }
+        }
+    }
+
+    fn is_told(self, record: &Record, user: &UserName) -> bool {
+        match self {
+            Own::Accesses | Own::Denials | Own::SignIns => true,
+            Own::Readers => {
+                let named = format!("\"user\":\"{user}\"");
+                record.user.as_deref() != Some(user.as_str())
+                    && record.detail.as_deref().is_some_and(|detail| detail.contains(&named))
+            }
+        }
+    }
+}
+
+/// Records that are looked at to find those that are told: so many at once, and so often.
+const OWN_BATCH: u32 = 100;
+const OWN_BATCHES: u32 = 4;
+
+/// Answers questions of a user about herself, each with at most `limit` records from before position `after`. That she
+/// asked is recorded, once for all of them and without her name in the question: so that her own looks are none of
+/// those that she is told.
+pub(crate) async fn own(
+    context: &Context,
+    user: &UserName,
+    asked: &[(Own, u32)],
+    after: Option<u64>,
+    by: &Actor,
+) -> Result<Vec<AuditPage>, AuditError> {
+    let words: Vec<&str> = asked.iter().map(|(own, _)| own.word()).collect();
+    record(context, words.join(", "), "audit.own", by).await?;
+    let mut pages = Vec::new();
+    for (own, limit) in asked {
+        pages.push(own_page(context, user, *own, (*limit).min(OWN_BATCH), after).await?);
+    }
+    Ok(pages)
+}
+
+async fn own_page(
+    context: &Context,
+    user: &UserName,
+    own: Own,
+    limit: u32,
+    after: Option<u64>,
+) -> Result<AuditPage, AuditError> {
+    // One more than asked for tells whether there is another page.
+    let batch = if own == Own::Readers { OWN_BATCH } else { limit + 1 };
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let (mut before, mut records) = (after.unwrap_or(u64::MAX), Vec::new());
+    for _ in 0..OWN_BATCHES {
+        let found = read_log(context, own.filter(user), Span::Before(before), batch).await?;
+        for (position, bytes) in &found {
+            if records.len() == limit {
+                return Ok(AuditPage { records, next: Some(before) });
+            }
+            before = *position;
+            let record = Record::from_canonical(bytes).map_err(|_| StoreError::Corrupt { what: "audit record" })?;
+            if own.is_told(&record, user) {
+                records.push(record);
+            }
+        }
+        if found.len() < usize::try_from(batch).unwrap_or(usize::MAX) {
+            return Ok(AuditPage { records, next: None });
+        }
+    }
+    Ok(AuditPage { records, next: Some(before) })
 }
 
 /// Calls `each` for every record that matches, newest first, and records that it was asked; says whether those were

@@ -69,6 +69,8 @@ pub(crate) struct Context {
     pub(crate) simulations: Arc<Turns>,
     /// Whose turn it is to work on everybody's rights.
     pub(crate) rights: Turn,
+    /// Whose turn it is to see what she can reach herself: nobody's page keeps administrators waiting.
+    pub(crate) own_rights: Turn,
     /// What came of messages to webhooks.
     pub(crate) webhooks: Arc<Counted>,
     /// How gateways reach this controller; not set when it doesn't listen for any.
@@ -100,6 +102,7 @@ impl Context {
             live: Arc::default(),
             simulations: Arc::default(),
             rights: Turn::default(),
+            own_rights: Turn::default(),
             webhooks: Arc::default(),
             channel: Arc::default(),
             prover: Arc::default(),

@@ -152,6 +152,7 @@ impl Controller {
             live,
             simulations,
             rights: Turn::default(),
+            own_rights: Turn::default(),
             webhooks: Arc::default(),
             channel,
             prover,

@@ -3,7 +3,7 @@
 //! - [`routes`]: the pages and endpoints of `auth.<domain>`, and the device endpoints of `gw.<domain>`
 //! - `secret`, `rate`, `guard`, `refusal`: what every endpoint stands on
 //! - `relying`: WebAuthn as we use it; `register`, `authenticate`: its two ceremonies
-//! - `session`: opening a session; `app`: carrying it to an app host; `me`: a person's own page
+//! - `session`: opening a session; `app`: carrying it to an app host; `me`: a person's own page; `ask`: asking for access there
 //! - `enrol`: certificates of devices; `oauth`, `approve`: sign-in on a device
 //! - `invite`: one-time links and tickets
 //!
@@ -11,6 +11,7 @@
 
 mod app;
 mod approve;
+mod ask;
 mod authenticate;
 mod connector;
 mod enrol;
@@ -82,6 +83,8 @@ struct Limits {
     guesses: RateLimit,
     /// Audit records about cookies that came from another device.
     notes: RateLimit,
+    /// Looks at a page of one's own, each of which asks the log and the policies.
+    pages: RateLimit,
 }
 
 impl Service {
@@ -104,6 +107,7 @@ pub(crate) fn routes(context: Context) -> Result<Identity, IdentityError> {
         attempts: RateLimit::new(120, Duration::from_millis(500)),
         guesses: RateLimit::new(12, Duration::from_secs(5)),
         notes: RateLimit::new(10, Duration::from_secs(10)),
+        pages: RateLimit::new(120, Duration::from_millis(500)),
     };
     let service = Service { context, relying: Arc::new(relying), limits: Arc::new(limits) };
     let auth = Router::new()
@@ -111,7 +115,11 @@ pub(crate) fn routes(context: Context) -> Result<Identity, IdentityError> {
         .route("/sign-in", get(authenticate::page))
         .route("/signed-out", get(me::signed_out))
         .route("/sign-out", post(me::sign_out))
+        .route("/activity", get(me::activity))
+        .route("/ask", get(ask::page).post(ask::send))
+        .route("/ask/withdraw", post(ask::withdraw))
         .route("/passkeys/remove", post(me::remove_passkey))
+        .route("/devices/remove", post(me::remove_device))
         .route("/sessions/end", post(me::end_session))
         .route("/invite", get(register::page))
         .route("/device", get(approve::page).post(approve::answer))

@@ -1,6 +1,7 @@
 //! Pages of the sign-in host and the console: rendered here, styled by one style sheet of our own,
 //! under a content security policy that lets nothing else in.
 
+pub(crate) mod ask;
 pub(crate) mod device;
 pub(crate) mod invite;
 pub(crate) mod layout;

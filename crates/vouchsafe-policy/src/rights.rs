@@ -194,6 +194,18 @@ impl Engine {
     /// What one user can do.
     #[must_use]
     pub fn what_can(&self, user: &UserFacts, device: &OnDevice, now: SystemTime) -> WhatCan {
+        self.what_can_while(user, device, now, || true)
+    }
+
+    /// The same, for as long as whoever asks wants it to go on; she is asked before each resource.
+    #[must_use]
+    pub fn what_can_while(
+        &self,
+        user: &UserFacts,
+        device: &OnDevice,
+        now: SystemTime,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> WhatCan {
         let (facts, known, name) = match device {
             OnDevice::Any => (None, Device::Open, None),
             OnDevice::This(facts) => {
@@ -206,6 +218,9 @@ impl Engine {
         let resources = targets.len();
         if let Some(who) = Who::new(self.words, &subject(user.clone(), facts, now)) {
             for target in targets {
+                if !goes_on() {
+                    break;
+                }
                 let about: Vec<&Arc<Entry>> = self
                     .index
                     .candidates(&who.lineage, &target.lineage)

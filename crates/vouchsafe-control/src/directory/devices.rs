@@ -11,7 +11,7 @@ use vouchsafe_wire::api;
 use super::{Actor, DirectoryError, sessions::end_all};
 use crate::context::Context;
 use crate::identity;
-use crate::store::{devices, facts, sessions};
+use crate::store::{Write, devices, facts, sessions};
 
 /// The id of a device by its id or name.
 pub(crate) async fn resolve(connection: &mut SqliteConnection, text: &str) -> Result<DeviceId, DirectoryError> {
@@ -35,15 +35,38 @@ pub(crate) async fn show(connection: &mut SqliteConnection, text: &str) -> Resul
 pub(crate) async fn remove(context: &Context, text: &str, by: &Actor) -> Result<(), DirectoryError> {
     let mut write = context.store.write().await?;
     let device = show(write.connection(), text).await?;
+    remove_in(&mut write, device, by).await?;
+    Ok(write.commit().await?)
+}
+
+/// Removes a device of that owner; others' aren't there for her. Gives its name.
+pub(crate) async fn remove_own(
+    context: &Context,
+    id: &DeviceId,
+    owner: &UserName,
+    by: &Actor,
+) -> Result<String, DirectoryError> {
+    let mut write = context.store.write().await?;
+    let device = devices::show(write.connection(), id).await?;
+    let Some(device) = device.filter(|device| device.owner.as_deref() == Some(owner.as_str())) else {
+        return Err(DirectoryError::Missing { what: "device", name: id.to_string() });
+    };
+    let name = device.name.clone();
+    remove_in(&mut write, device, by).await?;
+    write.commit().await?;
+    Ok(name)
+}
+
+async fn remove_in(write: &mut Write, device: api::Device, by: &Actor) -> Result<(), DirectoryError> {
     let id: DeviceId = device.id.parse()?;
     let open = sessions::of_device(write.connection(), &id).await?;
-    end_all(&mut write, &open, facts::DEVICE_REMOVED, by).await?;
+    end_all(write, &open, facts::DEVICE_REMOVED, by).await?;
     devices::remove(write.connection(), &id).await?;
     write.change(Change::Device(id));
     let owner = device.owner.map_or_else(|| "nobody's".to_owned(), |owner| format!("of {owner}"));
     let detail = format!("{} ({owner}); {} sessions ended", device.name, open.len());
     write.audit(by.changed("device.remove", format!("device/{id}"), detail));
-    Ok(write.commit().await?)
+    Ok(())
 }
 
 /// Invites a device by a one-time ticket.

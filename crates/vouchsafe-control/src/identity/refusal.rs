@@ -4,7 +4,11 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use vouchsafe_wire::api::Problem;
 
+use crate::administrator::AdministratorError;
+use crate::api;
+use crate::audit::AuditError;
 use crate::ca::CaError;
+use crate::directory::DirectoryError;
 use crate::store::StoreError;
 
 /// Why a request is not fulfilled. The words are for people and say the next step.
@@ -52,6 +56,17 @@ pub(super) enum Refusal {
     /// Something may not be done in this state.
     #[error("{0}")]
     Conflict(&'static str),
+    /// No policy permits it.
+    #[error("{0}")]
+    NotPermitted(&'static str),
+    /// What was asked for can't be done.
+    #[error("{words}")]
+    Asked {
+        /// Status of the answer.
+        status: StatusCode,
+        /// Why not.
+        words: String,
+    },
     /// The store failed.
     #[error("Something went wrong on our side. Try again in a moment.")]
     Store(#[from] StoreError),
@@ -80,6 +95,8 @@ impl Refusal {
             Refusal::TooFast => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
             Refusal::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Refusal::NotPermitted(_) => (StatusCode::FORBIDDEN, "not_permitted"),
+            Refusal::Asked { status, .. } => (*status, "refused"),
             Refusal::Store(_) | Refusal::Ca(_) | Refusal::Internal(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")
             }
@@ -104,7 +121,43 @@ impl Refusal {
             | Refusal::Passkey
             | Refusal::TooFast
             | Refusal::NotFound
-            | Refusal::Conflict(_) => {}
+            | Refusal::Conflict(_)
+            | Refusal::NotPermitted(_)
+            | Refusal::Asked { .. } => {}
+        }
+    }
+}
+
+impl From<AdministratorError> for Refusal {
+    fn from(error: AdministratorError) -> Self {
+        match error {
+            AdministratorError::Store(error) | AdministratorError::Directory(DirectoryError::Store(error)) => {
+                error.into()
+            }
+            // Devices and sessions of others aren't there.
+            AdministratorError::Directory(DirectoryError::Missing { .. }) => Refusal::NotFound,
+            error => {
+                let problem = api::problem(error);
+                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                Refusal::Asked { status, words: format!("{}.", problem.title) }
+            }
+        }
+    }
+}
+
+impl From<DirectoryError> for Refusal {
+    fn from(error: DirectoryError) -> Self {
+        AdministratorError::from(error).into()
+    }
+}
+
+impl From<AuditError> for Refusal {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Store(error) => error.into(),
+            AuditError::Value { .. } | AuditError::Directory(_) => {
+                Refusal::Malformed("There is no such part of the log.")
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod authenticator;
 mod devices;
+mod own;
 mod people;
 
 use std::net::IpAddr;

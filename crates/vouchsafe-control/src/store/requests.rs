@@ -147,6 +147,24 @@ pub(crate) async fn list(
     rows.into_iter().map(doc).collect()
 }
 
+/// The newest requests of a user, open ones first.
+pub(crate) async fn newest_of(
+    connection: &mut SqliteConnection,
+    user: &UserName,
+    limit: u32,
+) -> Result<Vec<RequestDoc>, StoreError> {
+    let rows: Vec<RequestRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM requests WHERE user_name = $1 ORDER BY state != 'open', created DESC, id LIMIT $2"
+    ))
+    .bind(user.as_str())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(doc).collect()
+}
+
 /// How many open requests there are: of everybody, of that user, and of hers for that resource.
 pub(crate) async fn count_open(
     connection: &mut SqliteConnection,

@@ -295,6 +295,69 @@ async fn through_her_laptops_proxy_the_same_person_gets_in_until_she_signs_out()
     chrome.finish(&[]).await;
 }
 
+/// Everything that a person does on her own page, by what it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_her_own_page_somebody_ends_sessions_removes_a_device_and_asks_for_access() {
+    let office = Office::start().await;
+    let world = &office.world;
+    let resources = json!([
+        {"name": "marketing", "kind": "http", "upstream": format!("http://{}", office.marketing.address),
+         "description": "Campaigns"},
+        {"name": "finance", "kind": "http", "upstream": format!("http://{}", office.marketing.address)},
+    ]);
+    let policy = format!(
+        "{}\n@id(\"may-ask\") @device(\"none\") permit (principal in Group::\"marketing\", action == Action::\"console:write\", \
+         resource == Console::\"console\") when {{ context.request.operation like \"POST /v1/resources/*/requests*\" }};",
+        only_marketing(),
+    );
+    world.apply(&["marketing", "finance"], resources, &policy).await;
+    let chrome = Chrome::start(world).await;
+    office.join(&chrome, "alice").await;
+    let laptop = office.enrol("alice").await;
+    let login = SigningIn::start(&laptop).await;
+    chrome.open(&login.link).await;
+    chrome.press("Approve").await;
+    chrome.until("document.querySelector('h1').textContent === 'Approved'").await;
+    login.finish().await;
+    chrome.open(&office.auth("/")).await;
+    let page = chrome.text().await;
+    assert!(page.contains("Campaigns") && page.contains("not on this device"), "{page}");
+    // A session of hers elsewhere ends, and what it was good for with it.
+    let ended = Instant::now();
+    chrome.press("End session on laptop, command line").await;
+    chrome.until("!document.body.innerText.includes('laptop, command line')").await;
+    let (_, out, err) = world.cli(&laptop, &["pipe", "marketing"]).await;
+    assert!(err.contains("vouchsafe login"), "{out}{err}");
+    assert!(ended.elapsed() < Duration::from_secs(10), "{:?}", ended.elapsed());
+    chrome.script("document.querySelector('#devices').closest('section').querySelector('details').open = true").await;
+    chrome.press("Remove this device: laptop").await;
+    chrome.until("document.body.innerText.includes('None is enrolled for you')").await;
+    let devices: Vec<Value> = world.admin.get("/v1/devices").await.expect("devices");
+    assert!(devices.is_empty(), "{devices:?}");
+    // A denial says what to do, and leads there.
+    chrome.open(world.url("finance", "/books").as_str()).await;
+    chrome.arrive(&world.host("finance"), "/books").await;
+    for () in patiently() {
+        chrome.open(&office.auth("/")).await;
+        if chrome.text().await.contains("/books") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    chrome.press("Ask for access to finance").await;
+    chrome.arrive(&world.host("auth"), "/ask").await;
+    chrome.type_into("#reason", "closing the quarter").await;
+    chrome.press("Ask").await;
+    chrome.arrive(&world.host("auth"), "/").await;
+    let requests: Vec<Value> = world.admin.get("/v1/requests").await.expect("requests");
+    assert_eq!((&requests[0]["user"], &requests[0]["resource"]), (&json!("alice"), &json!("finance")));
+    chrome.press("Withdraw the request for finance").await;
+    chrome.until("document.body.innerText.includes('withdrawn')").await;
+    chrome.press("Ask anew for finance").await;
+    chrome.until("document.querySelector('#reason').value === 'closing the quarter'").await;
+    chrome.finish(&[DENIED]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_passkey_needs_a_fresh_sign_in() {
     let office = Office::start().await;
@@ -414,13 +477,25 @@ async fn every_page_fits_a_desktop_and_a_phone_in_light_and_dark() {
     chrome.look("device-approved").await;
     login.finish().await;
     chrome.open(&office.auth("/")).await;
-    chrome.look("my-page").await;
+    chrome.look("my-page-empty").await;
     chrome.open(&office.app("/plans")).await;
     chrome.arrive(&world.host("marketing"), "/plans").await;
     chrome.look("denied").await;
     let denied = chrome.script("document.querySelector('footer code').textContent").await;
     let denied = denied.as_str().expect("a decision id").to_owned();
     world.decision(&denied).await;
+    for (name, path) in [
+        ("my-page", "/"),
+        ("my-activity", "/activity"),
+        ("my-denials", "/activity?show=denied"),
+        ("my-sign-ins", "/activity?show=sign-ins"),
+        ("my-readers", "/activity?show=readers"),
+        ("ask", "/ask?resource=marketing"),
+    ] {
+        chrome.open(&office.auth(path)).await;
+        chrome.look(name).await;
+        chrome.inspect(name).await;
+    }
     let grant = json!({"user": account, "resource": "marketing", "reason": "test"});
     let _: Value = world.admin.post("/v1/grants", &grant).await.expect("granted");
     let _connector = connectors(world).await;

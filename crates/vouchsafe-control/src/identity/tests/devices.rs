@@ -54,10 +54,14 @@ impl World {
         self.send(client, OwnHost::Gateway, request, body).await
     }
 
-    async fn enrolled(&self, owner: Option<&str>) -> Client {
+    pub(super) async fn enrolled(&self, owner: Option<&str>) -> Client {
+        self.enrolled_as("laptop", owner).await
+    }
+
+    pub(super) async fn enrolled_as(&self, name: &str, owner: Option<&str>) -> Client {
         let ticket = self.ticket(owner).await;
         let client = Client::new();
-        let body = json!({ "code": ticket.code, "csr": client.csr(), "name": "laptop" });
+        let body = json!({ "code": ticket.code, "csr": client.csr(), "name": name });
         let answer = self.call(&client, "/device/enroll", &body).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
         client.with(&answer.json())
