@@ -40,6 +40,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         port: 8443,
         acme: None,
         checkpoint_copy: None,
+        keep_days: None,
     };
     let controller = Controller::open(options, tasks.clone()).await?;
     let link = controller.link();

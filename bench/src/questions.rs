@@ -58,6 +58,7 @@ async fn record(state: &Path, count: u64, since: u64) -> Result<()> {
         port: 8443,
         acme: None,
         checkpoint_copy: None,
+        keep_days: None,
     };
     let controller = Controller::open(options, tasks.clone()).await?;
     let link = controller.link();

@@ -21,6 +21,9 @@ mod secret;
 #[path = "../../crates/vouchsafe-control/src/log/segment.rs"]
 #[allow(clippy::duplicate_mod, dead_code, reason = "the log uses the rest")]
 mod segment;
+#[path = "../../crates/vouchsafe-control/src/log/summed.rs"]
+#[allow(clippy::duplicate_mod, reason = "the log has it, too")]
+mod summed;
 
 use base64::Engine as _;
 use vouchsafe_tlog::checkpoint::Checkpoint;

@@ -21,7 +21,8 @@ pub(crate) async fn run(count: Option<String>) -> Result<(), Box<dyn Error>> {
     let state = dir.path().join("state");
     let tasks = TaskGroup::new();
     let domain = BaseDomain::parse("bench.localhost")?;
-    let options = OpenOptions { dir: state.clone(), domain, port: 8443, acme: None, checkpoint_copy: None };
+    let options =
+        OpenOptions { dir: state.clone(), domain, port: 8443, acme: None, checkpoint_copy: None, keep_days: None };
     let controller = Controller::open(options, tasks.clone()).await?;
     let (link, who, gateway) = (controller.link(), who(), GatewayId::from_random([2; 16]));
     let source = gateway.to_string();

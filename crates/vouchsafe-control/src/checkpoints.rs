@@ -29,7 +29,7 @@ use self::places::Places;
 pub(crate) use self::serve::{AskError, bundle, evidence, tile};
 use crate::ca::Ca;
 use crate::context::{Context, Settings};
-use crate::log::{LogError, Merkle};
+use crate::log::{Log, LogError, Merkle};
 use crate::store::{Store, StoreError, blocking, settings};
 
 /// Shortest time from one checkpoint to the next.
@@ -92,6 +92,8 @@ pub(crate) enum Trouble {
     Differs { size: u64, place: String },
     /// What a place holds is no checkpoint of ours.
     Foreign { place: String },
+    /// Records that retention removed have no hashes any more.
+    HashesLost { removed: u64, hashed: u64 },
     /// It is tried again.
     Passing { why: String },
 }
@@ -115,6 +117,13 @@ impl Trouble {
                 format!("no checkpoint is signed: what {place} holds is no checkpoint of this audit log"),
                 "find out who changed it, and move it out of the way; then start the controller again",
             ),
+            Trouble::HashesLost { removed, hashed } => (
+                format!(
+                    "no checkpoint is signed: the first {removed} records were removed, but of these only {hashed} have \
+                     their hashes"
+                ),
+                "stop the controller, and restore the directory `audit/merkle` from its newest backup",
+            ),
             Trouble::Passing { why } => {
                 (format!("no checkpoint is signed at present: {why}"), "look whether the disk is full, and at the log")
             }
@@ -123,9 +132,14 @@ impl Trouble {
 
     /// Whether only an administrator can end it.
     const fn stands(&self) -> bool {
+        self.ends_by_fork() || matches!(self, Trouble::HashesLost { .. })
+    }
+
+    /// Whether beginning a new log ends it.
+    const fn ends_by_fork(&self) -> bool {
         match self {
             Trouble::SetBack { .. } | Trouble::Differs { .. } | Trouble::Foreign { .. } => true,
-            Trouble::Passing { .. } => false,
+            Trouble::HashesLost { .. } | Trouble::Passing { .. } => false,
         }
     }
 }
@@ -164,7 +178,8 @@ impl Checkpoints {
             let (words, hint) = trouble.words();
             tracing::error!(hint, "{words}");
         }
-        let (dir, synced) = (store.log().dir().to_owned(), looked.own_size());
+        // Of removed records the hashes are all there is: they were synced before, whatever the places know.
+        let (dir, synced) = (store.log().dir().to_owned(), looked.own_size().max(store.log().first()));
         let merkle = blocking(move || Merkle::open(&dir, synced)).await.map_err(CheckpointError::from)?;
         let merkle = merkle.map_err(CheckpointError::from)?;
         // What is shown must be provable from what is here.
@@ -196,13 +211,14 @@ impl Checkpoints {
     }
 
     /// How it is, for administrators.
-    pub(crate) fn describe(&self, records: u64) -> AuditLogState {
+    pub(crate) fn describe(&self, log: &Log) -> AuditLogState {
         let state = self.state.read();
         let published = state.published.as_ref();
         AuditLogState {
             origin: state.signer.verifier().name().to_owned(),
             key: state.signer.verifier().to_string(),
-            records,
+            records: log.size(),
+            removed: log.first(),
             hashed: self.merkle.size(),
             signed: published.map_or(0, |published| published.checkpoint.size),
             root: published.map(|published| published.checkpoint.root.to_string()),

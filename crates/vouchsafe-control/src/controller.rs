@@ -19,6 +19,7 @@ use vouchsafe_wire::api::Invited;
 use self::directory_lock::StateDirectory;
 pub use self::directory_lock::StateDirectoryError;
 pub(crate) use self::service::Service;
+pub(crate) use self::upkeep::clock_jumped;
 use crate::acme::{self, AcmeError, AcmeOptions};
 use crate::admin_socket::{self, AdminSocketError};
 use crate::administrator::turn::Turn;
@@ -30,6 +31,7 @@ use crate::directory::DirectoryError;
 use crate::identity::IdentityError;
 use crate::link::Link;
 use crate::prover::Prover;
+use crate::retention;
 use crate::rosters;
 use crate::store::{Store, StoreError};
 use crate::vitals::ControllerVitals;
@@ -51,6 +53,8 @@ pub struct OpenOptions {
     pub acme: Option<AcmeOptions>,
     /// One more file that every checkpoint of the audit log is kept in, best on another machine.
     pub checkpoint_copy: Option<PathBuf>,
+    /// Days after which audit records are removed, [`SHORTEST_KEEP_DAYS`](crate::SHORTEST_KEEP_DAYS) at least; `None` keeps them for good.
+    pub keep_days: Option<u32>,
 }
 
 /// Failure to open a controller.
@@ -128,7 +132,7 @@ impl Controller {
     /// # Errors
     /// [`OpenError`]: the directory is in use, not ours, of another domain, or damaged.
     pub async fn open(options: OpenOptions, tasks: TaskGroup) -> Result<Self, OpenError> {
-        let OpenOptions { dir, domain, port, acme, checkpoint_copy } = options;
+        let OpenOptions { dir, domain, port, acme, checkpoint_copy, keep_days } = options;
         let directory = StateDirectory::lock(&dir)?;
         let owner = directory.owner();
         let database = directory.private_file(DATABASE)?;
@@ -165,6 +169,7 @@ impl Controller {
         rosters::start(&context).await?;
         start::record_start(&context).await?;
         checkpoints::start(&context);
+        retention::start(&context, keep_days);
         upkeep::start(&context);
         webhooks::start(&context);
         let acme = match acme {

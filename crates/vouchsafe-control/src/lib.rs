@@ -17,6 +17,7 @@
 //! - `prover`: who proves what is to hold of a policy, of whom there is one outside of the sandbox
 //! - `pages`: what pages share: layout, styles, scripts
 //! - `precondition`: whether something still is what somebody read
+//! - `retention`: old audit records go, and what was signed of them stays
 //! - `rosters`: the signed list of gateways for connectors
 //! - `context`: what all of them share
 //! - `vitals`: what is shown to those who run it
@@ -43,6 +44,7 @@ mod log;
 mod pages;
 mod precondition;
 mod prover;
+mod retention;
 mod rosters;
 mod store;
 #[cfg(test)]
@@ -59,4 +61,5 @@ pub use controller::{Controller, OpenError, OpenOptions, StateDirectoryError};
 pub use identity::IdentityError;
 pub use log::{Finding, LogError, Verification, Verified, verify as verify_log};
 pub use prover::{Prover, ProverError};
+pub use retention::SHORTEST_KEEP_DAYS;
 pub use store::StoreError;

@@ -6,6 +6,7 @@
 //! again: what a crash left of an unfinished group is cut off; anything else that can't be read
 //! means damage, and the log does not open. Format: `docs/spec/audit-log.md`.
 
+mod begin;
 mod bits;
 mod block;
 mod count;
@@ -13,6 +14,7 @@ mod filter;
 mod merkle;
 mod search;
 mod segment;
+mod summed;
 mod tally;
 mod terms;
 mod verify;
@@ -30,6 +32,8 @@ use tokio::sync::{Notify, watch};
 use vouchsafe_wire::audit::{Kind, RecordError, Scanned, canonical_text, scan};
 use vouchsafe_wire::spool::{Frame, read_frame};
 
+use self::begin::Begin;
+pub(crate) use self::begin::removal_words;
 pub(crate) use self::block::Field;
 use self::block::Index;
 pub(crate) use self::count::{Counted, Division, Steps, Sums};
@@ -189,12 +193,25 @@ impl Log {
 
     fn open_with(dir: &Path, known: u64, segment_bytes: u64) -> Result<Self, LogError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
+        let begin = Begin::read(dir)?;
+        begin::remove_before(dir, begin.first)?;
         let mut closed = segment::list(dir).map_err(at(dir))?;
         let last = closed.pop();
+        if let Some(found) = closed.first().or(last.as_ref()).filter(|found| **found != begin.first) {
+            tracing::error!(
+                found,
+                expected = begin.first,
+                hint = "restore the files of the audit log that are missing; `vouchsafe audit verify` says which",
+                "the audit log does not begin where it should"
+            );
+        }
         let (file, tally) = match last {
-            None => (segment::create(dir, 0, segment_bytes).map_err(at(dir))?, Tally::default()),
+            None => {
+                let tally = Tally::begin(begin.first, begin.sources);
+                (segment::create(dir, tally.first, segment_bytes).map_err(at(dir))?, tally)
+            }
             Some(first) => {
-                let sources = sources_before(dir, &closed, first)?;
+                let sources = sources_before(dir, &closed, first, begin.sources)?;
                 recover(dir, Tally::begin(first, sources), segment_bytes)?
             }
         };
@@ -491,7 +508,8 @@ impl Shared {
             None => {
                 let closed = self.view.read().closed.clone();
                 let before = closed.partition_point(|other| *other < first);
-                let sources = sources_before(&self.dir, closed.get(..before).unwrap_or_default(), first)?;
+                let closed = closed.get(..before).unwrap_or_default();
+                let sources = sources_before(&self.dir, closed, first, Begin::read(&self.dir)?.sources)?;
                 rebuild(&self.dir, first, next, sources)?
             }
         });
@@ -539,13 +557,17 @@ fn rebuild(dir: &Path, first: u64, next: u64, sources: BTreeMap<String, u64>) ->
     Ok(index)
 }
 
-/// Highest numbers of all sources before the segment that begins at `next`.
-fn sources_before(dir: &Path, closed: &[u64], next: u64) -> Result<BTreeMap<String, u64>, LogError> {
+/// Highest numbers of all sources before the segment that begins at `next`; `sources` are those before the first.
+fn sources_before(
+    dir: &Path,
+    closed: &[u64],
+    next: u64,
+    mut sources: BTreeMap<String, u64>,
+) -> Result<BTreeMap<String, u64>, LogError> {
     // The newest good index says it; segments behind it are read again.
     let ends = closed.iter().skip(1).chain([&next]);
     let spans: Vec<(u64, u64)> = closed.iter().copied().zip(ends.copied()).collect();
     let mut missing = Vec::new();
-    let mut sources = BTreeMap::new();
     for (first, next) in spans.into_iter().rev() {
         if let Some(index) = read_index(dir, first, next) {
             sources = index.sources;

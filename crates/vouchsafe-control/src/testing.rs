@@ -22,7 +22,14 @@ pub(crate) struct Bench {
 pub(crate) async fn open(dir: &TempDir, domain: &str) -> Result<(Controller, TaskGroup), OpenError> {
     let tasks = TaskGroup::new();
     let domain = BaseDomain::parse(domain).unwrap();
-    let options = OpenOptions { dir: dir.path().join("state"), domain, port: 8443, acme: None, checkpoint_copy: None };
+    let options = OpenOptions {
+        dir: dir.path().join("state"),
+        domain,
+        port: 8443,
+        acme: None,
+        checkpoint_copy: None,
+        keep_days: None,
+    };
     Ok((Controller::open(options, tasks.clone()).await?, tasks))
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct UpOptions {
     pub(crate) proxies: Vec<Proxy>,
     /// One more file for checkpoints of the audit log.
     pub(crate) checkpoint_copy: Option<PathBuf>,
+    /// Days after which audit records are removed, if they are.
+    pub(crate) keep_days: Option<u32>,
 }
 
 /// Failure to start.
@@ -130,13 +132,14 @@ impl Running {
             spans,
             proxies,
             checkpoint_copy,
+            keep_days,
         } = options;
         let files = browser_certificate.map(|(chain, key)| CertificateFiles::new(chain, key));
         let given = files.as_ref().map(CertificateFiles::read).transpose()?;
         let listen = if listen.is_empty() { usual_addresses(&domain) } else { listen };
         let port = if port == 0 { free_port(&listen).map_err(UpError::Port)? } else { port };
         let acme = acme.map(with_roots).transpose()?;
-        let open = OpenOptions { dir: dir.clone(), domain: domain.clone(), port, acme, checkpoint_copy };
+        let open = OpenOptions { dir: dir.clone(), domain: domain.clone(), port, acme, checkpoint_copy, keep_days };
         let mut controller = Controller::open(open, tasks.clone()).await?;
         let (root_file, root_sha256) = publish_root(&dir, controller.root_pem())?;
         let gateway = Options {

@@ -24,7 +24,7 @@ pub(super) fn tiles() -> Router<Context> {
 }
 
 pub(super) async fn state(State(context): State<Context>) -> Answer<Json<AuditLogState>> {
-    Ok(Json(context.checkpoints.describe(context.store.log().size())))
+    Ok(Json(context.checkpoints.describe(context.store.log())))
 }
 
 pub(super) async fn checkpoint(State(context): State<Context>) -> Answer<String> {
@@ -46,7 +46,7 @@ pub(super) async fn fork(
     Body(fork): Body<AuditFork>,
 ) -> Answer<Json<AuditLogState>> {
     checkpoints::fork(&context, &fork.reason, &actor).await?;
-    Ok(Json(context.checkpoints.describe(context.store.log().size())))
+    Ok(Json(context.checkpoints.describe(context.store.log())))
 }
 
 async fn tile(State(context): State<Context>, By(actor): By, Path(path): Path<String>) -> Result<Response, ApiError> {

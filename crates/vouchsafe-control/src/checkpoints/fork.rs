@@ -23,7 +23,7 @@ const MAX_REASON_CHARS: usize = 1_000;
 /// [`AdministratorError::NoFork`] when checkpoints are signed; [`AdministratorError::Checkpoints`].
 pub(crate) async fn begin(context: &Context, reason: &str, by: &Actor) -> Result<(), AdministratorError> {
     let checkpoints = &context.checkpoints;
-    if !checkpoints.trouble().is_some_and(|trouble| trouble.stands()) {
+    if !checkpoints.trouble().is_some_and(|trouble| trouble.ends_by_fork()) {
         return Err(AdministratorError::NoFork);
     }
     let reason = reason.trim();
@@ -34,7 +34,7 @@ pub(crate) async fn begin(context: &Context, reason: &str, by: &Actor) -> Result
         let _turn = checkpoints.turn.lock().await;
         let (epoch, trouble, signer) = {
             let state = checkpoints.state.read();
-            let trouble = state.trouble.clone().filter(super::Trouble::stands);
+            let trouble = state.trouble.clone().filter(super::Trouble::ends_by_fork);
             (state.epoch, trouble.ok_or(AdministratorError::NoFork)?, Arc::clone(&state.signer))
         };
         let next = checkpoints.places.look(&signer, epoch).await?.epoch.saturating_add(1);

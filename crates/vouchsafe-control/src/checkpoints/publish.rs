@@ -78,6 +78,10 @@ async fn publish(context: &Context) -> Result<(), Failure> {
         (state.published.clone(), Arc::clone(&state.signer))
     };
     let size = checkpoints.merkle.size();
+    let removed = context.store.log().first();
+    if size < removed {
+        return Err(Failure::Trouble(Trouble::HashesLost { removed, hashed: size }));
+    }
     if before.as_ref().is_some_and(|before| before.checkpoint.size >= size) || size == 0 {
         return Ok(());
     }
@@ -88,7 +92,7 @@ async fn publish(context: &Context) -> Result<(), Failure> {
         None => {
             tracing::warn!("the hashes of the audit log do not lead to its last checkpoint; they are made again");
             let again = context.clone();
-            blocking(move || again.checkpoints.merkle.forget()).await??;
+            blocking(move || again.checkpoints.merkle.forget(again.store.log().first())).await??;
             grow(context).await?;
             let size = known.map_or(0, |(size, _)| size);
             let differs = Trouble::Differs { size, place: "its own checkpoint".to_owned() };

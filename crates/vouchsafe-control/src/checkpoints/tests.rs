@@ -27,6 +27,7 @@ async fn open(dir: TempDir) -> Bench {
         port: 8443,
         acme: None,
         checkpoint_copy: Some(dir.path().join("copy")),
+        keep_days: None,
     };
     let controller = Controller::open(options, tasks.clone()).await.unwrap();
     Bench { controller, tasks, dir }
@@ -37,6 +38,15 @@ async fn stop(bench: Bench) -> TempDir {
     let Bench { controller, tasks, dir } = bench;
     tasks.shut_down(PATIENCE).await;
     drop(controller);
+    // Connections to the database close behind our back, and the last takes files away with it that would be copied.
+    let state = dir.path().join("state");
+    let held = || fs::read_dir(&state).unwrap().flatten().any(|one| one.path().to_string_lossy().ends_with("-wal"));
+    let closed = async {
+        while held() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
     dir
 }
 

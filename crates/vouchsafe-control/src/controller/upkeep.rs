@@ -159,8 +159,8 @@ pub(super) async fn expire_grant(write: &mut Write, grant: &GrantDoc) -> Result<
 }
 
 /// Whether the clock was set ahead while this process runs. Everything else ends too early by that, which is safe;
-/// a lock must not.
-fn clock_jumped(now: u64) -> bool {
+/// a lock must not, and no audit record may go.
+pub(crate) fn clock_jumped(now: u64) -> bool {
     /// Seconds at the first look, by the clock and since the machine was started.
     static FIRST: OnceLock<(u64, u64)> = OnceLock::new();
     let since_boot = clock::since_boot().as_secs();

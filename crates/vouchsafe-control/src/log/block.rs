@@ -10,6 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use vouchsafe_wire::audit::Scanned;
 
+use super::summed;
+
 /// Records from which on a block is closed, at the end of a group.
 const BLOCK_RECORDS: u32 = 1_024;
 /// Bits of the filter for each value; with six probes one in a thousand blocks is read in vain.
@@ -207,10 +209,8 @@ impl Index {
         Self { v: VERSION, next, end, sources, blocks }
     }
 
-    /// The file: a sum in hexadecimal, a line feed, JSON.
     pub(super) fn to_file(&self) -> Vec<u8> {
-        let json = serde_json::to_vec(self).unwrap_or_default();
-        [sum(&json).as_bytes(), &json].concat()
+        summed::write(self)
     }
 
     #[cfg(test)]
@@ -220,18 +220,8 @@ impl Index {
     }
 
     pub(super) fn from_file(bytes: &[u8]) -> Option<Self> {
-        let at = bytes.iter().position(|byte| *byte == b'\n')? + 1;
-        let (head, json) = bytes.split_at_checked(at)?;
-        if head != sum(json).as_bytes() {
-            return None;
-        }
-        serde_json::from_slice(json).ok().filter(|index: &Self| index.v == VERSION)
+        summed::read(bytes).filter(|index: &Self| index.v == VERSION)
     }
-}
-
-fn sum(json: &[u8]) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, json);
-    format!("{}\n", vouchsafe_wire::ticket::hex(digest.as_ref()))
 }
 
 #[cfg(test)]

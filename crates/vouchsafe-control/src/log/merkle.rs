@@ -110,15 +110,17 @@ impl Merkle {
         }
     }
 
-    /// Begins anew, with nothing.
+    /// Begins anew with the hashes of the first `kept` records: of what was removed from the log there is nothing else.
     ///
     /// # Errors
-    /// [`LogError::File`].
-    pub(crate) fn forget(&self) -> Result<(), LogError> {
+    /// [`LogError`].
+    pub(crate) fn forget(&self, kept: u64) -> Result<(), LogError> {
         let mut writer = self.writer.lock();
-        *writer = Writer { edge: Edge::default(), walker: Walker::at(0) };
-        self.size.store(0, Ordering::Release);
-        self.levels.cut(0)
+        let kept = kept.min(self.size());
+        let edge = Edge::load(&self.levels, kept)?;
+        *writer = Writer { edge, walker: Walker::at(kept) };
+        self.size.store(kept, Ordering::Release);
+        self.levels.cut(kept)
     }
 
     /// Makes what was written durable.

@@ -1,5 +1,6 @@
 mod full_disk;
 mod questions;
+mod retention;
 
 use std::fs::OpenOptions;
 

@@ -17,6 +17,7 @@ use vouchsafe_tlog::tree::{Edge, LEVELS, Stored as _};
 use vouchsafe_wire::audit::{Record, Scanned, scan};
 use vouchsafe_wire::spool::{Frame, HEADER_BYTES, read_frame};
 
+use super::begin::removed_before;
 use super::merkle::{Levels, MERKLE_DIRECTORY, checkpoint_path};
 use super::segment::{self, GROUP_HEADER_BYTES, Group};
 use super::{CONTROLLER_SOURCE, LogError, at};
@@ -42,8 +43,10 @@ pub struct Finding {
 /// What was found.
 #[derive(Debug, Clone, Default)]
 pub struct Verified {
-    /// Whole records that stand where they belong.
+    /// Whole records that stand where they belong, and those that were removed because they were old.
     pub records: u64,
+    /// How many of them were removed: the hashes are what is left of them.
+    pub removed: u64,
     /// How many of them the largest valid checkpoint covers.
     pub covered: u64,
     /// The root that it signs, in Base64.
@@ -246,6 +249,9 @@ struct Walk<'v> {
     sources: BTreeMap<String, u64>,
     /// Numbers that were told to be lost: source, first and last.
     told: Vec<(String, u64, u64)>,
+    /// Position of the first record that is there, and before which position records were told to be removed.
+    begin: u64,
+    told_removed: u64,
     first_different: Option<u64>,
     /// How many records are not those that were hashed, and the last of them.
     different: u64,
@@ -269,6 +275,8 @@ impl<'v> Walk<'v> {
             roots,
             sources: BTreeMap::new(),
             told: Vec::new(),
+            begin: 0,
+            told_removed: 0,
             first_different: None,
             different: 0,
             last_different: None,
@@ -281,6 +289,7 @@ impl<'v> Walk<'v> {
         let lengths: Vec<u64> = segments.iter().map(|first| self.length(*first)).collect::<Result<_, _>>()?;
         let (mut done, all) = (0, lengths.iter().sum());
         progress(0, all);
+        self.removed(segments.first().copied().unwrap_or(0))?;
         let nexts = segments.iter().skip(1).map(|next| Some(*next)).chain([None]);
         for ((first, next), length) in segments.iter().zip(nexts).zip(lengths) {
             if self.broken {
@@ -290,6 +299,22 @@ impl<'v> Walk<'v> {
             done += length;
             progress(done, all);
         }
+        Ok(())
+    }
+
+    /// Takes in the hashes of records that are not there any more, if they are there.
+    fn removed(&mut self, first: u64) -> Result<(), LogError> {
+        if self.counts.first().is_none_or(|hashed| *hashed < first) {
+            return Ok(());
+        }
+        while self.edge.size() < first {
+            let index = self.edge.size();
+            let count = COMPARED.min(first - index);
+            for hash in self.levels.hashes(0, index, count)? {
+                self.leaf(&self.levels.path(0), 0, hash);
+            }
+        }
+        self.begin = first;
         Ok(())
     }
 
@@ -390,7 +415,9 @@ impl<'v> Walk<'v> {
     fn number(&mut self, path: &Path, at: usize, record: &Scanned<'_>, payload: &[u8]) {
         // INVARIANT: the scan has checked that it is a text in quotes.
         let source: String = serde_json::from_slice(record.source).unwrap_or_default();
-        let last = self.sources.get(&source).copied().unwrap_or(0);
+        // Of a source whose first records were removed, the first that is there is as good as any.
+        let before = if self.begin > 0 { record.seq.saturating_sub(1) } else { 0 };
+        let last = self.sources.get(&source).copied().unwrap_or(before);
         let position = Some(self.edge.size());
         if record.seq <= last {
             let words = format!("record {} of {source} stands here after record {last} of it", record.seq);
@@ -406,14 +433,20 @@ impl<'v> Walk<'v> {
         self.sources.insert(source.clone(), record.seq.max(last));
         if source == CONTROLLER_SOURCE && record.kind == b"\"lifecycle\"" {
             self.told.extend(gap(payload));
+            self.told_removed = self.told_removed.max(removed(payload).unwrap_or(0));
         }
     }
 
     /// Takes a record into the tree, and compares what comes of it with what is stored.
     fn record(&mut self, path: &Path, at: usize, payload: &[u8]) {
+        self.leaf(path, at, Hash::of_leaf(payload));
+    }
+
+    /// The same for a record of which the hash alone is known.
+    fn leaf(&mut self, path: &Path, at: usize, leaf: Hash) {
         let position = self.edge.size();
         let mut grown = Vec::new();
-        self.edge.push(Hash::of_leaf(payload), &mut |level, index, hash| grown.push((level, index, hash)));
+        self.edge.push(leaf, &mut |level, index, hash| grown.push((level, index, hash)));
         for (level, index, hash) in grown {
             if self.stored(level, index).is_none_or(|stored| stored == hash) {
                 continue;
@@ -465,6 +498,7 @@ impl<'v> Walk<'v> {
 
     fn finish(&mut self) {
         self.verified.records = self.edge.size();
+        self.verified.removed = self.begin;
         if self.different > 1 {
             self.verified.notes.push(format!("{} records in all are not those that were hashed", self.different));
         }
@@ -475,6 +509,18 @@ impl<'v> Walk<'v> {
             );
             self.verified.notes.push(words);
             return;
+        }
+        match self.begin {
+            0 => {}
+            begin if begin <= self.told_removed => self.verified.notes.push(format!(
+                "the first {begin} records were removed because they were old, as a record of the log says; their hashes \
+                 are those that were signed"
+            )),
+            begin => {
+                let path = segment::path(&self.dir, begin);
+                let words = format!("records 0 to {} are missing before this file, and no record says why", begin - 1);
+                self.verified.add(&path, Some(self.told_removed), Some(0), words);
+            }
         }
         let (mut want, mut signed) = (self.edge.size(), self.points.last().copied().unwrap_or(0).min(self.edge.size()));
         for level in 0..LEVELS {
@@ -508,6 +554,13 @@ fn gap(payload: &[u8]) -> Option<(String, u64, u64)> {
     let detail = record.detail?;
     let (from, to) = detail.strip_prefix("records ")?.strip_suffix(" never arrived")?.split_once(" to ")?;
     Some((source, from.parse().ok()?, to.parse().ok()?))
+}
+
+/// Before which position a record says that records were removed.
+fn removed(payload: &[u8]) -> Option<u64> {
+    let record = Record::from_canonical(payload).ok()?;
+    let detail = record.detail.filter(|_| record.action.as_deref() == Some("audit.retention"))?;
+    removed_before(&detail)
 }
 
 /// Finds the record and the byte in a group that can't be read.

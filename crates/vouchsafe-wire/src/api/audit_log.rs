@@ -10,8 +10,11 @@ pub struct AuditLogState {
     pub origin: String,
     /// Verifier key of its checkpoints (C2SP `signed-note`).
     pub key: String,
-    /// Records that are durable.
+    /// Records that were ever taken in: the position of the next.
     pub records: u64,
+    /// How many of them were removed because they were old, from the first on.
+    #[serde(default)]
+    pub removed: u64,
     /// Records that are in the tree.
     pub hashed: u64,
     /// Records that the newest checkpoint covers.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use vouchsafe_control::{ChannelOptions, Controller, MAX_CONNECTIONS, OpenOptions};
+use vouchsafe_control::{ChannelOptions, Controller, MAX_CONNECTIONS, OpenOptions, SHORTEST_KEEP_DAYS};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::link::LEASE;
 use vouchsafe_runtime::task::TaskGroup;
@@ -61,6 +61,10 @@ pub(crate) struct Args {
     /// back is told from it [default: none].
     #[arg(long, value_name = "DIR")]
     checkpoint_copy: Option<PathBuf>,
+    /// Days after which audit records are removed; their hashes stay, so that what was signed can be verified
+    /// [default: they are kept for good].
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(i64::from(SHORTEST_KEEP_DAYS)..=36_500))]
+    audit_keep: Option<u32>,
     /// Program that proves what is to hold of a policy before it is published.
     #[arg(long, value_name = "PROGRAM", default_value = "cvc5")]
     solver: PathBuf,
@@ -125,6 +129,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         prover,
         entered,
         checkpoint_copy,
+        audit_keep,
         ..
     } = args;
     let tasks = TaskGroup::new();
@@ -142,6 +147,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         port,
         acme: None,
         checkpoint_copy: checkpoint_copy.map(copy_in),
+        keep_days: audit_keep,
     };
     let controller = Controller::open(options, tasks.clone()).await.map_err(UpError::Controller)?;
     prover::prove_with(&controller, prover, &tasks);

@@ -92,6 +92,7 @@ fn options(args: &Args, dir: &TempDir) -> Result<UpOptions, VerbError> {
         spans: None,
         proxies: Vec::new(),
         checkpoint_copy: None,
+        keep_days: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::json;
-use vouchsafe_control::{AcmeOptions, ChallengeKind};
+use vouchsafe_control::{AcmeOptions, ChallengeKind, SHORTEST_KEEP_DAYS};
 use vouchsafe_gateway::{ConnectionLimits, Http3, Proxy};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
@@ -85,6 +85,10 @@ pub(crate) struct Args {
     /// back is told from it [default: none].
     #[arg(long, value_name = "DIR")]
     checkpoint_copy: Option<PathBuf>,
+    /// Days after which audit records are removed; their hashes stay, so that what was signed can be verified
+    /// [default: they are kept for good].
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(i64::from(SHORTEST_KEEP_DAYS)..=36_500))]
+    audit_keep: Option<u32>,
     /// Program that proves what is to hold of a policy before it is published.
     #[arg(long, value_name = "PROGRAM", default_value = "cvc5")]
     solver: PathBuf,
@@ -155,6 +159,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         spans: args.traces.settled,
         proxies: args.may_ask,
         checkpoint_copy: args.checkpoint_copy.map(wiring::copy_in),
+        keep_days: args.audit_keep,
         connections: ConnectionLimits { all: args.max_connections, per_source: args.max_connections_per_source },
     };
     let mut signals = Signals::catch()?;

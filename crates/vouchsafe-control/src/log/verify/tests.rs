@@ -292,7 +292,7 @@ fn a247_who_writes_everything_anew_but_has_no_key_is_found_out() {
     let kept: Vec<_> = milestones(&stored.audit().join(MERKLE_DIRECTORY)).into_iter().collect();
     let log = Log::open_with(&stored.audit(), 0, 12_000).unwrap();
     let merkle = Merkle::open(&stored.audit(), 0).unwrap();
-    merkle.forget().unwrap();
+    merkle.forget(0).unwrap();
     while merkle.grow(&log).unwrap() {}
     drop(log);
     stored.cut_room();

@@ -22,12 +22,15 @@ pub(super) async fn key(call: &Call, client: &AdminClient) -> Result<Exit, VerbE
 }
 
 fn tell(out: &Output, state: &AuditLogState) -> std::io::Result<()> {
-    let AuditLogState { origin, key, records, hashed, signed, root, trouble } = state;
+    let AuditLogState { origin, key, records, removed, hashed, signed, root, trouble } = state;
     let mut facts = vec![
         ("key", clean(key).into_owned()),
         ("origin", clean(origin).into_owned()),
         ("records", format!("{records}, of which {hashed} are hashed and {signed} are signed")),
     ];
+    if *removed > 0 {
+        facts.push(("removed", format!("the first {removed}, because they were old; their hashes are kept")));
+    }
     facts.extend(root.as_ref().map(|root| ("root", clean(root).into_owned())));
     out.facts(&facts)?;
     if let Some(trouble) = trouble {

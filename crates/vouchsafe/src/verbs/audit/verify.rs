@@ -118,7 +118,7 @@ fn words(finding: &Finding) -> String {
 }
 
 fn as_json(verified: &Verified) -> Value {
-    let Verified { records, covered, root, checkpoints, findings, unlisted, notes, key } = verified;
+    let Verified { records, removed, covered, root, checkpoints, findings, unlisted, notes, key } = verified;
     let findings: Vec<Value> = findings
         .iter()
         .map(|Finding { path, record, byte, words }| {
@@ -128,6 +128,7 @@ fn as_json(verified: &Verified) -> Value {
     json!({
         "holds": verified.holds(),
         "records": records,
+        "removed": removed,
         "covered": covered,
         "root": root,
         "checkpoints": checkpoints,
