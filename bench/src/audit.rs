@@ -41,6 +41,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         acme: None,
         checkpoint_copy: None,
         keep_days: None,
+        witnesses: vouchsafe_control::Witnesses::default(),
     };
     let controller = Controller::open(options, tasks.clone()).await?;
     let link = controller.link();

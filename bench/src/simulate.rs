@@ -224,6 +224,7 @@ async fn record(state: &Path, count: u64) -> Result<()> {
         acme: None,
         checkpoint_copy: None,
         keep_days: None,
+        witnesses: vouchsafe_control::Witnesses::default(),
     };
     let controller = Controller::open(options, tasks.clone()).await?;
     let link = controller.link();

@@ -2,7 +2,10 @@ module tests
 
 go 1.19
 
-require github.com/summerwind/h2spec v2.2.1+incompatible
+require (
+	github.com/summerwind/h2spec v2.2.1+incompatible
+	golang.org/x/mod v0.17.0
+)
 
 require (
 	github.com/fatih/color v1.15.0 // indirect

@@ -1,8 +1,10 @@
 """A verifier of vouchsafe's audit log that shares no code with it: RFC 6962 by its definition, C2SP's forms by hand,
 Ed25519 by the `cryptography` package.
 
-    tlog.py log VKEY SOCKET     fetches checkpoint, entries and tiles over the admin socket, and compares
-    tlog.py proof VKEY FILE     verifies the proof of one record, and prints the record
+    tlog.py log VKEY SOCKET [WITNESS...]     fetches checkpoint, entries and tiles over the admin socket, and compares
+    tlog.py proof VKEY FILE [WITNESS...]     verifies the proof of one record, and prints the record
+
+Each witness whose key is given must have cosigned.
 """
 
 import base64
@@ -50,11 +52,11 @@ def along(index, count, value, proof):
     return node(proof[-1], along(index - k, count - k, value, proof[:-1]))
 
 
-def opened(note, vkey):
-    """The size and root of a checkpoint that the key has signed."""
+def signed(note, vkey, kind):
+    """The text of a note that the key has signed, or cosigned."""
     name, key_id, key = vkey.split("+", 2)
     key = base64.b64decode(key, validate=True)
-    assert key[0] == 1, "not Ed25519"
+    assert key[0] == kind, "a key of another kind"
     assert hashlib.sha256(name.encode() + b"\n" + key).digest()[:4].hex() == key_id
     text, signatures = note.rsplit("\n\n", 1)
     text += "\n"
@@ -64,11 +66,23 @@ def opened(note, vkey):
         assert dash == "\u2014"
         signature = base64.b64decode(signature, validate=True)
         if by == name and signature[:4].hex() == key_id:
-            Ed25519PublicKey.from_public_bytes(key[1:]).verify(signature[4:], text.encode())
+            what, signature = text, signature[4:]
+            if kind == 4:
+                (time,) = struct.unpack(">Q", signature[:8])
+                what, signature = f"cosignature/v1\ntime {time}\n{text}", signature[8:]
+            Ed25519PublicKey.from_public_bytes(key[1:]).verify(signature, what.encode())
             valid += 1
-    assert valid == 1, "not signed by this key"
+    assert valid == 1, f"not signed by {name}"
+    return text
+
+
+def opened(note, vkey, witnesses):
+    """The size and root of a checkpoint that the key and every witness have signed."""
+    text = signed(note, vkey, 1)
+    for witness in witnesses:
+        signed(note, witness, 4)
     origin, size, top = text.splitlines()
-    assert origin == name
+    assert origin == vkey.split("+", 1)[0]
     return int(size), base64.b64decode(top, validate=True)
 
 
@@ -92,8 +106,8 @@ def tile(number, width):
     return name if width == 256 else f"{name}.p/{width}"
 
 
-def whole_log(vkey, path):
-    size, top = opened(fetch(path, "checkpoint").decode(), vkey)
+def whole_log(vkey, path, *witnesses):
+    size, top = opened(fetch(path, "cosigned" if witnesses else "checkpoint").decode(), vkey, witnesses)
     hashes = []
     for number in range((size + 255) // 256):
         width = min(256, size - number * 256)
@@ -113,7 +127,7 @@ def whole_log(vkey, path):
     print(size)
 
 
-def proof(vkey, path):
+def proof(vkey, path, *witnesses):
     with open(path, encoding="utf-8", newline="") as file:
         first, rest = file.read().split("\n", 1)
     assert first == "c2sp.org/tlog-proof@v1"
@@ -122,7 +136,7 @@ def proof(vkey, path):
     assert lines[0].startswith("extra ") and lines[1].startswith("index ")
     record = base64.b64decode(lines[0][6:], validate=True)
     hashes = [base64.b64decode(line, validate=True) for line in lines[2:]]
-    size, top = opened(note, vkey)
+    size, top = opened(note, vkey, witnesses)
     index = int(lines[1][6:])
     assert 0 <= index < size
     assert along(index, size, leaf(record), hashes) == top, "the record is not in the log"

@@ -21,8 +21,15 @@ pub(crate) async fn run(count: Option<String>) -> Result<(), Box<dyn Error>> {
     let state = dir.path().join("state");
     let tasks = TaskGroup::new();
     let domain = BaseDomain::parse("bench.localhost")?;
-    let options =
-        OpenOptions { dir: state.clone(), domain, port: 8443, acme: None, checkpoint_copy: None, keep_days: None };
+    let options = OpenOptions {
+        dir: state.clone(),
+        domain,
+        port: 8443,
+        acme: None,
+        checkpoint_copy: None,
+        keep_days: None,
+        witnesses: vouchsafe_control::Witnesses::default(),
+    };
     let controller = Controller::open(options, tasks.clone()).await?;
     let (link, who, gateway) = (controller.link(), who(), GatewayId::from_random([2; 16]));
     let source = gateway.to_string();
@@ -42,7 +49,7 @@ pub(crate) async fn run(count: Option<String>) -> Result<(), Box<dyn Error>> {
     tasks.shut_down(Duration::from_secs(600)).await;
     println!("the tree was {:.1} s behind at the end", begun.elapsed().as_secs_f64());
     let begun = Instant::now();
-    let verified = verify_log(&Verification { dir: state, key: None, checkpoints: Vec::new() }, &mut |_, _| {})?;
+    let verified = verify_log(&Verification { dir: state, ..Verification::default() }, &mut |_, _| {})?;
     println!(
         "{} records verified in {:.1} s, of which {} are signed",
         verified.records,

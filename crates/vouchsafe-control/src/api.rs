@@ -137,6 +137,7 @@ routes! {
     get "/v1/audit/tail" => audit::tail,
     get "/v1/audit/log" => tlog::state,
     get "/v1/audit/log/checkpoint" => tlog::checkpoint,
+    get "/v1/audit/log/cosigned" => tlog::cosigned,
     get "/v1/audit/log/proof" => tlog::prove,
     post "/v1/audit/log/fork" => tlog::fork,
 }

@@ -2,7 +2,7 @@
 //!
 //! A task takes new records into the tree and signs a checkpoint of it within a second. Before one is published it has
 //! been proven to continue the one before, and it is kept durably in every [place](mod@places): the database, a file beside the
-//! log, and a copy elsewhere if there is one. What a place knows and the log has not means that the log was set back: then
+//! log, and a copy elsewhere if there is one; then [witnesses](mod@witnesses) are asked to cosign it. What a place knows and the log has not means that the log was set back: then
 //! nothing is signed until an administrator begins a [new log](mod@fork). Records are taken in all the same.
 //! Why: `docs/decisions/0028-checkpoints.md`.
 
@@ -10,10 +10,11 @@ mod fork;
 mod places;
 mod publish;
 mod serve;
+mod witnesses;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
@@ -27,6 +28,8 @@ use vouchsafe_wire::api::{AuditLogState, AuditTrouble};
 pub(crate) use self::fork::begin as fork;
 use self::places::Places;
 pub(crate) use self::serve::{AskError, bundle, evidence, tile};
+use self::witnesses::Circle;
+pub use self::witnesses::{Witness, Witnesses};
 use crate::ca::Ca;
 use crate::context::{Context, Settings};
 use crate::log::{Log, LogError, Merkle};
@@ -61,6 +64,7 @@ pub enum CheckpointError {
 pub(crate) struct Checkpoints {
     merkle: Merkle,
     places: Places,
+    witnesses: Circle,
     state: RwLock<State>,
     /// Whose turn it is to publish, or to begin a new log.
     turn: Mutex<()>,
@@ -73,6 +77,10 @@ struct State {
     epoch: u64,
     signer: Arc<NoteSigner>,
     published: Option<Arc<Published>>,
+    /// When that was signed.
+    signed_at: Option<SystemTime>,
+    /// The newest that enough witnesses have cosigned.
+    cosigned: Option<Arc<Published>>,
     trouble: Option<Trouble>,
 }
 
@@ -162,6 +170,7 @@ impl Checkpoints {
         ca: &Ca,
         settings: &Settings,
         copy: Option<PathBuf>,
+        witnesses: Witnesses,
     ) -> Result<Self, crate::controller::OpenError> {
         let epoch = {
             let mut read = store.read().await.map_err(CheckpointError::from)?;
@@ -185,9 +194,16 @@ impl Checkpoints {
         // What is shown must be provable from what is here.
         let published = if trouble.is_some() { looked.own() } else { looked.newest() }.map(Arc::new);
         places.show_key(signer.verifier()).await?;
+        let witnesses = Circle::new(witnesses);
+        let (cosigned, signed_at) = places.cosigned(&signer).await?;
+        let cosigned =
+            cosigned.filter(|cosigned| cosigned.checkpoint.size <= size && witnesses.suffices(&cosigned.note));
+        witnesses.tell(cosigned.as_ref().map_or(0, |cosigned| cosigned.checkpoint.size));
+        let cosigned = cosigned.map(Arc::new);
+        let signed_at = signed_at.filter(|_| published.is_some());
         let told = watch::Sender::new(published.as_ref().map_or(0, |published| published.checkpoint.size));
-        let state = State { epoch, signer: Arc::new(signer), published, trouble };
-        Ok(Self { merkle, places, state: RwLock::new(state), turn: Mutex::new(()), published: told })
+        let state = State { epoch, signer: Arc::new(signer), published, signed_at, cosigned, trouble };
+        Ok(Self { merkle, places, witnesses, state: RwLock::new(state), turn: Mutex::new(()), published: told })
     }
 
     /// The newest published checkpoint.
@@ -222,11 +238,21 @@ impl Checkpoints {
             hashed: self.merkle.size(),
             signed: published.map_or(0, |published| published.checkpoint.size),
             root: published.map(|published| published.checkpoint.root.to_string()),
+            signed_at: state.signed_at.map(clock::unix_seconds),
+            cosigned: (!self.witnesses.is_empty())
+                .then(|| state.cosigned.as_ref().map_or(0, |cosigned| cosigned.checkpoint.size)),
+            quorum: (!self.witnesses.is_empty()).then(|| self.witnesses.quorum()),
+            witnesses: self.witnesses.describe(),
             trouble: state.trouble.as_ref().map(|trouble| {
                 let (words, hint) = trouble.words();
                 AuditTrouble { words, hint: hint.to_owned() }
             }),
         }
+    }
+
+    /// How many witnesses there are that gave no cosignature when they were asked last; nothing where there are none.
+    pub(crate) fn silent_witnesses(&self) -> Option<usize> {
+        (!self.witnesses.is_empty()).then(|| self.witnesses.silent())
     }
 
     /// Waits until a checkpoint covers that many records.
@@ -241,7 +267,11 @@ impl Checkpoints {
 pub(crate) fn start(context: &Context) {
     let context = context.clone();
     let tasks: TaskGroup = context.tasks.clone();
+    let asking = context.clone();
     tasks.spawn_vital("checkpoints", async move { publish::run(context).await });
+    if !asking.checkpoints.witnesses.is_empty() {
+        tasks.spawn_vital("witnesses", async move { witnesses::run(asking).await });
+    }
 }
 
 /// Signs what came at last, at the end of the process.

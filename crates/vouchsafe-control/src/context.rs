@@ -91,7 +91,8 @@ impl Context {
             Settings { dir: dir.to_owned(), domain: BaseDomain::parse("vouchsafe.localhost").unwrap(), port: 8443 };
         let (store, _) = Store::open(&dir.join("vouchsafe.db")).await.unwrap();
         let ca = Ca::open(&store, &settings).await.unwrap();
-        let checkpoints = Checkpoints::open(&store, &ca, &settings, None).await.unwrap();
+        let checkpoints =
+            Checkpoints::open(&store, &ca, &settings, None, crate::checkpoints::Witnesses::default()).await.unwrap();
         Self {
             checkpoints: Arc::new(checkpoints),
             settings: Arc::new(settings),

@@ -25,7 +25,7 @@ use crate::admin_socket::{self, AdminSocketError};
 use crate::administrator::turn::Turn;
 use crate::ca::{Ca, CaError};
 use crate::channel::{self, ChannelError, ChannelOptions};
-use crate::checkpoints::{self, CheckpointError, Checkpoints};
+use crate::checkpoints::{self, CheckpointError, Checkpoints, Witnesses};
 use crate::context::{Context, Settings};
 use crate::directory::DirectoryError;
 use crate::identity::IdentityError;
@@ -55,6 +55,8 @@ pub struct OpenOptions {
     pub checkpoint_copy: Option<PathBuf>,
     /// Days after which audit records are removed, [`SHORTEST_KEEP_DAYS`](crate::SHORTEST_KEEP_DAYS) at least; `None` keeps them for good.
     pub keep_days: Option<u32>,
+    /// Who is asked to cosign them.
+    pub witnesses: Witnesses,
 }
 
 /// Failure to open a controller.
@@ -132,7 +134,7 @@ impl Controller {
     /// # Errors
     /// [`OpenError`]: the directory is in use, not ours, of another domain, or damaged.
     pub async fn open(options: OpenOptions, tasks: TaskGroup) -> Result<Self, OpenError> {
-        let OpenOptions { dir, domain, port, acme, checkpoint_copy, keep_days } = options;
+        let OpenOptions { dir, domain, port, acme, checkpoint_copy, keep_days, witnesses } = options;
         let directory = StateDirectory::lock(&dir)?;
         let owner = directory.owner();
         let database = directory.private_file(DATABASE)?;
@@ -141,7 +143,7 @@ impl Controller {
         store.hold(directory);
         start::remember_domain(&store, &settings).await?;
         let ca = Ca::open(&store, &settings).await?;
-        let checkpoints = Arc::new(Checkpoints::open(&store, &ca, &settings, checkpoint_copy).await?);
+        let checkpoints = Arc::new(Checkpoints::open(&store, &ca, &settings, checkpoint_copy, witnesses).await?);
         let certificates = Arc::default();
         let (settings, ca) = (Arc::new(settings), Arc::new(ca));
         let (live, simulations, channel) = (Arc::default(), Arc::default(), Arc::default());

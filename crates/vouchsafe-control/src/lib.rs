@@ -56,7 +56,7 @@ pub use acme::{AcmeError, AcmeOptions, ChallengeKind};
 pub use admin_socket::AdminSocketError;
 pub use ca::CaError;
 pub use channel::{ChannelError, ChannelOptions, MAX_CONNECTIONS};
-pub use checkpoints::CheckpointError;
+pub use checkpoints::{CheckpointError, Witness, Witnesses};
 pub use controller::{Controller, OpenError, OpenOptions, StateDirectoryError};
 pub use identity::IdentityError;
 pub use log::{Finding, LogError, Verification, Verified, verify as verify_log};

@@ -38,7 +38,7 @@ pub(crate) use self::block::Field;
 use self::block::Index;
 pub(crate) use self::count::{Counted, Division, Steps, Sums};
 pub(crate) use self::filter::Filter;
-pub(crate) use self::merkle::{MERKLE_DIRECTORY, Merkle, checkpoint_path, keep_milestone};
+pub(crate) use self::merkle::{MERKLE_DIRECTORY, Merkle, checkpoint_path, cosigned_path, keep_milestone};
 pub(crate) use self::search::Span;
 use self::segment::{GROUP_HEADER_BYTES, Group};
 use self::tally::{Ended, Tally};

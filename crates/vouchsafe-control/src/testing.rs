@@ -10,6 +10,7 @@ use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::task::TaskGroup;
 
 use crate::api::{self, LocalOwner};
+use crate::checkpoints::Witnesses;
 use crate::context::Context;
 use crate::controller::{Controller, OpenError, OpenOptions};
 
@@ -29,6 +30,7 @@ pub(crate) async fn open(dir: &TempDir, domain: &str) -> Result<(Controller, Tas
         acme: None,
         checkpoint_copy: None,
         keep_days: None,
+        witnesses: Witnesses::default(),
     };
     Ok((Controller::open(options, tasks.clone()).await?, tasks))
 }

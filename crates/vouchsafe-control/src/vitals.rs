@@ -27,6 +27,17 @@ impl Vitals for ControllerVitals {
         page.gauge("vouchsafe_audit_signed_records", "Records that the newest checkpoint covers", signed)?;
         let trouble = u64::from(checkpoints.trouble().is_some());
         page.gauge("vouchsafe_audit_unsigned", "1 when no checkpoint can be signed", trouble)?;
+        if let Some(silent) = checkpoints.silent_witnesses() {
+            let cosigned = checkpoints.cosigned().map_or(0, |cosigned| cosigned.checkpoint.size);
+            let help = "Records that the newest checkpoint covers which enough witnesses cosigned";
+            page.gauge("vouchsafe_audit_cosigned_records", help, cosigned)?;
+            let silent = u64::try_from(silent).unwrap_or(u64::MAX);
+            page.gauge(
+                "vouchsafe_audit_silent_witnesses",
+                "Witnesses that gave no cosignature when asked last",
+                silent,
+            )?;
+        }
         let [delivered, failed, dropped, waiting] = self.0.webhooks.figures();
         page.counter("vouchsafe_webhook_messages", "Messages that webhooks took", delivered)?;
         page.counter("vouchsafe_webhook_failures", "Attempts to send one that failed", failed)?;

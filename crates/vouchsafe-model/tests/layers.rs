@@ -25,6 +25,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("vouchsafe-gateway", &["model", "policy", "wire", "runtime"]),
     ("vouchsafe-agent", &["model", "wire", "runtime"]),
     ("vouchsafe-connector", &["model", "wire", "runtime"]),
+    // A role of its own: who witnesses a log must need nothing of whoever keeps it.
+    ("vouchsafe-witness", &["wire", "runtime", "tlog"]),
     ("vouchsafe-demo", &["model", "wire", "runtime", "agent"]),
     // Looks at files of a host and knows no role, and no role knows it.
     ("vouchsafe-assess", &["model", "wire"]),
@@ -47,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "proof",
             "observed",
             "tlog",
+            "witness",
         ],
     ),
     ("vouchsafe-bench", &["model", "policy", "wire", "replay", "runtime", "control", "gateway", "agent", "demo"]),

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, Method};
 use tokio::sync::mpsc;
 
-pub use self::export::{Endpoint, EndpointError};
+pub use self::export::{Endpoint, EndpointError, SendError};
 use crate::clock;
 use crate::task::TaskGroup;
 

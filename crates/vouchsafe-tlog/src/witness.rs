@@ -44,7 +44,7 @@ pub enum Refusal {
     /// No key of the log has signed, or a signature of one is wrong.
     #[error("the checkpoint is not signed by a key of this log")]
     Unsigned,
-    /// The witness knows another checkpoint than the request begins with.
+    /// The witness knows another checkpoint than the request begins with, or another tree of this size.
     #[error("the newest checkpoint that is known here has size {size}")]
     Conflict {
         /// Size of the one that it knows.
@@ -111,6 +111,9 @@ impl AddCheckpoint {
         if self.old != seen.size {
             return Err(Refusal::Conflict { size: seen.size });
         }
+        if checkpoint.size == seen.size && checkpoint.root != seen.root {
+            return Err(Refusal::Conflict { size: seen.size });
+        }
         verify_consistency(seen.size, &seen.root, checkpoint.size, &checkpoint.root, &self.proof)
             .map_err(|_| Refusal::Inconsistent)?;
         Ok(checkpoint)
@@ -175,7 +178,7 @@ mod tests {
         let other = Seen { size: 7, root: Hash::of_leaf(b"another history") };
         assert_eq!(judged(&request(&memory, 7, 20), Some(other)), Err(Refusal::Inconsistent));
         let same_size = Seen { size: 20, root: Hash::of_leaf(b"another history") };
-        assert_eq!(judged(&request(&memory, 20, 20), Some(same_size)), Err(Refusal::Inconsistent));
+        assert_eq!(judged(&request(&memory, 20, 20), Some(same_size)), Err(Refusal::Conflict { size: 20 }));
         let needless = AddCheckpoint { proof: vec![Hash::of_nothing()], ..request(&memory, 0, 7) };
         assert_eq!(judged(&needless, None), Err(Refusal::Inconsistent));
         let request = request(&memory, 7, 20);

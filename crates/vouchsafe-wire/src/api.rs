@@ -88,7 +88,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::audit::{AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, OutcomeCounts, ValueCount};
-pub use self::audit_log::{AuditFork, AuditLogState, AuditProof, AuditProofQuery, AuditTrouble};
+pub use self::audit_log::{AuditFork, AuditLogState, AuditProof, AuditProofQuery, AuditTrouble, AuditWitness};
 pub use self::policy::{
     Checked, Confirm, DiffRequest, ExplainRequest, ForeseeRequest, Looked, PolicyFileDoc, PolicyFiles, PolicyVersion,
     Publish, Rollback, Seen, SimulateLine, SimulateProgress, SimulateRequest, SuggestRequest, UnusedRequest,

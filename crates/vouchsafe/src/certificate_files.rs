@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use vouchsafe_gateway::{BrowserCertificate, BrowserCertificateSlot};
+use vouchsafe_gateway::BrowserCertificate;
 use vouchsafe_runtime::task::TaskGroup;
 
 use crate::wiring::UpError;
@@ -40,8 +40,13 @@ impl CertificateFiles {
         Ok(BrowserCertificate { chain_pem: read(&self.chain)?, key_pem: read(&self.key)?.into() })
     }
 
-    /// Follows the files until the drain.
-    pub(crate) async fn follow(self, slot: BrowserCertificateSlot, now: Arc<Notify>, tasks: TaskGroup) {
+    /// Follows the files until the drain; `replace` shows what was read from now on.
+    pub(crate) async fn follow<E: std::error::Error + 'static>(
+        self,
+        replace: impl Fn(&BrowserCertificate) -> Result<(), E>,
+        now: Arc<Notify>,
+        tasks: TaskGroup,
+    ) {
         let mut seen = self.stamps();
         loop {
             let asked = tokio::select! {
@@ -54,22 +59,22 @@ impl CertificateFiles {
                 continue;
             }
             seen = present;
-            self.take(&slot);
+            self.take(&replace);
         }
     }
 
-    fn take(&self, slot: &BrowserCertificateSlot) {
+    fn take<E: std::error::Error + 'static>(&self, replace: &impl Fn(&BrowserCertificate) -> Result<(), E>) {
         let (chain, key) = (self.chain.display(), self.key.display());
         let failed: Box<dyn std::error::Error> = match self.read() {
-            Ok(given) => match slot.replace(&given) {
-                Ok(()) => return tracing::info!(%chain, "browsers see the new certificate from now on"),
+            Ok(given) => match replace(&given) {
+                Ok(()) => return tracing::info!(%chain, "the new certificate is shown from now on"),
                 Err(error) => error.into(),
             },
             Err(error) => error.into(),
         };
         tracing::warn!(
             %chain, %key, error = &*failed,
-            "the certificate can't be used, so browsers see the one before; it is read again when a file changes"
+            "the certificate can't be used, so the one before is shown; it is read again when a file changes"
         );
     }
 

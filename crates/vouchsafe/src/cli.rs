@@ -12,7 +12,7 @@ use crate::verbs::logs::LogFormat;
 use crate::verbs::{
     apply, assess, audit, completions, connect, connector, controller, demo, device, doctor, enroll, gateway, grant,
     group, lock, login, logout, observed, pipe, plan, policy, prover, proxy, request, resource, session, status, up,
-    user, version, webhook,
+    user, version, webhook, witness,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -48,6 +48,8 @@ pub(crate) enum Verb {
     /// Runs a connector, through which gateways reach a network that they can't dial; also: join, invite, list,
     /// remove.
     Connector(connector::Args),
+    /// Runs a witness, which cosigns checkpoints of audit logs; also: key.
+    Witness(witness::Args),
     /// Shows the whole of it on this machine, with made-up people and apps.
     Demo(demo::Args),
     /// Enrols this device with a ticket from an administrator.
@@ -128,6 +130,7 @@ impl Verb {
             Verb::Up(_) | Verb::Controller(_) => "info",
             Verb::Gateway(args) if args.serves() => "info",
             Verb::Connector(args) if args.serves() => "info",
+            Verb::Witness(args) if args.serves() => "info",
             _ => "warn",
         }
     }
@@ -140,6 +143,7 @@ impl Verb {
             Verb::Controller(args) => args.log_format(),
             Verb::Gateway(args) => args.log_format(),
             Verb::Connector(args) => args.log_format(),
+            Verb::Witness(args) => args.log_format(),
             _ => LogFormat::Text,
         }
     }
@@ -154,6 +158,7 @@ impl Verb {
             Verb::Controller(args) => controller::confine(args, dir, telemetry),
             Verb::Gateway(args) => gateway::confine(args, dir, telemetry),
             Verb::Connector(args) => connector::confine(args, dir),
+            Verb::Witness(args) => witness::confine(args, dir),
             Verb::Doctor(verb) => verb.confine(dir),
             Verb::Prover(args) => prover::confine(args),
             _ => Ok(()),
@@ -170,6 +175,7 @@ impl Verb {
             Verb::Controller(args) => controller::run(args, call).await,
             Verb::Gateway(args) => gateway::run(args, call).await,
             Verb::Connector(args) => connector::run(args, call).await,
+            Verb::Witness(args) => witness::run(args, call).await,
             Verb::Demo(args) => demo::run(args, call).await,
             Verb::Enroll(args) => enroll::run(args, call).await,
             Verb::Login(args) => login::run(args, call).await,
@@ -254,6 +260,8 @@ mod tests {
             "vouchsafe resource add tcp db db.internal:5432 --via frankfurt",
             "vouchsafe connector --allow 10.0.0.0/8:* --gateway gw.corp.example:443 --proxy http://proxy:3128",
             "vouchsafe connector invite frankfurt",
+            "vouchsafe witness --logs keys.txt --name witness.example.org/w1 --listen [::1]:0",
+            "vouchsafe witness key",
             "vouchsafe resource mode wiki observe --from 10.0.0.0/8 --from fd00::/8 --owner alice --reason x --for 14d",
             "vouchsafe resource mode wiki warn --until 2026-12-31T18:00:00Z --yes",
             "vouchsafe resource add udp dns 10.0.0.5:53 --via frankfurt",
@@ -299,6 +307,8 @@ mod tests {
             "vouchsafe session remove dev_1",
             "vouchsafe connect db:0",
             "vouchsafe connector --gateway gw",
+            "vouchsafe witness --log api.corp.example/v1/audit/log",
+            "vouchsafe witness --tls-cert site.pem",
             "vouchsafe policy suggest --unused 90d --rare 3",
             "vouchsafe observed import --format iis -o seen.jsonl access.log",
             "vouchsafe observed import --format nginx -o seen.jsonl",

@@ -4,6 +4,7 @@
 //! - `call`, `output`, `error`, `exit`: what a verb gets, how it prints, how it fails
 //! - `admin`: the administrator's API over the local socket or the enrolled device
 //! - `wiring`: both roles in one process, each on threads of its own (`apart`); `certificate_files`: the operator's certificate, read again
+//! - `witnesses`: the file that says who cosigns checkpoints
 //! - `prover`: a process of its own that proves what is to hold of policies
 //! - `sandbox`: what a server gives up before it meets its first client
 //! - `manifest`, `diagnostics`, `text`: directories of TOML and Cedar, mistakes drawn, times
@@ -25,6 +26,7 @@ mod sandbox;
 mod text;
 mod verbs;
 mod wiring;
+mod witnesses;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

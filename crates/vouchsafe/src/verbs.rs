@@ -35,6 +35,7 @@ pub(crate) mod user;
 pub(crate) mod version;
 pub(crate) mod vitals;
 pub(crate) mod webhook;
+pub(crate) mod witness;
 
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;

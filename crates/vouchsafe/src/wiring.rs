@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use vouchsafe_control::{AcmeOptions, Controller, OpenError, OpenOptions};
+use vouchsafe_control::{AcmeOptions, Controller, OpenError, OpenOptions, Witnesses};
 use vouchsafe_gateway::{ConnectionLimits, Gateway, GatewayError, Http3, Options, Proxy};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::DRAIN_TIMEOUT;
@@ -49,6 +49,8 @@ pub(crate) struct UpOptions {
     pub(crate) checkpoint_copy: Option<PathBuf>,
     /// Days after which audit records are removed, if they are.
     pub(crate) keep_days: Option<u32>,
+    /// Who is asked to cosign them.
+    pub(crate) witnesses: Witnesses,
 }
 
 /// Failure to start.
@@ -133,13 +135,15 @@ impl Running {
             proxies,
             checkpoint_copy,
             keep_days,
+            witnesses,
         } = options;
         let files = browser_certificate.map(|(chain, key)| CertificateFiles::new(chain, key));
         let given = files.as_ref().map(CertificateFiles::read).transpose()?;
         let listen = if listen.is_empty() { usual_addresses(&domain) } else { listen };
         let port = if port == 0 { free_port(&listen).map_err(UpError::Port)? } else { port };
         let acme = acme.map(with_roots).transpose()?;
-        let open = OpenOptions { dir: dir.clone(), domain: domain.clone(), port, acme, checkpoint_copy, keep_days };
+        let open =
+            OpenOptions { dir: dir.clone(), domain: domain.clone(), port, acme, checkpoint_copy, keep_days, witnesses };
         let mut controller = Controller::open(open, tasks.clone()).await?;
         let (root_file, root_sha256) = publish_root(&dir, controller.root_pem())?;
         let gateway = Options {
@@ -164,7 +168,8 @@ impl Running {
         let gateway = apart.run(starting).await.ok_or(UpError::Panicked)??;
         let reload = Arc::new(Notify::new());
         if let Some(files) = files {
-            let following = files.follow(gateway.browser_certificate(), Arc::clone(&reload), tasks.clone());
+            let slot = gateway.browser_certificate();
+            let following = files.follow(move |given| slot.replace(given), Arc::clone(&reload), tasks.clone());
             tasks.spawn_vital("certificate files", following);
         }
         controller.serve_admin().await?;

@@ -271,6 +271,9 @@ impl From<AskError> for ApiError {
             AskError::NotYet => {
                 (StatusCode::CONFLICT, "not_yet", Some("see `vouchsafe audit key`, whether checkpoints are signed"))
             }
+            AskError::NotCosigned => {
+                (StatusCode::CONFLICT, "not_yet", Some("`vouchsafe audit key` says how each witness stands"))
+            }
             AskError::Unproven | AskError::Log(_) | AskError::Store(_) => return Self::internal(&error),
         };
         Self::new(status, kind, error.to_string(), hint.map(ToOwned::to_owned))

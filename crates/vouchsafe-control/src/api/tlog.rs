@@ -32,6 +32,11 @@ pub(super) async fn checkpoint(State(context): State<Context>) -> Answer<String>
     Ok(published.note.to_string())
 }
 
+pub(super) async fn cosigned(State(context): State<Context>) -> Answer<String> {
+    let cosigned = context.checkpoints.cosigned().ok_or(AskError::NotCosigned)?;
+    Ok(cosigned.note.to_string())
+}
+
 pub(super) async fn prove(
     State(context): State<Context>,
     By(actor): By,

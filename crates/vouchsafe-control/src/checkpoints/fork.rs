@@ -55,6 +55,9 @@ pub(crate) async fn begin(context: &Context, reason: &str, by: &Actor) -> Result
         state.epoch = next;
         state.signer = Arc::new(signer);
         state.published = None;
+        state.signed_at = None;
+        state.cosigned = None;
+        checkpoints.witnesses.forget();
         state.trouble = None;
     }
     publish::round(context).await;

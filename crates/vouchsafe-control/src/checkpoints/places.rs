@@ -5,12 +5,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use vouchsafe_tlog::checkpoint::Checkpoint;
 use vouchsafe_tlog::note::{MAX_NOTE_BYTES, Note, NoteSigner, VerifierKey};
 
 use super::{CheckpointError, Published, Trouble};
-use crate::log::{MERKLE_DIRECTORY, checkpoint_path, keep_milestone};
+use crate::log::{MERKLE_DIRECTORY, checkpoint_path, cosigned_path, keep_milestone};
 use crate::store::{Store, blocking, settings};
 
 /// The places of one controller.
@@ -143,6 +144,34 @@ impl Places {
 }
 
 impl Places {
+    /// Keeps the newest checkpoint that witnesses have cosigned.
+    pub(super) async fn keep_cosigned(&self, published: &Published) -> Result<(), CheckpointError> {
+        let (path, text) = (cosigned_path(self.store.log().dir()), published.note.to_string());
+        blocking(move || {
+            write_durably(&path, text.as_bytes()).map_err(|source| CheckpointError::Place { path, source })
+        })
+        .await?
+    }
+
+    /// That one, if it is of this log; and when the newest of all was written.
+    pub(super) async fn cosigned(
+        &self,
+        signer: &NoteSigner,
+    ) -> Result<(Option<Published>, Option<SystemTime>), CheckpointError> {
+        let (path, newest) = (cosigned_path(self.store.log().dir()), checkpoint_path(self.store.log().dir()));
+        let (text, written) = blocking(move || {
+            let written = fs::metadata(newest).and_then(|found| found.modified()).ok();
+            read_small(&path).map(|text| (text, written))
+        })
+        .await??;
+        let read = |text: Vec<u8>| {
+            let note = Note::parse(&text).ok()?;
+            let checkpoint = Checkpoint::verify(&note, signer.verifier()).ok()?;
+            Some(Published { checkpoint, note })
+        };
+        Ok((text.and_then(read), written))
+    }
+
     /// Keeps the checkpoint of a log that is not gone on with, for whoever asks later.
     pub(super) async fn set_aside(&self, epoch: u64) -> Result<(), CheckpointError> {
         let path = checkpoint_path(self.store.log().dir());

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vouchsafe_runtime::clock;
 use vouchsafe_tlog::checkpoint::Checkpoint;
 use vouchsafe_tlog::hash::Hash;
 use vouchsafe_tlog::proof::{consistency, verify_consistency};
 
-use super::{CheckpointError, Checkpoints, INTERVAL, Published, Trouble};
+use super::{CheckpointError, Checkpoints, INTERVAL, Published, Trouble, witnesses};
 use crate::context::Context;
 use crate::log::LogError;
 use crate::store::blocking;
@@ -22,6 +23,7 @@ const MILESTONE: u64 = 16_384;
 /// Goes on until the drain.
 pub(super) async fn run(context: Context) {
     let mut grown = context.store.log().grown();
+    witnesses::consult(&context).await;
     loop {
         grown.borrow_and_update();
         round(&context).await;
@@ -39,6 +41,10 @@ pub(super) async fn run(context: Context) {
 /// Takes in what is new and publishes it, if that may be.
 pub(super) async fn round(context: &Context) {
     let checkpoints = &context.checkpoints;
+    // Whoever knows more than is known here is heard first.
+    if !checkpoints.witnesses.is_consulted() {
+        return;
+    }
     let _turn = checkpoints.turn.lock().await;
     let trouble = match publish(context).await {
         Ok(()) => return,
@@ -108,6 +114,7 @@ async fn publish(context: &Context) -> Result<(), Failure> {
     checkpoints.places.keep(&published, milestone).await?;
     let mut state = checkpoints.state.write();
     state.published = Some(Arc::new(published));
+    state.signed_at = Some(clock::now());
     state.trouble = None;
     drop(state);
     checkpoints.published.send_replace(size);

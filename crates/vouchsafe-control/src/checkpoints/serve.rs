@@ -18,6 +18,8 @@ use crate::store::{StoreError, blocking};
 
 /// How long a record that is new is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it is waited that witnesses have cosigned it.
+const COSIGN_PATIENCE: Duration = Duration::from_secs(4);
 /// Records of one id that are told.
 const MAX_OTHERS: u32 = 100;
 
@@ -36,6 +38,9 @@ pub(crate) enum AskError {
     /// Nothing is signed yet.
     #[error("no checkpoint covers it yet")]
     NotYet,
+    /// No checkpoint has the cosignatures of enough witnesses.
+    #[error("no checkpoint is cosigned by enough witnesses yet")]
+    NotCosigned,
     /// What comes out does not lead to the checkpoint.
     #[error("the hashes of the log do not lead to its checkpoint")]
     Unproven,
@@ -103,19 +108,24 @@ pub(crate) async fn evidence(context: &Context, given: &str, by: &Actor) -> Resu
     let others: Vec<u64> = found.map(|(position, _)| position).collect();
     let covered = tokio::time::timeout(PATIENCE, context.checkpoints.covered(position + 1)).await;
     covered.map_err(|_| AskError::NotYet)?;
+    if !context.checkpoints.witnesses.is_empty() {
+        // Without them it proves less, but it proves.
+        let _ = tokio::time::timeout(COSIGN_PATIENCE, context.checkpoints.witnesses.covered(position + 1)).await;
+    }
     let checkpoints = std::sync::Arc::clone(&context.checkpoints);
-    let proof = blocking(move || checkpoints.prove(position, record)).await??;
-    Ok(AuditProof { position, proof, others })
+    let (proof, cosigned_by) = blocking(move || checkpoints.prove(position, record)).await??;
+    Ok(AuditProof { position, proof, cosigned_by, others })
 }
 
 impl Checkpoints {
-    fn prove(&self, position: u64, record: Vec<u8>) -> Result<String, AskError> {
-        let published = self.published().ok_or(AskError::NotYet)?;
+    fn prove(&self, position: u64, record: Vec<u8>) -> Result<(String, Vec<String>), AskError> {
+        let cosigned = self.cosigned().filter(|cosigned| cosigned.checkpoint.size > position);
+        let published = cosigned.or_else(|| self.published()).ok_or(AskError::NotYet)?;
         let proof = inclusion(self.merkle.levels(), position, published.checkpoint.size)?;
         let evidence = Evidence { record: Some(record), index: position, proof, note: published.note.clone() };
         // Nothing leaves that would not convince who gets it.
         evidence.verify(&self.key()).map_err(|_| AskError::Unproven)?;
-        Ok(evidence.to_string())
+        Ok((evidence.to_string(), self.witnesses.signed(&evidence.note)))
     }
 }
 

@@ -28,6 +28,7 @@ async fn open(dir: TempDir) -> Bench {
         acme: None,
         checkpoint_copy: Some(dir.path().join("copy")),
         keep_days: None,
+        witnesses: super::Witnesses::default(),
     };
     let controller = Controller::open(options, tasks.clone()).await.unwrap();
     Bench { controller, tasks, dir }
@@ -75,7 +76,11 @@ async fn add_group(bench: &Bench, name: &str) {
 
 fn verified(dir: &TempDir, key: &str) -> crate::log::Verified {
     let key = Some(VerifierKey::parse(key).unwrap());
-    verify(&Verification { dir: dir.path().join("state"), key, checkpoints: Vec::new() }, &mut |_, _| {}).unwrap()
+    verify(
+        &Verification { dir: dir.path().join("state"), key, checkpoints: Vec::new(), ..Verification::default() },
+        &mut |_, _| {},
+    )
+    .unwrap()
 }
 
 #[tokio::test]

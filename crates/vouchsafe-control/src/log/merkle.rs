@@ -26,6 +26,11 @@ pub(crate) fn checkpoint_path(dir: &Path) -> PathBuf {
     dir.join(MERKLE_DIRECTORY).join("checkpoint")
 }
 
+/// Path of the newest checkpoint that witnesses have cosigned.
+pub(crate) fn cosigned_path(dir: &Path) -> PathBuf {
+    dir.join(MERKLE_DIRECTORY).join("cosigned")
+}
+
 /// Keeps one more checkpoint, by its size, to find later where a log was changed.
 pub(crate) fn keep_milestone(dir: &Path, size: u64, note: &[u8]) -> io::Result<()> {
     let path = dir.join(format!("{size:020}.checkpoint"));

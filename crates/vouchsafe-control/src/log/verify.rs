@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 
 use vouchsafe_tlog::checkpoint::Checkpoint;
 use vouchsafe_tlog::hash::{HASH_BYTES, Hash};
-use vouchsafe_tlog::note::{Note, VerifierKey};
+use vouchsafe_tlog::note::{Note, NoteError, VerifierKey};
 use vouchsafe_tlog::tree::{Edge, LEVELS, Stored as _};
 use vouchsafe_wire::audit::{Record, Scanned, scan};
 use vouchsafe_wire::spool::{Frame, HEADER_BYTES, read_frame};
 
 use super::begin::removed_before;
-use super::merkle::{Levels, MERKLE_DIRECTORY, checkpoint_path};
+use super::merkle::{Levels, MERKLE_DIRECTORY, checkpoint_path, cosigned_path};
 use super::segment::{self, GROUP_HEADER_BYTES, Group};
 use super::{CONTROLLER_SOURCE, LogError, at};
 
@@ -53,6 +53,8 @@ pub struct Verified {
     pub root: Option<String>,
     /// Checkpoints that hold.
     pub checkpoints: u64,
+    /// The largest checkpoint that enough of the given witnesses have cosigned: its size, their names, and when each did.
+    pub cosigned: Option<(u64, Vec<(String, u64)>)>,
     /// What is wrong. Nothing, if the log is what it was.
     pub findings: Vec<Finding>,
     /// How many more there are.
@@ -80,7 +82,7 @@ impl Verified {
 }
 
 /// What to verify, and with what.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Verification {
     /// State directory of the controller.
     pub dir: PathBuf,
@@ -89,6 +91,10 @@ pub struct Verification {
     pub key: Option<VerifierKey>,
     /// Checkpoints that were got before, each with words for where.
     pub checkpoints: Vec<(String, Vec<u8>)>,
+    /// Witnesses that must have cosigned a checkpoint.
+    pub witnesses: Vec<VerifierKey>,
+    /// How many of them; all where nothing is said.
+    pub quorum: Option<usize>,
 }
 
 /// Verifies all of it; `progress` hears how many bytes of how many are done.
@@ -119,6 +125,7 @@ struct Claims {
 struct Claim {
     place: PathBuf,
     checkpoint: Checkpoint,
+    note: Note,
 }
 
 impl Claims {
@@ -144,9 +151,9 @@ impl Claims {
         let Some(key) = key else { return Ok(Self { list }) };
         verified.key = Some(key.to_string());
         let take = |place: &Path, bytes: &[u8], must: bool, verified: &mut Verified, list: &mut Vec<Claim>| {
-            let read = Note::parse(bytes).and_then(|note| Checkpoint::verify(&note, &key));
+            let read = Note::parse(bytes).and_then(|note| Ok((Checkpoint::verify(&note, &key)?, note)));
             match read {
-                Ok(checkpoint) => list.push(Claim { place: place.to_owned(), checkpoint }),
+                Ok((checkpoint, note)) => list.push(Claim { place: place.to_owned(), checkpoint, note }),
                 Err(error) if must => verified.add(place, None, None, format!("is no checkpoint of this log: {error}")),
                 Err(_) => {}
             }
@@ -169,8 +176,43 @@ impl Claims {
             });
             take(&path, &bytes, !of_another, verified, &mut list);
         }
+        let cosigned = cosigned_path(dir);
+        match fs::read(&cosigned) {
+            // One of a log before this one may lie there, too.
+            Ok(bytes) => take(&cosigned, &bytes, false, verified, &mut list),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at(&cosigned)(error)),
+        }
         list.sort_by_key(|claim| claim.checkpoint.size);
-        Ok(Self { list })
+        let claims = Self { list };
+        if !asked.witnesses.is_empty() {
+            claims.look_for_witnesses(asked, &cosigned, verified);
+        }
+        Ok(claims)
+    }
+
+    /// Whether enough of the witnesses have cosigned one.
+    fn look_for_witnesses(&self, asked: &Verification, place: &Path, verified: &mut Verified) {
+        let enough = asked.quorum.unwrap_or(asked.witnesses.len()).max(1);
+        for Claim { place, checkpoint, note } in self.list.iter().rev() {
+            let mut by = Vec::new();
+            for key in &asked.witnesses {
+                match note.signed_at(key) {
+                    Ok((at, _)) => by.push((key.name().to_owned(), at)),
+                    Err(NoteError::Unsigned) => {}
+                    Err(error) => verified.add(place, None, None, error.to_string()),
+                }
+            }
+            if by.len() >= enough {
+                verified.cosigned = Some((checkpoint.size, by));
+                return;
+            }
+        }
+        let words = format!(
+            "no checkpoint here bears the cosignatures of {enough} of the {} witnesses whose keys were given",
+            asked.witnesses.len()
+        );
+        verified.add(place, None, None, words);
     }
 
     /// Sizes at which the root is needed.
@@ -190,7 +232,7 @@ impl Claims {
         verified: &mut Verified,
     ) {
         let mut holds_up_to = 0;
-        for Claim { place, checkpoint } in &self.list {
+        for Claim { place, checkpoint, .. } in &self.list {
             match roots.get(&checkpoint.size) {
                 Some(root) if *root == checkpoint.root => {
                     verified.checkpoints += 1;

@@ -22,7 +22,7 @@ async fn groups(bench: &Bench, names: std::ops::Range<u32>) {
 }
 
 fn verified(dir: &tempfile::TempDir, key: &VerifierKey) -> Verified {
-    let asked = Verification { dir: dir.path().join("state"), key: Some(key.clone()), checkpoints: Vec::new() };
+    let asked = Verification { dir: dir.path().join("state"), key: Some(key.clone()), ..Verification::default() };
     verify(&asked, &mut |_, _| {}).unwrap()
 }
 

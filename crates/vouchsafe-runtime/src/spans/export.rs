@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{StatusCode, Uri};
+use http::{HeaderMap, Response, StatusCode, Uri};
+use hyper::body::Incoming;
 use prost::Message;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -92,6 +93,45 @@ impl Endpoint {
         self.secure || self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
+    /// One whose path stands below this one's.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        Self { path: format!("{}/{name}", self.path.trim_end_matches('/')), ..self.clone() }
+    }
+
+    /// Posts a body there, on a connection of its own: `roots_pem` vouch for a server that is asked over TLS, or the public
+    /// authorities do. There is no limit of time.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn post(
+        &self,
+        content_type: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+        roots_pem: Option<&str>,
+        tasks: &TaskGroup,
+    ) -> Result<Response<Incoming>, SendError> {
+        let mut request = http::Request::post(&self.path)
+            .header(HOST, self.authority())
+            .header(CONTENT_TYPE, content_type)
+            .body(full(body))?;
+        request.headers_mut().extend(headers.clone());
+        let reached = (self.host.as_str(), self.port);
+        let tcp = TcpStream::connect(reached).await.map_err(ExchangeError::Connect)?;
+        if !self.secure {
+            return Ok(http_client::send(tcp, request, tasks).await?);
+        }
+        let trust = match roots_pem {
+            Some(pem) => ServerTrust::Roots(tls::roots(pem, "root of the server")?),
+            None => ServerTrust::Public,
+        };
+        let config = tls::client(trust, None, &[b"http/1.1"])?;
+        let name = ServerName::try_from(self.host.clone()).map_err(|_| SendError::Name)?;
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+        Ok(http_client::send(tls.map_err(ExchangeError::Connect)?, request, tasks).await?)
+    }
+
     fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -104,28 +144,10 @@ impl Endpoint {
 impl Collector {
     async fn take(&self, body: Bytes, tasks: &TaskGroup) -> Result<(), Failure> {
         let Self { endpoint, headers, roots_pem, attributes: _ } = self;
-        let mut request = http::Request::post(&endpoint.path)
-            .header(HOST, endpoint.authority())
-            .header(CONTENT_TYPE, otlp::CONTENT_TYPE)
-            .body(full(body))?;
-        request.headers_mut().extend(headers.clone());
-        let reached = (endpoint.host.as_str(), endpoint.port);
-        let tcp = TcpStream::connect(reached).await.map_err(ExchangeError::Connect)?;
-        let response = match endpoint.secure {
-            false => http_client::send(tcp, request, tasks).await?,
-            true => {
-                let trust = match roots_pem {
-                    Some(pem) => ServerTrust::Roots(tls::roots(pem, "root of the collector")?),
-                    None => ServerTrust::Public,
-                };
-                let config = tls::client(trust, None, &[b"http/1.1"])?;
-                let name = ServerName::try_from(endpoint.host.clone()).map_err(|_| Failure::Name)?;
-                let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-                http_client::send(tls.map_err(ExchangeError::Connect)?, request, tasks).await?
-            }
-        };
+        let sent = endpoint.post(otlp::CONTENT_TYPE, headers, body, roots_pem.as_deref(), tasks);
+        let response = sent.await?;
         let status = response.status();
-        http_client::collect(response.into_body(), MAX_ANSWER).await?;
+        http_client::collect(response.into_body(), MAX_ANSWER).await.map_err(SendError::from)?;
         if status.is_success() { Ok(()) } else { Err(Failure::Status(status)) }
     }
 }
@@ -137,17 +159,28 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Something could not be sent to an endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The request is none.
+    #[error("the request can't be made")]
+    Request(#[from] http::Error),
+    /// It can't be reached, or broke off.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    /// Its roots can't be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Its host can't stand in a certificate.
+    #[error("its name is none of TLS")]
+    Name,
+}
+
 /// Why a batch was not taken.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("the request can't be made")]
-    Request(#[from] http::Error),
     #[error(transparent)]
-    Exchange(#[from] ExchangeError),
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    #[error("its name is none of TLS")]
-    Name,
+    Send(#[from] SendError),
     #[error("it answered {0}")]
     Status(StatusCode),
     #[error("it did not answer in time")]

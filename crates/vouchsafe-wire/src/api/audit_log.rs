@@ -22,9 +22,41 @@ pub struct AuditLogState {
     /// Root of the tree by the newest checkpoint, in Base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
+    /// When that was signed, unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_at: Option<u64>,
+    /// Records that the newest checkpoint covers which enough witnesses have cosigned; absent without witnesses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosigned: Option<u64>,
+    /// How many witnesses are enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<usize>,
+    /// The witnesses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub witnesses: Vec<AuditWitness>,
     /// Why nothing is signed at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<AuditTrouble>,
+}
+
+/// Who is asked to cosign checkpoints, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditWitness {
+    /// Name of its key.
+    pub name: String,
+    /// Verifier key of its cosignatures (C2SP `tlog-cosignature`).
+    pub key: String,
+    /// Where it is asked.
+    pub url: String,
+    /// Records that the newest checkpoint covers which it cosigned since the controller's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosigned: Option<u64>,
+    /// When, by its clock, unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosigned_at: Option<u64>,
+    /// Why it gave no cosignature when it was asked last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// Why no checkpoint is signed.
@@ -51,6 +83,9 @@ pub struct AuditProof {
     pub position: u64,
     /// The proof file (C2SP `tlog-proof`), with the record's bytes in its `extra` line.
     pub proof: String,
+    /// Names of the witnesses that have cosigned its checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cosigned_by: Vec<String>,
     /// Positions of other records with that id, up to 99.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<u64>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use vouchsafe_control::{ChannelOptions, Controller, MAX_CONNECTIONS, OpenOptions, SHORTEST_KEEP_DAYS};
+use vouchsafe_control::{ChannelOptions, Controller, MAX_CONNECTIONS, OpenOptions, SHORTEST_KEEP_DAYS, Witnesses};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::link::LEASE;
 use vouchsafe_runtime::task::TaskGroup;
@@ -22,6 +22,7 @@ use crate::verbs::logs::{LogArgs, LogFormat};
 use crate::verbs::vitals::VitalsArgs;
 use crate::verbs::{serve, show_link};
 use crate::wiring::{self, UpError, copy_in};
+use crate::witnesses;
 
 /// Starts a controller, which gateways attach to.
 #[derive(Debug, clap::Args)]
@@ -65,11 +66,16 @@ pub(crate) struct Args {
     /// [default: they are kept for good].
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(i64::from(SHORTEST_KEEP_DAYS)..=36_500))]
     audit_keep: Option<u32>,
+    /// File that says which witnesses are asked to cosign checkpoints of the audit log [default: none].
+    #[arg(long, value_name = "FILE")]
+    witnesses: Option<PathBuf>,
     /// Program that proves what is to hold of a policy before it is published.
     #[arg(long, value_name = "PROGRAM", default_value = "cvc5")]
     solver: PathBuf,
     #[arg(skip)]
     prover: Option<Started>,
+    #[arg(skip)]
+    asked_to_cosign: Witnesses,
     #[arg(skip)]
     entered: Option<Sandbox>,
 }
@@ -96,6 +102,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Res
     // Raised while that is still allowed.
     args.connections = wiring::affordable(MAX_CONNECTIONS);
     args.traces.settle(telemetry)?;
+    args.asked_to_cosign = witnesses::read(args.witnesses.as_deref())?;
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let ports = [listen.port()].into_iter().chain(args.vitals.confine()?).collect();
     let needs = Needs {
@@ -130,6 +137,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         entered,
         checkpoint_copy,
         audit_keep,
+        asked_to_cosign,
         ..
     } = args;
     let tasks = TaskGroup::new();
@@ -148,6 +156,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         acme: None,
         checkpoint_copy: checkpoint_copy.map(copy_in),
         keep_days: audit_keep,
+        witnesses: asked_to_cosign,
     };
     let controller = Controller::open(options, tasks.clone()).await.map_err(UpError::Controller)?;
     prover::prove_with(&controller, prover, &tasks);

@@ -93,6 +93,7 @@ fn options(args: &Args, dir: &TempDir) -> Result<UpOptions, VerbError> {
         proxies: Vec::new(),
         checkpoint_copy: None,
         keep_days: None,
+        witnesses: vouchsafe_control::Witnesses::default(),
     })
 }
 

@@ -280,7 +280,8 @@ async fn serve_gateway(run: Run, call: &Call) -> Result<Exit, VerbError> {
     board.complete();
     let reload = Arc::new(Notify::new());
     if let Some(files) = files {
-        let following = files.follow(gateway.browser_certificate(), Arc::clone(&reload), tasks.clone());
+        let slot = gateway.browser_certificate();
+        let following = files.follow(move |given| slot.replace(given), Arc::clone(&reload), tasks.clone());
         tasks.spawn_vital("certificate files", following);
     }
     let addresses: Vec<String> = gateway.addresses().iter().map(ToString::to_string).collect();

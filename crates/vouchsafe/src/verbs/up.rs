@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::json;
-use vouchsafe_control::{AcmeOptions, ChallengeKind, SHORTEST_KEEP_DAYS};
+use vouchsafe_control::{AcmeOptions, ChallengeKind, SHORTEST_KEEP_DAYS, Witnesses};
 use vouchsafe_gateway::{ConnectionLimits, Http3, Proxy};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
@@ -25,6 +25,7 @@ use crate::verbs::serve::{Signals, ended};
 use crate::verbs::show_link;
 use crate::verbs::vitals::{Shown, VitalsArgs};
 use crate::wiring::{self, Running, UpError, UpOptions};
+use crate::witnesses;
 
 /// Starts controller and gateway on this machine, with everything they need.
 #[derive(Debug, clap::Args)]
@@ -89,11 +90,16 @@ pub(crate) struct Args {
     /// [default: they are kept for good].
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(i64::from(SHORTEST_KEEP_DAYS)..=36_500))]
     audit_keep: Option<u32>,
+    /// File that says which witnesses are asked to cosign checkpoints of the audit log [default: none].
+    #[arg(long, value_name = "FILE")]
+    witnesses: Option<PathBuf>,
     /// Program that proves what is to hold of a policy before it is published.
     #[arg(long, value_name = "PROGRAM", default_value = "cvc5")]
     solver: PathBuf,
     #[arg(skip)]
     prover: Option<Started>,
+    #[arg(skip)]
+    asked_to_cosign: Witnesses,
     #[arg(skip)]
     entered: Option<Sandbox>,
     #[arg(skip)]
@@ -122,6 +128,7 @@ pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Res
     args.max_connections = wiring::affordable(args.max_connections);
     args.traces.settle(telemetry)?;
     args.may_ask = proxies::read(args.proxies.as_deref())?;
+    args.asked_to_cosign = witnesses::read(args.witnesses.as_deref())?;
     sandbox::make_dir(dir).map_err(|source| UpError::File { path: dir.to_owned(), source })?;
     let read = args.tls_cert.iter().chain(&args.tls_key).chain(&args.acme_ca_file).cloned().collect();
     let ports = [args.port].into_iter().chain(args.acme_http_port).chain(args.vitals.confine()?).collect();
@@ -160,6 +167,7 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         proxies: args.may_ask,
         checkpoint_copy: args.checkpoint_copy.map(wiring::copy_in),
         keep_days: args.audit_keep,
+        witnesses: args.asked_to_cosign,
         connections: ConnectionLimits { all: args.max_connections, per_source: args.max_connections_per_source },
     };
     let mut signals = Signals::catch()?;

@@ -52,5 +52,6 @@ mod upstreams;
 mod vitals;
 mod webhooks;
 mod week;
+mod witnesses;
 mod workbench;
 mod world;

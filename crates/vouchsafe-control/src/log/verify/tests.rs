@@ -67,7 +67,7 @@ impl Stored {
 
     fn verify_with(&self, signer: &NoteSigner, checkpoints: Vec<(String, Vec<u8>)>) -> Verified {
         let dir = self.dir.path().to_owned();
-        let asked = Verification { dir, key: Some(signer.verifier().clone()), checkpoints };
+        let asked = Verification { dir, key: Some(signer.verifier().clone()), checkpoints, ..Verification::default() };
         verify(&asked, &mut |_, _| {}).unwrap()
     }
 
@@ -315,7 +315,7 @@ fn a247_who_writes_everything_anew_but_has_no_key_is_found_out() {
     drop(log);
     stored.cut_room();
     assert!(stored.verify_with(&hers, Vec::new()).holds());
-    let unkeyed = Verification { dir: stored.dir.path().to_owned(), key: None, checkpoints: Vec::new() };
+    let unkeyed = Verification { dir: stored.dir.path().to_owned(), ..Verification::default() };
     let believed = verify(&unkeyed, &mut |_, _| {}).unwrap();
     assert!(believed.holds() && believed.notes[0].contains("give `--key`"), "{:?}", believed.notes);
     assert!(!stored.verify().holds());

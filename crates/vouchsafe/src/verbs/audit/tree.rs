@@ -4,14 +4,14 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use hyper::Method;
-use vouchsafe_wire::api::{AuditFork, AuditLogState, AuditProof};
+use vouchsafe_wire::api::{AuditFork, AuditLogState, AuditProof, AuditWitness};
 
 use crate::admin::AdminClient;
 use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
 use crate::output::{Output, Style, clean};
-use crate::verbs::{agreed, done, show};
+use crate::verbs::{ago, agreed, done, show};
 
 const STATE: &str = "/v1/audit/log";
 
@@ -22,7 +22,20 @@ pub(super) async fn key(call: &Call, client: &AdminClient) -> Result<Exit, VerbE
 }
 
 fn tell(out: &Output, state: &AuditLogState) -> std::io::Result<()> {
-    let AuditLogState { origin, key, records, removed, hashed, signed, root, trouble } = state;
+    let AuditLogState {
+        origin,
+        key,
+        records,
+        removed,
+        hashed,
+        signed,
+        root,
+        signed_at,
+        cosigned,
+        quorum,
+        witnesses,
+        trouble,
+    } = state;
     let mut facts = vec![
         ("key", clean(key).into_owned()),
         ("origin", clean(origin).into_owned()),
@@ -31,8 +44,24 @@ fn tell(out: &Output, state: &AuditLogState) -> std::io::Result<()> {
     if *removed > 0 {
         facts.push(("removed", format!("the first {removed}, because they were old; their hashes are kept")));
     }
+    facts.extend(signed_at.map(|at| ("signed", ago(Some(at)))));
+    if let (Some(cosigned), Some(quorum)) = (cosigned, quorum) {
+        facts.push(("cosigned", format!("{cosigned} records, by {quorum} of {} witnesses or more", witnesses.len())));
+    }
     facts.extend(root.as_ref().map(|root| ("root", clean(root).into_owned())));
     out.facts(&facts)?;
+    for AuditWitness { name, cosigned, cosigned_at, trouble, .. } in witnesses {
+        let name = clean(name);
+        let line = match (trouble, cosigned) {
+            (Some(trouble), _) => format!("{} witness {name}: {}", out.paint(Style::Warn, "!"), clean(trouble)),
+            (None, Some(size)) => {
+                let when = ago(*cosigned_at);
+                format!("{} witness {name}: {size} records, {when}", out.paint(Style::Good, "✓"))
+            }
+            (None, None) => format!("{} witness {name}: not asked yet", out.paint(Style::Dim, "·")),
+        };
+        out.line(&line)?;
+    }
     if let Some(trouble) = trouble {
         out.line(&format!("{} {}", out.paint(Style::Bad, "✗"), clean(&trouble.words)))?;
         out.line(&out.paint(Style::Dim, &format!("hint: {}", clean(&trouble.hint))))?;
@@ -48,7 +77,7 @@ pub(super) async fn prove(
     to: Option<PathBuf>,
 ) -> Result<Exit, VerbError> {
     let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("record", record).finish();
-    let AuditProof { position, proof, others } = client.get(&format!("{STATE}/proof?{query}")).await?;
+    let AuditProof { position, proof, cosigned_by, others } = client.get(&format!("{STATE}/proof?{query}")).await?;
     match &to {
         None => call.out.raw(proof.as_bytes())?,
         Some(path) => {
@@ -64,6 +93,10 @@ pub(super) async fn prove(
         }
     }
     let mut note = format!("record {position}");
+    if !cosigned_by.is_empty() {
+        let by: Vec<String> = cosigned_by.iter().map(|name| clean(name).into_owned()).collect();
+        note.push_str(&format!(", cosigned by {}", by.join(", ")));
+    }
     if !others.is_empty() {
         let list: Vec<String> = others.iter().take(10).map(ToString::to_string).collect();
         note.push_str(&format!(
