@@ -3,6 +3,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod approval;
+pub(crate) mod assessment;
 pub(crate) mod confirm;
 pub(crate) mod difference;
 pub(crate) mod explain;
@@ -295,6 +296,9 @@ impl AdministratorError {
                 Some("see `vouchsafe policy history`".to_owned())
             }
             AdministratorError::Missing { what: "proposal", .. } => Some("see `vouchsafe policy pending`".to_owned()),
+            AdministratorError::Missing { what: "assessment", .. } => {
+                Some("make one with `vouchsafe assess --send`".to_owned())
+            }
             AdministratorError::Missing { what: "template", .. } => Some("see `vouchsafe policy templates`".to_owned()),
             AdministratorError::Missing { what, .. } => Some(format!("see `vouchsafe {what} list`")),
             AdministratorError::PolicyInvalid { .. } => {

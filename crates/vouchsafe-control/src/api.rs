@@ -130,6 +130,8 @@ routes! {
     post "/v1/policy/foresee" => policy::foresee,
     get "/v1/policy/who-can" => policy::who_can,
     get "/v1/policy/what-can" => policy::what_can,
+    get "/v1/assessment" => state::assessment,
+    put "/v1/assessment" => state::put_assessment,
     post "/v1/plan" => state::plan,
     post "/v1/apply" => state::apply,
     get "/v1/audit" => audit::query,

@@ -2,6 +2,7 @@
 //! that the caller may. A form goes to the path that the API has for what it does, so that policies say it once.
 
 mod access;
+mod assessment;
 mod chart;
 mod connectors;
 mod decisions;
@@ -12,6 +13,7 @@ mod figures;
 mod frame;
 mod graph;
 mod history;
+mod invite;
 mod log;
 mod map;
 mod overview;
@@ -21,6 +23,7 @@ mod proposals;
 mod requests;
 mod resources;
 mod sessions;
+mod start;
 mod views;
 mod webhooks;
 
@@ -66,6 +69,14 @@ pub(crate) fn routes(context: Context) -> Router {
         .route("/resources", get(resources::list))
         .route("/resources/{name}", get(resources::show))
         .route("/connectors", get(connectors::list))
+        .route("/start", get(start::show))
+        .route("/start/app", get(start::app))
+        .route("/start/protected", get(start::protected))
+        .route("/start/hide", post(start::hide))
+        .route("/v1/plan", post(start::plan))
+        .route("/v1/apply", post(start::apply))
+        .route("/v1/users", post(invite::add))
+        .route("/assessment", get(assessment::show))
         .route("/requests", get(requests::list))
         .route("/v1/resources/{name}/requests/{id}/approve", post(requests::approve))
         .route("/v1/resources/{name}/requests/{id}/deny", post(requests::deny))

@@ -14,7 +14,7 @@ use vouchsafe_runtime::internal::InternalService;
 use vouchsafe_runtime::link::{ControlLink, GatewayIdentity};
 use vouchsafe_runtime::task::TaskGroup;
 use vouchsafe_runtime::vitals::Vitals;
-use vouchsafe_wire::api::Invited;
+use vouchsafe_wire::api::{AssessmentDoc, Invited};
 
 use self::directory_lock::StateDirectory;
 pub use self::directory_lock::StateDirectoryError;
@@ -22,12 +22,13 @@ pub(crate) use self::service::Service;
 pub(crate) use self::upkeep::clock_jumped;
 use crate::acme::{self, AcmeError, AcmeOptions};
 use crate::admin_socket::{self, AdminSocketError};
+use crate::administrator::assessment;
 use crate::administrator::turn::Turn;
 use crate::ca::{Ca, CaError};
 use crate::channel::{self, ChannelError, ChannelOptions};
 use crate::checkpoints::{self, CheckpointError, Checkpoints, Witnesses};
 use crate::context::{Context, Settings};
-use crate::directory::DirectoryError;
+use crate::directory::{Actor, DirectoryError};
 use crate::identity::IdentityError;
 use crate::link::Link;
 use crate::prover::Prover;
@@ -38,7 +39,7 @@ use crate::vitals::ControllerVitals;
 use crate::webhooks;
 
 /// Name of the database in the state directory.
-const DATABASE: &str = "vouchsafe.db";
+pub const DATABASE: &str = "vouchsafe.db";
 
 /// What a controller needs to know before it opens its state.
 #[derive(Debug, Clone)]
@@ -228,6 +229,17 @@ impl Controller {
     #[must_use]
     pub fn first_invite(&self) -> Option<&Invited> {
         self.first_invite.as_ref()
+    }
+
+    /// Keeps a look at this host when it is done; whoever looks does that elsewhere.
+    pub fn keep_assessment(&self, coming: impl Future<Output = Option<AssessmentDoc>> + Send + 'static) {
+        let context = self.context.clone();
+        self.context.tasks.spawn("assessment", async move {
+            let Some(found) = coming.await else { return };
+            if let Err(error) = assessment::put(&context, &found, &Actor::Controller).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a look at this host could not be kept");
+            }
+        });
     }
 
     /// Begins to order certificates of the public authority, if there is one. To be called when the

@@ -57,7 +57,7 @@ pub use admin_socket::AdminSocketError;
 pub use ca::CaError;
 pub use channel::{ChannelError, ChannelOptions, MAX_CONNECTIONS};
 pub use checkpoints::{CheckpointError, Witness, Witnesses};
-pub use controller::{Controller, OpenError, OpenOptions, StateDirectoryError};
+pub use controller::{Controller, DATABASE, OpenError, OpenOptions, StateDirectoryError};
 pub use identity::IdentityError;
 pub use log::{Finding, LogError, Verification, Verified, verify as verify_log};
 pub use prover::{Prover, ProverError};

@@ -37,6 +37,7 @@
 //! | `POST /v1/webhooks` | write | [`NewWebhook`] → [`WebhookAdded`] |
 //! | `DELETE /v1/webhooks/{name}` | write | → 204 |
 //! | `POST /v1/webhooks/{name}/test` | write | → [`WebhookTried`] |
+//! | `GET`/`PUT /v1/assessment` | read/write | [`AssessmentDoc`] ↔ [`AssessmentDoc`] |
 //! | `GET /v1/gateways` | read | → `Vec<`[`Gateway`]`>` |
 //! | `POST /v1/gateways/invites` | write | [`NewGateway`] → [`GatewayInvited`] |
 //! | `DELETE /v1/gateways/{gateway}` | write | → 204 |
@@ -75,6 +76,7 @@
 //! | `GET /v1/audit/log/proof?record=…` | read | [`AuditProofQuery`] → [`AuditProof`] |
 //! | `POST /v1/audit/log/fork` | write | [`AuditFork`] → [`AuditLogState`] |
 
+mod assessment;
 mod audit;
 mod audit_log;
 mod policy;
@@ -87,6 +89,7 @@ mod webhooks;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::assessment::{AssessedDraft, AssessedFinding, AssessedPillar, AssessmentDoc};
 pub use self::audit::{AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, OutcomeCounts, ValueCount};
 pub use self::audit_log::{AuditFork, AuditLogState, AuditProof, AuditProofQuery, AuditTrouble, AuditWitness};
 pub use self::policy::{

@@ -11,8 +11,8 @@ use crate::exit::Exit;
 use crate::verbs::logs::LogFormat;
 use crate::verbs::{
     apply, assess, audit, completions, connect, connector, controller, demo, device, doctor, enroll, gateway, grant,
-    group, lock, login, logout, observed, pipe, plan, policy, prover, proxy, request, resource, session, status, up,
-    user, version, webhook, witness,
+    group, lock, login, logout, look, observed, pipe, plan, policy, prover, proxy, request, resource, session, status,
+    up, user, version, webhook, witness,
 };
 
 /// A self-hosted zero-trust network: who, on what device, under which policy, for each request.
@@ -113,6 +113,9 @@ pub(crate) enum Verb {
     /// Looks at this machine and says what holds.
     #[command(subcommand)]
     Doctor(doctor::Verb),
+    /// Looks at this host for the controller that started it.
+    #[command(hide = true)]
+    Look(look::Args),
     /// Answers a controller's questions about policies.
     #[command(hide = true)]
     Prover(prover::Args),
@@ -161,6 +164,7 @@ impl Verb {
             Verb::Witness(args) => witness::confine(args, dir),
             Verb::Doctor(verb) => verb.confine(dir),
             Verb::Prover(args) => prover::confine(args),
+            Verb::Look(_) => look::confine(),
             _ => Ok(()),
         }
     }
@@ -202,6 +206,7 @@ impl Verb {
             Verb::Assess(args) => assess::run(args, call).await,
             Verb::Doctor(verb) => doctor::run(verb, call).await,
             Verb::Prover(args) => prover::run(args, call).await,
+            Verb::Look(_) => look::run(),
             Verb::Completions(args) => completions::run(&args, call),
             Verb::Version(args) => version::run(&args, call),
         }

@@ -6,6 +6,7 @@
 //! - `wiring`: both roles in one process, each on threads of its own (`apart`); `certificate_files`: the operator's certificate, read again
 //! - `witnesses`: the file that says who cosigns checkpoints
 //! - `prover`: a process of its own that proves what is to hold of policies
+//! - `look`: a process of its own that sees what runs on this host, at the first start
 //! - `sandbox`: what a server gives up before it meets its first client
 //! - `manifest`, `diagnostics`, `text`: directories of TOML and Cedar, mistakes drawn, times
 
@@ -18,6 +19,7 @@ mod collector;
 mod diagnostics;
 mod error;
 mod exit;
+mod look;
 mod manifest;
 mod output;
 mod prover;

@@ -18,6 +18,7 @@ pub(crate) mod lock;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod logs;
+pub(crate) mod look;
 pub(crate) mod observed;
 pub(crate) mod pipe;
 pub(crate) mod plan;

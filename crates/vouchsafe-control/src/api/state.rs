@@ -4,12 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{
-    Apply, GrantDoc, Manifest, ModeDoc, NewGrant, Plan, Progress, ProgressQuery, ResourceDoc, Status,
+    Apply, AssessmentDoc, GrantDoc, Manifest, ModeDoc, NewGrant, Plan, Progress, ProgressQuery, ResourceDoc, Status,
 };
 
 use super::answer::{Answer, Created, NoContent};
 use super::extract::{Body, By, IfMatch, Path, Query};
-use crate::administrator::{apply as applying, grants, modes, progress, resources};
+use crate::administrator::{apply as applying, assessment, grants, modes, progress, resources};
 use crate::context::Context;
 use crate::directory::gateways;
 use crate::store;
@@ -108,6 +108,19 @@ pub(super) async fn remove_grant(
 ) -> Answer<NoContent> {
     grants::remove(&context, &id, &actor).await?;
     Ok(NoContent)
+}
+
+pub(super) async fn assessment(State(context): State<Context>) -> Answer<Json<AssessmentDoc>> {
+    let mut read = context.store.read().await?;
+    Ok(Json(assessment::show(&mut read).await?))
+}
+
+pub(super) async fn put_assessment(
+    State(context): State<Context>,
+    By(actor): By,
+    Body(doc): Body<AssessmentDoc>,
+) -> Answer<Json<AssessmentDoc>> {
+    Ok(Json(assessment::put(&context, &doc, &actor).await?))
 }
 
 pub(super) async fn plan(State(context): State<Context>, Body(manifest): Body<Manifest>) -> Answer<Json<Plan>> {

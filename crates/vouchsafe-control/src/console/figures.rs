@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use vouchsafe_model::mode::Lenience;
+use vouchsafe_model::name::ResourceName;
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::AuditQuery;
+use vouchsafe_wire::api::{AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, OutcomeCounts};
 use vouchsafe_wire::audit::{Kind, Record};
 
 use crate::audit::{self, AuditError};
 use crate::context::Context;
 use crate::directory::Actor;
 
-/// Most records that are counted; of more, the latest are, and the page says so.
-const MOST_RECORDS: u64 = 30_000;
-/// Most names that are told apart.
-const MOST_NAMES: usize = 5_000;
+/// Records among which the latest are looked for that aren't the console's own.
+const LOOKED_AT: u64 = 500;
+/// Reasons that are told apart.
+const MOST_REASONS: u32 = 50;
 /// Names that a list has.
 const TOP: usize = 6;
 
@@ -75,8 +77,6 @@ pub(super) struct Figures {
     pub(super) reasons: Vec<(String, u64)>,
     /// The newest of them.
     pub(super) latest: Vec<Record>,
-    /// Whether all records of the window were counted.
-    pub(super) whole: bool,
 }
 
 impl Figures {
@@ -97,92 +97,138 @@ pub(super) async fn count(
     let now = clock::unix_seconds(clock::now());
     let until = now - now % window.step + window.step;
     let since = until.saturating_sub(window.seconds);
+    let answers = audit::counts_of_all(context, &questions(&matching, since, until, window.step), by).await?;
+    let mut latest = Vec::new();
     let query = AuditQuery { kind: Some(Kind::Decision.as_str().to_owned()), since: Some(since), ..matching };
-    let mut counting = Counting::new(since, until, window.step);
-    let whole = audit::fold(context, &query, MOST_RECORDS, "audit.count", by, |record| counting.add(&record)).await?;
-    Ok(counting.told(whole))
+    audit::fold(context, &query, LOOKED_AT, "audit.count", by, |record| {
+        if latest.len() < LATEST && !is_consoles_own(&record) {
+            latest.push(record);
+        }
+    })
+    .await?;
+    Ok(Figures { latest, ..told(&answers, since, until) })
 }
 
-struct Counting {
-    figures: Figures,
-    step: u64,
-    reasons: BTreeMap<String, u64>,
-}
-
-impl Counting {
-    fn new(since: u64, until: u64, step: u64) -> Self {
-        let buckets =
-            (0..(until - since) / step).map(|place| Bucket { from: since + place * step, ..Bucket::default() });
-        let figures = Figures { since, until, buckets: buckets.collect(), ..Figures::default() };
-        Self { figures, step, reasons: BTreeMap::new() }
+/// What the index is asked: decisions over time and why they were denied; of those, what a mode let pass; and the
+/// console's own of each, unless it is about one resource anyway.
+fn questions(matching: &AuditQuery, since: u64, until: u64, step: u64) -> Vec<CountsQuery> {
+    let AuditQuery { user, device, resource, reason, id, text, .. } = matching.clone();
+    let all = CountsQuery {
+        user,
+        device,
+        resource,
+        reason,
+        id,
+        text,
+        kind: Some(Kind::Decision.as_str().to_owned()),
+        since: Some(since),
+        until: Some(until),
+        ..CountsQuery::default()
+    };
+    let denied = CountsQuery {
+        outcome: Some("deny".to_owned()),
+        by: Some(CountedBy::Reason),
+        top: Some(MOST_REASONS),
+        ..all.clone()
+    };
+    let passed = |mode: &str| CountsQuery { passed: Some(mode.to_owned()), ..denied.clone() };
+    let mut asked = vec![
+        CountsQuery { step: Some(step), ..all.clone() },
+        denied.clone(),
+        passed(Lenience::Observe.as_str()),
+        passed(Lenience::Warn.as_str()),
+    ];
+    if all.resource.is_none() {
+        let own = Some(ResourceName::console().to_string());
+        asked.push(CountsQuery { step: Some(step), resource: own.clone(), ..all });
+        // No mode lets anything pass there.
+        asked.push(CountsQuery { resource: own, ..denied });
     }
+    asked
+}
 
-    fn add(&mut self, record: &Record) {
-        if is_consoles_own(record) {
-            return;
-        }
-        if self.figures.latest.len() < LATEST {
-            self.figures.latest.push(record.clone());
-        }
-        let Some(seconds) = (record.time_us / 1_000_000).checked_sub(self.figures.since) else { return };
-        let place = usize::try_from(seconds / self.step).unwrap_or(usize::MAX);
-        let Some(bucket) = self.figures.buckets.get_mut(place) else { return };
-        let count = 1 + record.repeated.unwrap_or_default();
-        match (record.outcome.as_deref(), &record.passed) {
-            (Some("allow"), _) => bucket.allowed += count,
-            (Some("deny"), Some(_)) => bucket.passed += count,
-            (Some("deny"), None) => {
-                bucket.denied += count;
-                bump(&mut self.reasons, record.reason.as_deref().unwrap_or("unknown"), count);
+/// Takes the answers to [`questions`] together.
+fn told(answers: &[Counts], since: u64, until: u64) -> Figures {
+    let mut answers = answers.iter();
+    let all = answers.next().map(|counts| counts.over_time.as_slice()).unwrap_or_default();
+    let mut buckets: Vec<Bucket> = all.iter().map(bucket).collect();
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    if let Some(denied) = answers.next() {
+        reasons = denied.top.iter().map(|one| (one.value.as_str(), one.records)).collect();
+    }
+    let mut less = |counts: &Counts| {
+        for one in &counts.top {
+            if let Some(number) = reasons.get_mut(one.value.as_str()) {
+                *number = number.saturating_sub(one.records);
             }
-            (Some(_) | None, _) => {}
+        }
+    };
+    answers.by_ref().take(2).for_each(&mut less);
+    if let Some(own) = answers.next() {
+        for (bucket, at) in buckets.iter_mut().zip(&own.over_time) {
+            let own = self::bucket(at);
+            bucket.allowed = bucket.allowed.saturating_sub(own.allowed);
+            bucket.denied = bucket.denied.saturating_sub(own.denied);
+            bucket.passed = bucket.passed.saturating_sub(own.passed);
         }
     }
-
-    fn told(self, whole: bool) -> Figures {
-        Figures { reasons: top(self.reasons), whole, ..self.figures }
-    }
+    answers.for_each(less);
+    let mut reasons: Vec<(String, u64)> =
+        reasons.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect();
+    reasons.sort_by(|(one, of_one), (other, of_other)| (of_other, one).cmp(&(of_one, other)));
+    reasons.truncate(TOP);
+    Figures { since, until, buckets, reasons, latest: Vec::new() }
 }
 
-fn bump(counts: &mut BTreeMap<String, u64>, name: &str, count: u64) {
-    if let Some(known) = counts.get_mut(name) {
-        *known += count;
-    } else if counts.len() < MOST_NAMES {
-        counts.insert(name.to_owned(), count);
-    }
-}
-
-fn top(counts: BTreeMap<String, u64>) -> Vec<(String, u64)> {
-    let mut all: Vec<(String, u64)> = counts.into_iter().collect();
-    all.sort_by(|(one, of_one), (other, of_other)| (of_other, one).cmp(&(of_one, other)));
-    all.truncate(TOP);
-    all
+fn bucket(at: &CountsAt) -> Bucket {
+    let OutcomeCounts { allow, deny, passed, .. } = at.counts;
+    Bucket { from: at.at, allowed: allow, denied: deny.saturating_sub(passed), passed }
 }
 
 #[cfg(test)]
 mod tests {
+    use vouchsafe_wire::audit::Record;
+
     use super::*;
 
-    #[test]
-    fn decisions_are_counted_where_they_belong_and_the_consoles_own_are_left_out() {
-        let mut counting = Counting::new(1_000, 1_120, 60);
-        let record = |seconds: u64, outcome: &str, resource: &str| {
-            let mut record = Record::new(Kind::Decision, seconds * 1_000_000);
+    async fn context_with(records: Vec<Record>, dir: &std::path::Path) -> Context {
+        let context = Context::for_test(dir).await;
+        let mut write = context.store.write().await.unwrap();
+        records.into_iter().for_each(|record| write.audit(record));
+        write.commit().await.unwrap();
+        context
+    }
+
+    #[tokio::test]
+    async fn decisions_are_counted_where_they_belong_and_the_consoles_own_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = clock::unix_seconds(clock::now());
+        let record = |age: u64, outcome: &str, resource: &str| {
+            let mut record = Record::new(Kind::Decision, (now - age) * 1_000_000);
             record.outcome = Some(outcome.to_owned());
             record.resource = Some(resource.to_owned());
-            record.reason = Some(format!("reason of {outcome}"));
+            record.reason = Some(format!("reason_of_{outcome}"));
             record
         };
-        counting.add(&record(1_000, "allow", "wiki"));
-        counting.add(&record(1_059, "deny", "wiki"));
-        counting.add(&Record { repeated: Some(4), ..record(1_060, "deny", "ledger") });
-        counting.add(&Record { passed: Some("observe".to_owned()), ..record(1_119, "deny", "wiki") });
-        counting.add(&record(1_119, "allow", "console"));
-        counting.add(&record(1_120, "allow", "wiki"));
-        counting.add(&record(3, "allow", "wiki"));
-        let figures = counting.told(true);
-        assert_eq!(figures.totals(), (1, 1, 6));
-        assert_eq!(figures.buckets.iter().map(Bucket::all).collect::<Vec<_>>(), [2, 6]);
-        assert_eq!(figures.reasons, [("reason of deny".to_owned(), 6)]);
+        let passed = Record { passed: Some("observe".to_owned()), ..record(5, "deny", "wiki") };
+        let records = vec![
+            record(4_000, "allow", "wiki"),
+            record(600, "allow", "wiki"),
+            record(600, "deny", "ledger"),
+            record(5, "deny", "wiki"),
+            passed,
+            record(5, "allow", "console"),
+            record(5, "deny", "console"),
+        ];
+        let context = context_with(records, dir.path()).await;
+        let [hour, ..] = WINDOWS;
+        let figures = count(&context, hour, AuditQuery::default(), &Actor::Controller).await.unwrap();
+        assert_eq!(figures.totals(), (1, 1, 2), "{figures:?}");
+        assert_eq!(figures.reasons, [("reason_of_deny".to_owned(), 2)]);
+        assert_eq!(figures.buckets.len(), 60);
+        assert_eq!(figures.latest.len(), 4, "what is older, or the console's own, isn't shown");
+        let of_wiki = AuditQuery { resource: Some("wiki".to_owned()), ..AuditQuery::default() };
+        let figures = count(&context, hour, of_wiki, &Actor::Controller).await.unwrap();
+        assert_eq!(figures.totals(), (1, 1, 1));
     }
 }

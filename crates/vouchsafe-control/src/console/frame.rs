@@ -51,6 +51,7 @@ const PLACES: &[(&str, &[Place])] = &[
         &[
             ("/connectors", "Connectors", "M6 3v4M14 3v4M4 7h12v3a6 6 0 0 1-12 0zM10 16v2"),
             ("/webhooks", "Webhooks", "M3 10h8M8 6.500l3.500 3.500L8 13.500M13 4h4v12h-4"),
+            ("/assessment", "Assessment", "M10 3a7 7 0 1 0 7 7M10 6.500V10l3-4.500M10 10h7"),
             ("/audit", "Audit", "M4 2.500h9l3 3v12H4zM7 8h6M7 11h6M7 14h4"),
         ],
     ),

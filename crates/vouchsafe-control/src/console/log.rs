@@ -4,12 +4,12 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use maud::{Markup, html};
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::AuditQuery;
+use vouchsafe_wire::api::{AuditLogState, AuditPage, AuditQuery};
 use vouchsafe_wire::audit::Kind;
 
-use super::parts::{empty, grouped, records};
-use super::{Admin, ConsoleError, Fields, frame};
-use crate::audit;
+use super::parts::{chip, empty, grouped, records};
+use super::{Admin, ConsoleError, Fields, chart, frame};
+use crate::audit::{self, AuditError};
 use crate::context::Context;
 
 /// Records on one page.
@@ -22,7 +22,7 @@ const SPANS: [(&str, &str, u64); 4] = [
     ("30d", "the last month", 2_592_000),
 ];
 
-/// `GET /audit?user=&device=&resource=&outcome=&kind=&reason=&id=&span=&after=`.
+/// `GET /audit?text=&user=&device=&resource=&outcome=&kind=&reason=&id=&span=&after=`.
 pub(super) async fn show(
     State(context): State<Context>,
     Admin(actor): Admin,
@@ -39,17 +39,28 @@ pub(super) async fn show(
         kind: fields.short("kind"),
         reason: fields.short("reason"),
         id: fields.short("id"),
+        text: fields.short("text"),
         since: seconds.map(|seconds| now.saturating_sub(seconds)),
         after: fields.number("after"),
         limit: Some(PAGE),
         ..AuditQuery::default()
     };
-    let page = audit::query(&context, &asked, &actor).await?;
+    let (page, wrong) = match audit::query(&context, &asked, &actor).await {
+        Ok(page) => (page, None),
+        // Words that can't be looked for, or a device that isn't there: the form says so.
+        Err(error @ (AuditError::Value { .. } | AuditError::Directory(_))) => {
+            (AuditPage { records: Vec::new(), next: None }, Some(error.to_string()))
+        }
+        Err(error @ AuditError::Store(_)) => return Err(error.into()),
+    };
+    let state = context.checkpoints.describe(context.store.log());
     let head = html! {
-        div .head { h1 { "Audit" } p .faint { (grouped(context.store.log().size())) " records; reading them is one, too" } }
+        div .head { h1 { "Audit" } p .faint { (grouped(state.records)) " records; reading them is one, too" } }
     };
     let body = html! {
+        (verification(&state))
         section aria-label="Filters" { (filters(&fields, &asked)) }
+        @if let Some(wrong) = &wrong { p .notice role="alert" { bdi { (wrong) } } }
         section aria-label="Records" {
             @if page.records.is_empty() {
                 (empty("Nothing yet.", html! { "No record is like that. " a href="/audit" { "Show all" } }))
@@ -73,6 +84,42 @@ fn to(fields: &Fields, after: Option<u64>) -> String {
     format!("/audit?{}", query.finish())
 }
 
+/// What of the log is signed, by which key, and what is wrong.
+fn verification(state: &AuditLogState) -> Markup {
+    let AuditLogState { origin, key, records, signed, root, trouble, .. } = state;
+    html! {
+        section aria-labelledby="verification" {
+            div .head {
+                h2 #verification { "Whether it was changed" }
+                @match trouble {
+                    Some(_) => (chip("deny", "no checkpoint is signed")),
+                    None if root.is_none() => (chip("weak", "not signed yet")),
+                    None => (chip("good", "signed")),
+                }
+            }
+            @if let Some(trouble) = trouble {
+                p .notice role="alert" { bdi { (trouble.words) } ". " bdi { (trouble.hint) } }
+            }
+            p {
+                "The newest checkpoint covers " (grouped(*signed)) " of " (grouped(*records)) " records"
+                @if signed < records { "; the others follow within a second, unless something is wrong" }
+                ". Nobody changes, removes or swaps one of those without it being seen by "
+                code { "vouchsafe audit verify" } "."
+            }
+            (chart::meter(if trouble.is_some() { "deny" } else { "allow" }, *signed, *records))
+            details {
+                summary { "By which key" }
+                dl {
+                    dt { "Log" } dd { code { (origin) } }
+                    dt { "Verifier key" } dd { code { (key) } }
+                    @if let Some(root) = root { dt { "Root of the tree" } dd { code { (root) } } }
+                }
+                p .faint { "Keep the key where the log isn’t, and a checkpoint now and then: " code { "vouchsafe audit verify --key KEY --checkpoint FILE" } " says then what was changed, and where." }
+            }
+        }
+    }
+}
+
 fn filters(fields: &Fields, asked: &AuditQuery) -> Markup {
     let text = |name: &str, label: &str, value: &Option<String>| {
         html! { div .field { label for=(name) { (label) } input id=(name) name=(name) value=[value.as_deref()]; } }
@@ -92,6 +139,7 @@ fn filters(fields: &Fields, asked: &AuditQuery) -> Markup {
     let spans: Vec<(&str, &str)> = SPANS.iter().map(|(word, shown, _)| (*word, *shown)).collect();
     html! {
         form .inline method="get" action="/audit" role="search" {
+            (text("text", "Words", &asked.text))
             (text("user", "User", &asked.user))
             (text("device", "Device", &asked.device))
             (text("resource", "Resource", &asked.resource))

@@ -9,6 +9,7 @@ use vouchsafe_wire::api::{AuditQuery, Connector, Gateway, ProposalState, Request
 
 use super::figures::{self, Figures, WINDOWS, Window};
 use super::parts::{RECORD_HEAD, chip, count, empty, ends, grouped, link, record, row};
+use super::start::Steps;
 use super::{Admin, ConsoleError, Fields, chart, frame};
 use crate::context::Context;
 use crate::directory::{connectors, gateways};
@@ -34,6 +35,7 @@ struct Overview {
     waiting: Vec<Waiting>,
     gateways: Vec<Gateway>,
     connectors: Vec<Connector>,
+    steps: Steps,
 }
 
 /// Something that somebody has to decide.
@@ -77,6 +79,7 @@ pub(super) async fn show(
         waiting.push(Waiting { path: "/policy".to_owned(), words, since: current.created });
     }
     let page = Overview {
+        steps: Steps::of(&mut read, &all, now).await?,
         now,
         window,
         figures,
@@ -107,12 +110,12 @@ impl Overview {
             }
         };
         let body = html! {
+            (self.steps.card())
             (self.tiles())
             div .grid {
                 section .w8 aria-labelledby="over-time" {
                     div .head { h2 #over-time { "Access over time" } (chart::legend()) }
                     (chart::over_time(&self.figures))
-                    @if !self.figures.whole { p .faint { "Of more records than are counted here, these are the latest." } }
                 }
                 section .w4 aria-labelledby="reasons" { h2 #reasons { "Why access was denied" } (self.reasons()) }
                 section .w4 aria-labelledby="waiting" { h2 #waiting { "Waits for you" } (self.waits()) }
@@ -264,7 +267,7 @@ impl Overview {
                 div .head { h2 #latest { "Latest decisions" } p .faint data-feed-state { "as of " (at(self.now)) } }
                 @if self.figures.latest.is_empty() {
                     (empty("Nobody asked for anything yet", html! {
-                        "Protect a first resource with " code { "vouchsafe resource add" } ", and each decision on it shows up here with its reason."
+                        a href="/start" { "Protect a first app" } ", and each decision on it shows up here with its reason."
                     }))
                 }
                 table .cards.feed role="table" {

@@ -62,10 +62,11 @@ pub(super) async fn list(
     let body = html! {
         section aria-label="Users" {
             @if all.is_empty() {
-                (empty("Nobody is found", html! { "Invite somebody with " code { "vouchsafe user add NAME --group GROUP" } "; the link that it prints makes her passkey." }))
+                (empty("Nobody is found", html! { a href="/start#colleague" { "Invite somebody" } "; the link that you get makes her passkey." }))
             } @else { (cards(&["Name", "State", "Groups", "Passkeys", "Sessions", "Last sign-in"], rows)) }
             (pages)
         }
+        p { a .button href="/start#colleague" { "Invite somebody" } }
     };
     Ok(frame::headed("Users", "Users", &actor.label(), head, body))
 }

@@ -58,11 +58,12 @@ pub(super) async fn list(
         section aria-label="Resources" {
             @if all.is_empty() {
                 (empty("Nothing is protected here yet", html! {
-                    "Add a first one with " code { "vouchsafe resource add" } ", in observe mode so that nobody is locked out while you see who uses it; or look for what runs on a host with " code { "vouchsafe assess" } "."
+                    a href="/start" { "Protect a first app" } ", in observe mode so that nobody is locked out while you see who uses it."
                 }))
             } @else { (cards(&["Name", "Upstream", "Host", "Groups", "Sensitivity", "Mode"], rows)) }
             (pages)
         }
+        @if !all.is_empty() { p { a .button href="/start" { "Protect another app" } } }
     };
     Ok(frame::headed("Resources", "Resources", &actor.label(), head, body))
 }

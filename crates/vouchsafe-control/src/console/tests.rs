@@ -57,8 +57,12 @@ async fn get(router: &Router, path: &str, caller: Option<Caller>) -> (StatusCode
     (status, String::from_utf8(body.to_vec()).unwrap(), policy)
 }
 
-const PATHS: [&str; 22] = [
+const PATHS: [&str; 26] = [
     "/",
+    "/start",
+    "/start/app?upstream=http://10.0.0.7:3000",
+    "/start/protected?name=wiki",
+    "/assessment",
     "/?window=7d",
     "/map",
     "/map?user=alice",

@@ -16,6 +16,12 @@ pub(crate) const AUDIT_CHECKPOINT: &str = "audit_checkpoint";
 /// Name of the number of the audit log: how often it was begun anew, and one more.
 pub(crate) const AUDIT_EPOCH: &str = "audit_epoch";
 
+/// Name of the newest look at a host, as JSON.
+pub(crate) const ASSESSMENT: &str = "assessment";
+
+/// Name of the mark that the first steps aren't shown on the overview any more.
+pub(crate) const FIRST_STEPS: &str = "first_steps";
+
 /// The value of a setting.
 pub(crate) async fn read(connection: &mut SqliteConnection, name: &str) -> Result<Option<String>, StoreError> {
     let value =

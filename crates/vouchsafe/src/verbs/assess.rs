@@ -7,17 +7,21 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::Method;
 use vouchsafe_assess::report::{Baseline, MAX_BASELINE, Report};
 use vouchsafe_assess::source::Source;
 use vouchsafe_assess::{Options, Watch, page};
 use vouchsafe_model::mode::LONGEST_TRIAL;
 use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::clock;
+use vouchsafe_wire::api::AssessmentDoc;
 
 use super::{now, show};
+use crate::admin::AdminClient;
 use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
+use crate::look;
 use crate::text;
 
 /// Largest file of `--ss` and `--roles`, bytes.
@@ -25,12 +29,12 @@ const MAX_GIVEN: u64 = 16 << 20;
 
 /// Looks at this host, or at files collected from one, and says what stands in the way of zero trust.
 ///
-/// It reads only: it changes nothing, starts no program and connects to nothing. It works as any user, and says
-/// what that user may not see.
+/// It reads only: it changes nothing, starts no program, and connects to nothing but, with `--send`, the controller. It
+/// works as any user, and says what that user may not see.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  sudo vouchsafe assess --html report.html --drafts drafts/ --owner ann\n  \
                   vouchsafe assess --root collected/ --json > today.json\n  \
-                  vouchsafe assess --baseline last-month.json")]
+                  vouchsafe assess --baseline last-month.json\n  sudo vouchsafe assess --send")]
 pub(crate) struct Args {
     /// Directory of files collected from another host, in the places that they have there.
     #[arg(long, value_name = "DIR")]
@@ -56,6 +60,9 @@ pub(crate) struct Args {
     /// Output of `pg_dumpall --roles-only`: roles are looked at as well.
     #[arg(long, value_name = "FILE")]
     roles: Option<PathBuf>,
+    /// Gives the controller the report, without the evidence: the console shows it.
+    #[arg(long)]
+    send: bool,
     /// Shows every finding, not only the worst.
     #[arg(long)]
     all: bool,
@@ -98,6 +105,11 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     }
     if let Some(dir) = &args.drafts {
         write_drafts(dir, &report, watch.as_ref())?;
+    }
+    if args.send {
+        let found = look::doc(&report);
+        let _: AssessmentDoc = AdminClient::open(call).await?.send(Method::PUT, "/v1/assessment", &found).await?;
+        call.out.note("sent: the console shows it under Assessment");
     }
     show(call, &report, |report| {
         summary::print(&call.out, report, args.all)?;

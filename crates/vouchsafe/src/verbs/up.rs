@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::json;
-use vouchsafe_control::{AcmeOptions, ChallengeKind, SHORTEST_KEEP_DAYS, Witnesses};
+use vouchsafe_control::{AcmeOptions, ChallengeKind, DATABASE, SHORTEST_KEEP_DAYS, Witnesses};
 use vouchsafe_gateway::{ConnectionLimits, Http3, Proxy};
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
@@ -16,6 +16,7 @@ use crate::call::Call;
 use crate::collector::{TracesArgs, Variables};
 use crate::error::VerbError;
 use crate::exit::Exit;
+use crate::look::{self, Looking};
 use crate::output::Style;
 use crate::prover::{self, Started};
 use crate::proxies;
@@ -96,10 +97,15 @@ pub(crate) struct Args {
     /// Program that proves what is to hold of a policy before it is published.
     #[arg(long, value_name = "PROGRAM", default_value = "cvc5")]
     solver: PathBuf,
+    /// Don't look at this host at the first start; otherwise the console says then what runs here.
+    #[arg(long)]
+    no_assess: bool,
     #[arg(skip)]
     prover: Option<Started>,
     #[arg(skip)]
     asked_to_cosign: Witnesses,
+    #[arg(skip)]
+    looking: Option<Looking>,
     #[arg(skip)]
     entered: Option<Sandbox>,
     #[arg(skip)]
@@ -135,6 +141,9 @@ pub(crate) fn confine(args: &mut Args, dir: &Path, telemetry: &Variables) -> Res
     let write = args.checkpoint_copy.clone().into_iter().collect();
     let needs = Needs { dir: dir.to_owned(), read, write, ports };
     args.prover = prover::try_start(&args.solver, args.sandbox);
+    if !args.no_assess && !dir.join(DATABASE).exists() {
+        args.looking = look::try_start();
+    }
     args.entered = sandbox::enter(args.sandbox, &needs).map_err(|error| {
         VerbError::of(Exit::Failed, &error).hint("start it with `--sandbox best-effort`, or mend what is missing")
     })?;
@@ -176,6 +185,9 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let shown = args.vitals.show(&board).await?;
     let running = Running::start(options, tasks).await?;
     prover::prove_with(&running.controller, args.prover, running.tasks());
+    if let Some(looking) = args.looking {
+        running.controller.keep_assessment(look::found(looking));
+    }
     // Only now is the directory certainly ours.
     shown.to_owner(&call.dir).await;
     board.add(running.controller.vitals());

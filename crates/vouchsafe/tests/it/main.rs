@@ -24,6 +24,7 @@ mod crash;
 mod database;
 mod devices;
 mod faults;
+mod first_run;
 mod floods;
 mod http;
 mod http3;
