@@ -71,6 +71,7 @@ routes! {
     post "/v1/users/{name}/invite" => directory::invite_user,
     post "/v1/users/{name}/sign-out" => directory::sign_out_user,
     get "/v1/groups" => directory::list_groups,
+    get "/v1/groups/{name}" => directory::show_group,
     put "/v1/groups/{name}" => directory::put_group,
     delete "/v1/groups/{name}" => directory::remove_group,
     put "/v1/groups/{name}/members/{user}" => directory::add_member,

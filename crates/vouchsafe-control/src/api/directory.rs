@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use vouchsafe_model::name::UserName;
+use vouchsafe_model::name::{GroupName, UserName};
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{
     Connector, ConnectorInvited, Device, DeviceInvited, Ended, Gateway, GatewayInvited, Group, Invited, Lock,
@@ -11,7 +11,7 @@ use vouchsafe_wire::api::{
 
 use super::answer::{Answer, Created, NoContent};
 use super::extract::{Body, By, IfMatch, Path, Query};
-use super::paged::{Page, Paged, joined, parts};
+use super::paged::{Page, Paged, joined, no_place, parts};
 use crate::context::Context;
 use crate::directory::groups::Membership;
 use crate::directory::{DirectoryError, connectors, devices, gateways, groups, locks, sessions, users};
@@ -75,9 +75,20 @@ pub(super) async fn sign_out_user(
     Ok(Json(users::sign_out(&context, &name, &actor).await?))
 }
 
-pub(super) async fn list_groups(State(context): State<Context>) -> Answer<Json<Vec<Group>>> {
+pub(super) async fn list_groups(
+    State(context): State<Context>,
+    Query(query): Query<PageQuery>,
+) -> Answer<Paged<Group>> {
+    let page = Page::of(query)?;
     let mut read = context.store.read().await?;
-    Ok(Json(store::groups::list(&mut read).await?))
+    let groups = store::groups::page(&mut read, page.after.as_deref().unwrap_or_default(), page.wanted()).await?;
+    Ok(page.fill("/v1/groups", groups, |group| group.name.clone()))
+}
+
+pub(super) async fn show_group(State(context): State<Context>, Path(name): Path<String>) -> Answer<Json<Group>> {
+    let name = GroupName::parse(&name).map_err(DirectoryError::from)?;
+    let mut read = context.store.read().await?;
+    Ok(Json(groups::show(&mut read, &name).await?))
 }
 
 pub(super) async fn put_group(
@@ -92,8 +103,9 @@ pub(super) async fn remove_group(
     State(context): State<Context>,
     By(actor): By,
     Path(name): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Answer<NoContent> {
-    groups::remove(&context, &name, &actor).await?;
+    groups::remove(&context, &name, &expected, &actor).await?;
     Ok(NoContent)
 }
 
@@ -101,16 +113,18 @@ pub(super) async fn add_member(
     State(context): State<Context>,
     By(actor): By,
     Path((group, user)): Path<(String, String)>,
+    IfMatch(expected): IfMatch,
 ) -> Answer<Json<Group>> {
-    Ok(Json(groups::set_member(&context, &group, &user, Membership::Member, &actor).await?))
+    Ok(Json(groups::set_member(&context, (&group, &user), Membership::Member, &expected, &actor).await?))
 }
 
 pub(super) async fn remove_member(
     State(context): State<Context>,
     By(actor): By,
     Path((group, user)): Path<(String, String)>,
+    IfMatch(expected): IfMatch,
 ) -> Answer<Json<Group>> {
-    Ok(Json(groups::set_member(&context, &group, &user, Membership::NotMember, &actor).await?))
+    Ok(Json(groups::set_member(&context, (&group, &user), Membership::NotMember, &expected, &actor).await?))
 }
 
 pub(super) async fn list_devices(
@@ -145,9 +159,15 @@ pub(super) async fn invite_device(
     Ok(Created(devices::invite(&context, &new, &actor).await?))
 }
 
-pub(super) async fn list_locks(State(context): State<Context>) -> Answer<Json<Vec<Lock>>> {
+pub(super) async fn list_locks(State(context): State<Context>, Query(query): Query<PageQuery>) -> Answer<Paged<Lock>> {
+    let page = Page::of(query)?;
+    let after = match parts(page.after.as_deref())? {
+        None => (u64::MAX, "", ""),
+        Some([created, kind, name]) => (created.parse().map_err(|_| no_place())?, kind, name),
+    };
     let mut read = context.store.read().await?;
-    Ok(Json(store::locks::list(&mut read).await?))
+    let locks = store::locks::page(&mut read, after, page.wanted()).await?;
+    Ok(page.fill("/v1/locks", locks, |lock| joined(&[&lock.created.to_string(), lock.kind.as_str(), &lock.name])))
 }
 
 pub(super) async fn lock(

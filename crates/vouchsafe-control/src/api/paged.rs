@@ -77,11 +77,14 @@ impl<T: Serialize> IntoResponse for Paged<T> {
 pub(super) fn parts<const N: usize>(after: Option<&str>) -> Answer<Option<[&str; N]>> {
     let Some(after) = after else { return Ok(None) };
     let words: Vec<&str> = after.split(' ').collect();
-    <[&str; N]>::try_from(words).map(Some).map_err(|_| {
-        let title = "`after` is no place in this list".to_owned();
-        let hint = Some("take it from the `Link` of the page before".to_owned());
-        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, hint)
-    })
+    <[&str; N]>::try_from(words).map(Some).map_err(|_| no_place())
+}
+
+/// What is said to who asks for a page behind something that is no key.
+pub(super) fn no_place() -> ApiError {
+    let title = "`after` is no place in this list".to_owned();
+    let hint = Some("take it from the `Link` of the page before".to_owned());
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, hint)
 }
 
 /// A key of several words, none of which has a blank.

@@ -4,11 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{
-    Apply, AssessmentDoc, GrantDoc, Manifest, ModeDoc, NewGrant, Plan, Progress, ProgressQuery, ResourceDoc, Status,
+    Apply, AssessmentDoc, GrantDoc, Manifest, ModeDoc, NewGrant, PageQuery, Plan, Progress, ProgressQuery, ResourceDoc,
+    Status,
 };
 
 use super::answer::{Answer, Created, NoContent};
 use super::extract::{Body, By, IfMatch, Path, Query};
+use super::paged::{Page, Paged, joined, parts};
 use crate::administrator::{apply as applying, assessment, grants, modes, progress, resources};
 use crate::context::Context;
 use crate::directory::gateways;
@@ -36,9 +38,14 @@ pub(super) async fn status(State(context): State<Context>, By(actor): By) -> Ans
     }))
 }
 
-pub(super) async fn list_resources(State(context): State<Context>) -> Answer<Json<Vec<ResourceDoc>>> {
+pub(super) async fn list_resources(
+    State(context): State<Context>,
+    Query(query): Query<PageQuery>,
+) -> Answer<Paged<ResourceDoc>> {
+    let page = Page::of(query)?;
     let mut read = context.store.read().await?;
-    Ok(Json(store::resources::list(&mut read).await?))
+    let docs = store::resources::page(&mut read, page.after.as_deref().unwrap_or_default(), page.wanted()).await?;
+    Ok(page.fill("/v1/resources", docs, |doc| doc.name.clone()))
 }
 
 pub(super) async fn show_resource(
@@ -88,9 +95,16 @@ pub(super) async fn remove_resource(
     Ok(NoContent)
 }
 
-pub(super) async fn list_grants(State(context): State<Context>) -> Answer<Json<Vec<GrantDoc>>> {
+pub(super) async fn list_grants(
+    State(context): State<Context>,
+    Query(query): Query<PageQuery>,
+) -> Answer<Paged<GrantDoc>> {
+    let page = Page::of(query)?;
+    let [user, resource, id] = parts(page.after.as_deref())?.unwrap_or_default();
+    let now = clock::unix_seconds(clock::now());
     let mut read = context.store.read().await?;
-    Ok(Json(store::grants::list(&mut read, clock::unix_seconds(clock::now())).await?))
+    let grants = store::grants::page(&mut read, (user, resource, id), page.wanted(), now).await?;
+    Ok(page.fill("/v1/grants", grants, |grant| joined(&[&grant.user, &grant.resource, &grant.id])))
 }
 
 pub(super) async fn add_grant(

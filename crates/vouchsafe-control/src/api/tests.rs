@@ -930,6 +930,7 @@ async fn what_somebody_else_changed_meanwhile_is_not_written_over() {
     let wiki = |upstream: &str| json!({"name": "wiki", "kind": "http", "upstream": upstream});
     bench.done("PUT", "/v1/resources/wiki", wiki("http://10.0.0.1")).await;
     bench.done("POST", "/v1/users", json!({"name": "alice"})).await;
+    bench.done("PUT", "/v1/groups/staff", Value::Null).await;
     let ask = |method: &str, path: &str, header: Option<(&str, &str)>, body: Value| {
         let mut request = Request::builder()
             .method(method)
@@ -960,6 +961,9 @@ async fn what_somebody_else_changed_meanwhile_is_not_written_over() {
         ("DELETE", "/v1/resources/wiki", Value::Null),
         ("PATCH", "/v1/users/alice", json!({"disabled": true})),
         ("DELETE", "/v1/users/alice", Value::Null),
+        ("PUT", "/v1/groups/staff/members/alice", Value::Null),
+        ("DELETE", "/v1/groups/staff/members/alice", Value::Null),
+        ("DELETE", "/v1/groups/staff", Value::Null),
         ("PUT", "/v1/resources/other", json!({"name": "other", "kind": "http", "upstream": "http://10.0.0.1"})),
     ] {
         let refused = ask(method, path, Some(("if-match", &tag)), body.clone()).await.unwrap();
@@ -969,6 +973,15 @@ async fn what_somebody_else_changed_meanwhile_is_not_written_over() {
     }
     assert_eq!(bench.done("GET", "/v1/resources/wiki", Value::Null).await["upstream"], "http://10.0.0.2:80");
     assert_eq!(bench.done("GET", "/v1/users/alice", Value::Null).await["state"], "invited");
+    // By the tag of a group somebody is put into exactly that group, once.
+    let read = ask("GET", "/v1/groups/staff", None, Value::Null).await.unwrap();
+    let tag = read.headers()[header::ETAG].to_str().unwrap().to_owned();
+    for expected in [StatusCode::OK, StatusCode::PRECONDITION_FAILED] {
+        let put = ask("PUT", "/v1/groups/staff/members/alice", Some(("if-match", &tag)), Value::Null).await.unwrap();
+        assert_eq!(put.status(), expected);
+    }
+    assert_eq!(bench.done("GET", "/v1/groups/staff", Value::Null).await["members"], json!(["alice"]));
+    assert_eq!(bench.refused("GET", "/v1/groups/nobody", Value::Null).await, (404, "not_found".into()));
 }
 
 #[tokio::test]
@@ -978,8 +991,25 @@ async fn a_long_list_comes_in_pages_that_miss_nobody() {
         bench.done("POST", "/v1/users", json!({"name": format!("user-{number}")})).await;
         testing::passkey(&bench.context().store, &format!("user-{number}")).await;
         testing::session(&bench.context().store, &format!("user-{number}"), None, &format!("c{number}")).await;
+        bench.done("PUT", &format!("/v1/groups/user-{number}"), Value::Null).await;
+        bench.done("PUT", &format!("/v1/groups/user-{number}/members/user-{number}"), Value::Null).await;
+        let resource = json!({"name": format!("user-{number}"), "kind": "http", "upstream": "http://10.0.0.1"});
+        bench.done("PUT", &format!("/v1/resources/user-{number}"), resource).await;
+        for _ in 0..2 {
+            let grant = json!({"user": format!("user-{number}"), "resource": format!("user-{number}")});
+            bench.done("POST", "/v1/grants", grant).await;
+        }
+        bench.done("POST", "/v1/locks", json!({"kind": "resource", "name": format!("user-{}", 6 - number)})).await;
     }
-    for (path, key) in [("/v1/users", "name"), ("/v1/sessions", "user")] {
+    let lists = [
+        ("/v1/users", "name"),
+        ("/v1/sessions", "user"),
+        ("/v1/groups", "name"),
+        ("/v1/resources", "name"),
+        ("/v1/grants", "user"),
+        ("/v1/locks", "name"),
+    ];
+    for (path, key) in lists {
         let mut next = Some(format!("{path}?limit=3"));
         let (mut seen, mut pages) = (Vec::new(), 0);
         while let Some(path) = next {
@@ -999,10 +1029,18 @@ async fn a_long_list_comes_in_pages_that_miss_nobody() {
             });
         }
         seen.retain(|name| name.starts_with("user-"));
+        if path == "/v1/grants" {
+            assert_eq!(seen.len(), 14);
+            seen.dedup();
+        }
+        if path == "/v1/locks" {
+            // The newest first; within a second by name.
+            seen.sort();
+        }
         assert_eq!(seen, (0..7).map(|number| format!("user-{number}")).collect::<Vec<_>>());
         assert!(pages >= 3, "{pages}");
     }
-    for wrong in ["/v1/users?limit=0", "/v1/users?limit=1001", "/v1/sessions?after=x"] {
+    for wrong in ["/v1/users?limit=0", "/v1/users?limit=1001", "/v1/sessions?after=x", "/v1/locks?after=a+b+c", "/v1/grants?after=a"] {
         assert_eq!(bench.refused("GET", wrong, Value::Null).await, (422, "invalid".into()), "{wrong}");
     }
 }

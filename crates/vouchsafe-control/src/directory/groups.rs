@@ -8,6 +8,7 @@ use vouchsafe_wire::api;
 
 use super::{ADMINISTRATORS, Actor, DirectoryError, able_administrators, keep_an_administrator};
 use crate::context::Context;
+use crate::precondition::Precondition;
 use crate::store::groups::Added;
 use crate::store::{Write, groups};
 
@@ -37,10 +38,16 @@ pub(crate) async fn add_in(write: &mut Write, name: &GroupName, by: &Actor) -> R
     Ok(())
 }
 
-/// Removes a group.
-pub(crate) async fn remove(context: &Context, name: &str, by: &Actor) -> Result<(), DirectoryError> {
+/// Removes a group, if it is what is expected.
+pub(crate) async fn remove(
+    context: &Context,
+    name: &str,
+    expected: &Precondition,
+    by: &Actor,
+) -> Result<(), DirectoryError> {
     let name = GroupName::parse(name)?;
     let mut write = context.store.write().await?;
+    expected.check(Some(&show(write.connection(), &name).await?))?;
     remove_in(&mut write, &name, by).await?;
     Ok(write.commit().await?)
 }
@@ -68,16 +75,17 @@ pub(crate) enum Membership {
     NotMember,
 }
 
-/// Puts a user into a group or takes the user out; nothing happens when it is so already.
+/// Puts a user into a group or takes the user out, if the group is what is expected; nothing happens when it is so already.
 pub(crate) async fn set_member(
     context: &Context,
-    group: &str,
-    user: &str,
+    (group, user): (&str, &str),
     membership: Membership,
+    expected: &Precondition,
     by: &Actor,
 ) -> Result<api::Group, DirectoryError> {
     let (group, user) = (GroupName::parse(group)?, UserName::parse(user)?);
     let mut write = context.store.write().await?;
+    expected.check(Some(&show(write.connection(), &group).await?))?;
     set_member_in(&mut write, &group, &user, membership, by).await?;
     let group = show(write.connection(), &group).await?;
     write.commit().await?;

@@ -61,11 +61,26 @@ pub(crate) async fn show(connection: &mut SqliteConnection, id: &GrantId) -> Res
 
 /// Grants in force, by user and resource.
 pub(crate) async fn list(connection: &mut SqliteConnection, now: u64) -> Result<Vec<GrantDoc>, StoreError> {
+    page(connection, ("", "", ""), u32::MAX, now).await
+}
+
+/// Grants in force behind one, by user, resource and id, at most `limit`.
+pub(crate) async fn page(
+    connection: &mut SqliteConnection,
+    (user, resource, id): (&str, &str, &str),
+    limit: u32,
+    now: u64,
+) -> Result<Vec<GrantDoc>, StoreError> {
     let rows: Vec<GrantRow> = sqlx::query_as(
         "SELECT id, user_name, resource_name, expires, reason, template, created_by, created FROM grants
-         WHERE expires IS NULL OR expires > $1 ORDER BY user_name, resource_name, id",
+         WHERE (expires IS NULL OR expires > $1) AND (user_name, resource_name, id) > ($2, $3, $4)
+         ORDER BY user_name, resource_name, id LIMIT $5",
     )
     .bind(to_db(now))
+    .bind(user)
+    .bind(resource)
+    .bind(id)
+    .bind(limit)
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().map(doc).collect())

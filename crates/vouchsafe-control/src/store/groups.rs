@@ -99,12 +99,28 @@ pub(crate) async fn show(
 
 /// All groups by name.
 pub(crate) async fn list(connection: &mut SqliteConnection) -> Result<Vec<api::Group>, StoreError> {
-    let names: Vec<String> =
-        sqlx::query_scalar("SELECT name FROM user_groups ORDER BY name").fetch_all(&mut *connection).await?;
-    let memberships: Vec<(String, String)> =
-        sqlx::query_as("SELECT group_name, user_name FROM memberships ORDER BY group_name, user_name")
-            .fetch_all(connection)
-            .await?;
+    page(connection, "", u32::MAX).await
+}
+
+/// Groups behind a name, at most `limit`.
+pub(crate) async fn page(
+    connection: &mut SqliteConnection,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<api::Group>, StoreError> {
+    let names: Vec<String> = sqlx::query_scalar("SELECT name FROM user_groups WHERE name > $1 ORDER BY name LIMIT $2")
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+    let memberships: Vec<(String, String)> = sqlx::query_as(
+        "SELECT group_name, user_name FROM memberships WHERE group_name > $1 AND group_name <= $2
+         ORDER BY group_name, user_name",
+    )
+    .bind(after)
+    .bind(names.last())
+    .fetch_all(connection)
+    .await?;
     let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (group, user) in memberships {
         members.entry(group).or_default().push(user);

@@ -59,9 +59,23 @@ pub(crate) async fn find(
 
 /// All locks, the newest first.
 pub(crate) async fn list(connection: &mut SqliteConnection) -> Result<Vec<Lock>, StoreError> {
+    page(connection, (u64::MAX, "", ""), u32::MAX).await
+}
+
+/// Locks behind one, by when they were made, the newest first, then kind and name; at most `limit`.
+pub(crate) async fn page(
+    connection: &mut SqliteConnection,
+    (created, kind, name): (u64, &str, &str),
+    limit: u32,
+) -> Result<Vec<Lock>, StoreError> {
     let rows: Vec<LockRow> = sqlx::query_as(
-        "SELECT kind, name, reason, created_by, created, expires FROM locks ORDER BY created DESC, kind, name",
+        "SELECT kind, name, reason, created_by, created, expires FROM locks
+         WHERE created < $1 OR (created = $1 AND (kind, name) > ($2, $3)) ORDER BY created DESC, kind, name LIMIT $4",
     )
+    .bind(to_db(created))
+    .bind(kind)
+    .bind(name)
+    .bind(limit)
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(lock).collect()

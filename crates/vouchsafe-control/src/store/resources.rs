@@ -32,7 +32,20 @@ pub(crate) async fn show(
 
 /// All resources by name.
 pub(crate) async fn list(connection: &mut SqliteConnection) -> Result<Vec<ResourceDoc>, StoreError> {
-    let rows: Vec<String> = sqlx::query_scalar("SELECT doc FROM resources ORDER BY name").fetch_all(connection).await?;
+    page(connection, "", u32::MAX).await
+}
+
+/// Resources behind a name, at most `limit`.
+pub(crate) async fn page(
+    connection: &mut SqliteConnection,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<ResourceDoc>, StoreError> {
+    let rows: Vec<String> = sqlx::query_scalar("SELECT doc FROM resources WHERE name > $1 ORDER BY name LIMIT $2")
+        .bind(after)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
     rows.iter().map(|text| doc(text)).collect()
 }
 

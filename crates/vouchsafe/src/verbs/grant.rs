@@ -79,7 +79,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             })
         }
         Verb::List => {
-            let grants: Vec<GrantDoc> = client.get("/v1/grants").await?;
+            let grants: Vec<GrantDoc> = client.get_all("/v1/grants").await?;
             show(call, &grants, |grants| {
                 let mut table = Table::new(&["user", "resource", "template", "ends", "reason…", "by", "id"]);
                 for grant in grants {

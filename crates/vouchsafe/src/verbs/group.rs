@@ -59,7 +59,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
         |group: &GroupName, user: &UserName| path(&path(GROUPS, group.as_str(), "/members/"), user.as_str(), "");
     let changed = match verb {
         Verb::List => {
-            let groups: Vec<Group> = client.get("/v1/groups").await?;
+            let groups: Vec<Group> = client.get_all("/v1/groups").await?;
             return show(call, &groups, |groups| {
                 let mut table = Table::new(&["name", "users", "members…"]);
                 for group in groups {

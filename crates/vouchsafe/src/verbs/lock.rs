@@ -103,7 +103,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
         Verb::Session { name, how } => (LockKind::Session, name.to_string(), how),
         Verb::Resource { name, how } => (LockKind::Resource, name.to_string(), how),
         Verb::List => {
-            let locks: Vec<Lock> = AdminClient::open(call).await?.get("/v1/locks").await?;
+            let locks: Vec<Lock> = AdminClient::open(call).await?.get_all("/v1/locks").await?;
             return show(call, &locks, |locks| call.out.table(&table(locks)));
         }
     };

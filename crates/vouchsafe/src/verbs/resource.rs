@@ -281,7 +281,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             show(call, &kept, |kept| facts(call, kept))
         }
         Verb::List => {
-            let resources: Vec<ResourceDoc> = AdminClient::open(call).await?.get("/v1/resources").await?;
+            let resources: Vec<ResourceDoc> = AdminClient::open(call).await?.get_all("/v1/resources").await?;
             show(call, &resources, |resources| call.out.table(&table(resources)))
         }
         Verb::Show { name } => {

@@ -34,7 +34,7 @@ enum State {
 /// # Errors
 /// [`VerbError`] when one is over.
 pub(crate) async fn run(call: &Call) -> Result<Exit, VerbError> {
-    let resources: Vec<ResourceDoc> = AdminClient::open(call).await?.get("/v1/resources").await?;
+    let resources: Vec<ResourceDoc> = AdminClient::open(call).await?.get_all("/v1/resources").await?;
     let found: Vec<Found> = resources.iter().filter_map(|doc| look(doc, now())).collect();
     if call.out.is_json() {
         call.out.json(&found)?;
