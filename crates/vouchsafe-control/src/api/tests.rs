@@ -1040,7 +1040,13 @@ async fn a_long_list_comes_in_pages_that_miss_nobody() {
         assert_eq!(seen, (0..7).map(|number| format!("user-{number}")).collect::<Vec<_>>());
         assert!(pages >= 3, "{pages}");
     }
-    for wrong in ["/v1/users?limit=0", "/v1/users?limit=1001", "/v1/sessions?after=x", "/v1/locks?after=a+b+c", "/v1/grants?after=a"] {
+    for wrong in [
+        "/v1/users?limit=0",
+        "/v1/users?limit=1001",
+        "/v1/sessions?after=x",
+        "/v1/locks?after=a+b+c",
+        "/v1/grants?after=a",
+    ] {
         assert_eq!(bench.refused("GET", wrong, Value::Null).await, (422, "invalid".into()), "{wrong}");
     }
 }

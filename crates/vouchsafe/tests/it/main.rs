@@ -26,6 +26,7 @@ mod devices;
 mod faults;
 mod first_run;
 mod floods;
+mod foreign_pages;
 mod http;
 mod http3;
 mod installation;
