@@ -455,18 +455,28 @@ pub(crate) async fn read_log(
     limit: u32,
 ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
     let log = context.store.log().clone();
+    let turn = log.turn().await;
     let waiting = CancellationToken::new();
     let (cancelled, _guard) = (waiting.clone(), waiting.drop_guard());
-    let found = blocking(move || log.read(&filter, span, limit, &|| cancelled.is_cancelled())).await?;
+    let read = move || {
+        let _turn = turn;
+        log.read(&filter, span, limit, &|| cancelled.is_cancelled())
+    };
+    let found = blocking(read).await?;
     Ok(found?)
 }
 
 /// Counts in the log apart from the tasks, until it is done or nobody waits for it any more.
 async fn count_log(context: &Context, filter: Filter, division: Division) -> Result<Counted, StoreError> {
     let log = context.store.log().clone();
+    let turn = log.turn().await;
     let waiting = CancellationToken::new();
     let (cancelled, _guard) = (waiting.clone(), waiting.drop_guard());
-    let found = blocking(move || log.count(&filter, division, &|| cancelled.is_cancelled())).await?;
+    let count = move || {
+        let _turn = turn;
+        log.count(&filter, division, &|| cancelled.is_cancelled())
+    };
+    let found = blocking(count).await?;
     Ok(found?)
 }
 

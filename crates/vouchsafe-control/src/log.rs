@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use vouchsafe_wire::audit::{Kind, RecordError, Scanned, canonical_text, scan};
 use vouchsafe_wire::spool::{Frame, read_frame};
 
@@ -51,6 +51,9 @@ const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 const GROUP_RECORDS: usize = 1_024;
 /// Index files of closed segments that are remembered: about fifty megabytes.
 const REMEMBERED: usize = 512;
+
+/// Searches and counts at one time, of all who ask: each takes a core, and whoever reads the log can ask for many.
+const READERS: usize = 4;
 
 /// Directories of terms that are remembered: about fifty megabytes, for some thirty million records.
 const REMEMBERED_TERMS: usize = 1_024;
@@ -154,6 +157,8 @@ struct Shared {
     unindexed: Mutex<Unindexed>,
     /// Told when a segment's terms are to be made.
     to_index: Notify,
+    /// Whose turn it is to search or count.
+    readers: Arc<Semaphore>,
 }
 
 /// Closed segments whose terms are to be made, by their first positions.
@@ -224,8 +229,9 @@ impl Log {
         let appender = Mutex::new(Appender { file, tally, spoiled: false, segment_bytes, buffer: Vec::new() });
         let remembered = Mutex::new(HashMap::new());
         let (terms, to_index) = (Mutex::new(HashMap::new()), Notify::new());
+        let readers = Arc::new(Semaphore::new(READERS));
         let dir = dir.to_owned();
-        Ok(Self(Arc::new(Shared { dir, appender, view, grown, remembered, terms, unindexed, to_index })))
+        Ok(Self(Arc::new(Shared { dir, appender, view, grown, remembered, terms, unindexed, to_index, readers })))
     }
 
     /// Where it lies.
@@ -246,6 +252,12 @@ impl Log {
     /// Highest number known of a source; 0 when there is none.
     pub(crate) fn last_seq(&self, source: &str) -> u64 {
         self.0.view.read().open.sources.get(source).copied().unwrap_or(0)
+    }
+
+    /// Waits for a turn to search or count; it is over when what this gives is dropped.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Nobody closes it.
+        Arc::clone(&self.0.readers).acquire_owned().await.ok()
     }
 
     /// Takes in records of one source, numbered from `first_seq` without gaps, as frames: all of

@@ -73,6 +73,20 @@ fn what_was_taken_in_is_there_in_order_after_any_number_of_starts() {
     assert!(segment::list(dir.path()).unwrap().len() > 3);
 }
 
+#[tokio::test]
+async fn few_read_at_one_time_and_the_others_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), 0).unwrap();
+    let mut turns = Vec::new();
+    for _ in 0..READERS {
+        turns.push(log.turn().await);
+    }
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(50), log.turn()).await;
+    assert!(waits.is_err(), "one more than may");
+    turns.pop();
+    assert!(log.turn().await.is_some());
+}
+
 #[test]
 fn known_records_are_compared_and_skipped() {
     let dir = tempfile::tempdir().unwrap();
