@@ -7,6 +7,7 @@
 //! Why: `docs/decisions/0028-checkpoints.md`.
 
 mod fork;
+mod gateways;
 mod places;
 mod publish;
 mod serve;
@@ -26,6 +27,7 @@ use vouchsafe_tlog::note::{Note, NoteSigner, VerifierKey};
 use vouchsafe_wire::api::{AuditLogState, AuditTrouble};
 
 pub(crate) use self::fork::begin as fork;
+pub(crate) use self::gateways::compare as compare_with_gateway;
 use self::places::Places;
 pub(crate) use self::serve::{AskError, bundle, evidence, tile};
 use self::witnesses::Circle;
@@ -75,6 +77,8 @@ pub(crate) struct Checkpoints {
 struct State {
     /// Number of this log: 1, and one more for each that had to be begun anew.
     epoch: u64,
+    /// The highest number of a log that anybody has told of.
+    known_epoch: u64,
     signer: Arc<NoteSigner>,
     published: Option<Arc<Published>>,
     /// When that was signed.
@@ -202,7 +206,8 @@ impl Checkpoints {
         let cosigned = cosigned.map(Arc::new);
         let signed_at = signed_at.filter(|_| published.is_some());
         let told = watch::Sender::new(published.as_ref().map_or(0, |published| published.checkpoint.size));
-        let state = State { epoch, signer: Arc::new(signer), published, signed_at, cosigned, trouble };
+        let state =
+            State { epoch, known_epoch: epoch, signer: Arc::new(signer), published, signed_at, cosigned, trouble };
         Ok(Self { merkle, places, witnesses, state: RwLock::new(state), turn: Mutex::new(()), published: told })
     }
 
@@ -253,6 +258,42 @@ impl Checkpoints {
     /// How many witnesses there are that gave no cosignature when they were asked last; nothing where there are none.
     pub(crate) fn silent_witnesses(&self) -> Option<usize> {
         (!self.witnesses.is_empty()).then(|| self.witnesses.silent())
+    }
+
+    /// How it is, in a line for those who run it.
+    pub(crate) fn words(&self, log: &Log) -> String {
+        let AuditLogState { records, signed, signed_at, cosigned, witnesses, trouble, .. } = self.describe(log);
+        let mut words = format!("{signed} of {records} records of the audit log are signed");
+        if let Some(at) = signed_at {
+            let age = clock::unix_seconds(clock::now()).saturating_sub(at);
+            words.push_str(&format!("; the newest checkpoint is {age} s old"));
+        }
+        if let Some(cosigned) = cosigned {
+            words.push_str(&format!("; witnesses have cosigned {cosigned}"));
+        }
+        let silent = witnesses.into_iter().filter_map(|witness| Some((witness.name, witness.trouble?)));
+        silent.for_each(|(name, why)| words.push_str(&format!("; the witness `{name}` doesn't: {why}")));
+        match trouble {
+            Some(trouble) => format!("{}; {words}", trouble.words),
+            None => words,
+        }
+    }
+
+    /// Follows the size of the newest published checkpoint.
+    pub(crate) fn follow(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
+    /// Signs nothing any more, until an administrator acts.
+    async fn stop(&self, trouble: Trouble) {
+        let _turn = self.turn.lock().await;
+        let mut state = self.state.write();
+        if state.trouble.as_ref().is_some_and(Trouble::stands) {
+            return;
+        }
+        let (words, hint) = trouble.words();
+        tracing::error!(hint, "{words}");
+        state.trouble = Some(trouble);
     }
 
     /// Waits until a checkpoint covers that many records.

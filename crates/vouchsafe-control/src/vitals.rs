@@ -4,7 +4,7 @@ use std::fmt;
 
 use vouchsafe_runtime::internal::BoxFuture;
 use vouchsafe_runtime::vitals::{Page, Vitals};
-use vouchsafe_wire::health::Check;
+use vouchsafe_wire::health::{Check, Note};
 
 use crate::context::Context;
 
@@ -51,6 +51,11 @@ impl Vitals for ControllerVitals {
             "Changes that the gateway furthest behind hasn't acknowledged",
             attendance.most_behind,
         )
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        let words = self.0.checkpoints.words(self.0.store.log());
+        vec![Note { name: "checkpoints".to_owned(), words }]
     }
 
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {

@@ -119,8 +119,9 @@ impl Remote {
         let identity = state.identity()?;
         let (port, name) = (state.kept().joined.port, state.kept().joined.name.clone());
         let link = Arc::new(RemoteLink::new(shown(&state)));
-        let follower =
-            Follower::new(state.snapshot_key()?, identity.domain.clone(), state.seen()?).announcing(&announced);
+        let follower = Follower::new(state.snapshot_key()?, identity.domain.clone(), state.seen()?)
+            .announcing(&announced)
+            .keeping(&state.checkpoints()?);
         board.add(Arc::new(ChannelVitals { link: Arc::clone(&link), state: Arc::clone(&state) }));
         let driver = connection::Driver::new(Arc::clone(&state), Arc::clone(&link), follower, tasks.clone());
         tasks.spawn_vital("control channel", driver.run());

@@ -108,6 +108,8 @@ pub enum Challenge {
     },
 }
 
+/// Checkpoints of audit logs that a gateway keeps: one of each log, and an installation has one unless it lost records.
+pub const MAX_KEPT_CHECKPOINTS: usize = 8;
 /// How long facts are as good as fresh without a sign of life of the controller, where nothing else is said.
 pub const LEASE: Duration = Duration::from_secs(15);
 

@@ -24,7 +24,9 @@ use vouchsafe_wire::control::{MAX_UP_BYTES, VERSION};
 use super::attached::Place;
 use super::tell::{Beginning, Teller, send};
 use super::{Channel, Peer};
-use crate::store::StoreError;
+use crate::checkpoints::compare_with_gateway;
+use crate::context::Context;
+use crate::store::{StoreError, gateways};
 
 /// How long a gateway may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
@@ -79,6 +81,7 @@ pub(super) async fn attach(channel: &Arc<Channel>, peer: Peer, request: Request<
             return grpc::refusal(grpc::Status::Unavailable);
         }
     };
+    compare_checkpoints(&channel.context, gateway, std::mem::take(&mut hello.checkpoints));
     let (out, messages) = mpsc::channel(OUTGOING);
     let channel = Arc::clone(channel);
     channel.context.tasks.clone().spawn("gateway stream", async move {
@@ -92,6 +95,22 @@ pub(super) async fn attach(channel: &Arc<Channel>, peer: Peer, request: Request<
         }
     });
     grpc::answer(messages)
+}
+
+/// Holds what the gateway kept of the audit log against what is here; nothing waits for it.
+fn compare_checkpoints(context: &Context, gateway: GatewayId, kept: Vec<Bytes>) {
+    if kept.is_empty() {
+        return;
+    }
+    let context = context.clone();
+    context.tasks.clone().spawn("checkpoints of a gateway", async move {
+        let found = async { gateways::find(&mut *context.store.read().await?, &gateway).await };
+        let name = match found.await {
+            Ok(Some((name, _))) => name,
+            Ok(None) | Err(_) => gateway.to_string(),
+        };
+        compare_with_gateway(&context, &name, &kept).await;
+    });
 }
 
 fn shortened(text: &str) -> String {

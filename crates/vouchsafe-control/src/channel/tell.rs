@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_model::resource::Endpoint;
 use vouchsafe_runtime::clock;
@@ -17,6 +19,7 @@ use vouchsafe_wire::roster::MAX_ADDRESSES;
 use super::Outgoing;
 use super::outcome::with_outcomes;
 use super::stream::Ended;
+use crate::checkpoints::Checkpoints;
 use crate::context::Context;
 use crate::store::certified::{self, Holder};
 use crate::store::feed::{self, Entry, FeedReader, Row, Since};
@@ -24,6 +27,16 @@ use crate::store::{Store, StoreError, gateways};
 
 pub(super) async fn send(out: &mpsc::Sender<Bytes>, kind: DownKind) -> Result<(), Ended> {
     out.send(frame(&Down { kind: Some(kind) })).await.map_err(|_| Ended::Gone)
+}
+
+/// Shortest time between two checkpoints that one gateway is told: it syncs each to its disk.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(5);
+
+/// Waits until there is a larger checkpoint than the one that was told, and its time has come; false when there will be none.
+async fn newer(signed: &mut watch::Receiver<u64>, (told, next): (u64, Instant)) -> bool {
+    let there = signed.wait_for(|size| *size > told).await.is_ok();
+    tokio::time::sleep_until(next).await;
+    there
 }
 
 /// Where a stream begins.
@@ -78,6 +91,11 @@ pub(super) struct Teller {
     snapshots: watch::Receiver<Option<Outgoing>>,
     /// Lists of gateways, which it hands on to connectors.
     rosters: watch::Receiver<Option<Bytes>>,
+    /// Checkpoints of the audit log, which it keeps.
+    checkpoints: Arc<Checkpoints>,
+    signed: watch::Receiver<u64>,
+    /// Size of the newest that it was told, and when the next may be.
+    checkpoint: (u64, Instant),
     /// Snapshot that the gateway has.
     snapshot: u64,
     /// Row of the feed that told of the newest snapshot: what is older is not the truth any more.
@@ -101,7 +119,23 @@ impl Teller {
         let mut rosters = context.rosters.newest();
         rosters.mark_changed();
         let (store, snapshot) = (context.store.clone(), hello.snapshot_sequence);
-        Self { store, gateway, out, feed, skipped, snapshots, rosters, snapshot, snapshot_row, due: None }
+        let checkpoints = Arc::clone(&context.checkpoints);
+        let (signed, checkpoint) = (checkpoints.follow(), (0, Instant::now()));
+        Self {
+            store,
+            gateway,
+            out,
+            feed,
+            skipped,
+            snapshots,
+            rosters,
+            checkpoints,
+            signed,
+            checkpoint,
+            snapshot,
+            snapshot_row,
+            due: None,
+        }
     }
 
     /// Tells until the gateway goes or is removed.
@@ -130,6 +164,12 @@ impl Teller {
                     if let Some(roster) = roster {
                         send(&self.out, DownKind::Roster(roster)).await?;
                     }
+                }
+                signed = newer(&mut self.signed, self.checkpoint) => {
+                    if !signed {
+                        return Err(Ended::Gone);
+                    }
+                    self.send_checkpoint().await?;
                 }
                 // One at a time: the newest of those that came meanwhile is next.
                 changed = pings.changed(), if self.due.is_none() => {
@@ -172,6 +212,17 @@ impl Teller {
             self.snapshot = sequence;
         }
         Ok(())
+    }
+
+    /// Sends the newest checkpoint, unless it is in doubt whether it is one.
+    async fn send_checkpoint(&mut self) -> Result<(), Ended> {
+        let published = self.checkpoints.published().filter(|_| self.checkpoints.trouble().is_none());
+        let size = published.as_ref().map_or(0, |published| published.checkpoint.size);
+        self.checkpoint = (size.max(*self.signed.borrow()), Instant::now() + CHECKPOINT_PAUSE);
+        match published {
+            Some(published) => send(&self.out, DownKind::Checkpoint(published.note.to_string().into())).await,
+            None => Ok(()),
+        }
     }
 
     async fn deltas(&mut self, after: u64, found: Since) -> Result<(), Ended> {

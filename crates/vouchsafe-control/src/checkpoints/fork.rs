@@ -32,12 +32,12 @@ pub(crate) async fn begin(context: &Context, reason: &str, by: &Actor) -> Result
     }
     {
         let _turn = checkpoints.turn.lock().await;
-        let (epoch, trouble, signer) = {
+        let (epoch, known_epoch, trouble, signer) = {
             let state = checkpoints.state.read();
             let trouble = state.trouble.clone().filter(super::Trouble::ends_by_fork);
-            (state.epoch, trouble.ok_or(AdministratorError::NoFork)?, Arc::clone(&state.signer))
+            (state.epoch, state.known_epoch, trouble.ok_or(AdministratorError::NoFork)?, Arc::clone(&state.signer))
         };
-        let next = checkpoints.places.look(&signer, epoch).await?.epoch.saturating_add(1);
+        let next = checkpoints.places.look(&signer, epoch).await?.epoch.max(known_epoch).saturating_add(1);
         let now = clock::unix_seconds(clock::now());
         let name = origin(&context.settings.domain, next);
         let before = signer.verifier().clone();
@@ -53,6 +53,7 @@ pub(crate) async fn begin(context: &Context, reason: &str, by: &Actor) -> Result
         checkpoints.places.show_key(signer.verifier()).await?;
         let mut state = checkpoints.state.write();
         state.epoch = next;
+        state.known_epoch = next;
         state.signer = Arc::new(signer);
         state.published = None;
         state.signed_at = None;

@@ -198,7 +198,7 @@ impl Looked {
     }
 }
 
-enum Read {
+pub(super) enum Read {
     /// A checkpoint of this log.
     Ours(Published),
     /// Of one that this one replaced.
@@ -209,7 +209,7 @@ enum Read {
     Foreign,
 }
 
-fn read_note(text: &[u8], signer: &NoteSigner, epoch: u64) -> Read {
+pub(super) fn read_note(text: &[u8], signer: &NoteSigner, epoch: u64) -> Read {
     let Ok(note) = Note::parse(text) else { return Read::Foreign };
     if let Ok(checkpoint) = Checkpoint::verify(&note, signer.verifier()) {
         return Read::Ours(Published { checkpoint, note });

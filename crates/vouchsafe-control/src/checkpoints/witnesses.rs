@@ -430,18 +430,6 @@ fn cosignature(key: &VerifierKey, question: &Published, body: &[u8]) -> Answer {
 }
 
 impl Checkpoints {
-    /// Signs nothing any more, until an administrator acts.
-    async fn stop(&self, trouble: Trouble) {
-        let _turn = self.turn.lock().await;
-        let mut state = self.state.write();
-        if state.trouble.as_ref().is_some_and(Trouble::stands) {
-            return;
-        }
-        let (words, hint) = trouble.words();
-        tracing::error!(hint, "{words}");
-        state.trouble = Some(trouble);
-    }
-
     /// A checkpoint of the tree without records, which contradicts none.
     fn nothing(&self) -> Published {
         let signer = Arc::clone(&self.state.read().signer);

@@ -217,6 +217,7 @@ impl Driver {
                         Told::Heard(_) => alive = Instant::now(),
                         Told::Welcome(said) => (lease, pings) = (said, pinging(said)),
                         Told::Nothing | Told::Changed(_) | Told::Snapshot(_) | Told::Roster(_) | Told::Answer(..) => {}
+                        Told::Checkpoints(_) | Told::AuditLogShrank { .. } => {}
                     }
                     self.take(told);
                 }
@@ -265,6 +266,19 @@ impl Driver {
             }
             // Whose it is, connectors see for themselves.
             Told::Roster(roster) => drop(self.link.rosters.send_replace(Some(roster))),
+            Told::Checkpoints(notes) => {
+                if let Err(error) = self.state.keep_checkpoints(&notes) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "the newest checkpoint of the audit log can't be kept");
+                }
+            }
+            Told::AuditLogShrank { known, given } => {
+                tracing::error!(
+                    known,
+                    given,
+                    "the controller's audit log has fewer records than this gateway knows; was it restored?"
+                );
+            }
             Told::Answer(call, kind) => self.link.answered(call, kind),
         }
     }

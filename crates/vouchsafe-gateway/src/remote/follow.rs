@@ -9,7 +9,7 @@ use bytes::Bytes;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_model::resource::Endpoint;
 use vouchsafe_runtime::link::codec::{self, SnapshotError};
-use vouchsafe_runtime::link::{Change, Delta, Snapshot};
+use vouchsafe_runtime::link::{Change, Delta, MAX_KEPT_CHECKPOINTS, Snapshot};
 use vouchsafe_wire::control::message::{
     self, AnswerKind, Deltas, Down, DownKind, Hello, Ping, Pong, SignedSnapshot, Up, UpKind, era_of,
 };
@@ -17,6 +17,8 @@ use vouchsafe_wire::control::{LEASES, VERSION, signed_bytes};
 
 /// Pings that may wait for their answers; older ones are not believed any more.
 const MAX_PINGS: usize = 16;
+/// Longest checkpoint that is kept, bytes: a note with a signature of each of sixteen witnesses is a quarter of that.
+const MAX_CHECKPOINT_BYTES: usize = 16 * 1024;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub(super) enum Told {
     Heard(Duration),
     /// The list of gateways for connectors.
     Roster(Bytes),
+    /// The checkpoints to keep: the newest of each audit log.
+    Checkpoints(Vec<Bytes>),
+    /// The audit log of the controller has fewer records than it had.
+    AuditLogShrank { known: u64, given: u64 },
     /// An answer.
     Answer(u64, Option<AnswerKind>),
     /// Nothing.
@@ -93,6 +99,25 @@ pub(super) struct Follower {
     nonce: u64,
     /// Where connectors reach this gateway.
     addresses: Vec<String>,
+    /// Checkpoints of audit logs that are kept, the newest last.
+    checkpoints: Vec<Kept>,
+}
+
+/// A checkpoint as the controller told it. Whether its key has signed it, the controller says when it hears of it again.
+struct Kept {
+    origin: String,
+    size: u64,
+    note: Bytes,
+}
+
+impl Kept {
+    /// Reads whose it is and how large; nothing when it is none.
+    fn read(note: &Bytes) -> Option<Self> {
+        let text = std::str::from_utf8(note).ok().filter(|text| text.len() <= MAX_CHECKPOINT_BYTES)?;
+        let mut lines = text.lines();
+        let origin = lines.next().filter(|origin| !origin.is_empty())?.to_owned();
+        Some(Self { origin, size: lines.next()?.parse().ok()?, note: note.clone() })
+    }
 }
 
 impl Follower {
@@ -108,7 +133,14 @@ impl Follower {
             pings: VecDeque::new(),
             nonce: 0,
             addresses: Vec::new(),
+            checkpoints: Vec::new(),
         }
+    }
+
+    /// Goes on from the checkpoints that were kept before.
+    pub(super) fn keeping(mut self, notes: &[Bytes]) -> Self {
+        self.checkpoints = notes.iter().take(MAX_KEPT_CHECKPOINTS).filter_map(Kept::read).collect();
+        self
     }
 
     /// Says where connectors reach this gateway.
@@ -128,6 +160,7 @@ impl Follower {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             era: if self.snapshot == 0 { Bytes::new() } else { self.era.clone() },
             addresses: self.addresses.clone(),
+            checkpoints: self.notes(),
         };
         Up { kind: Some(UpKind::Hello(hello)) }
     }
@@ -162,8 +195,32 @@ impl Follower {
             DownKind::Deltas(deltas) => self.deltas(&deltas),
             DownKind::Pong(pong) => self.pong(&pong),
             DownKind::Roster(roster) => Ok(Told::Roster(roster)),
+            DownKind::Checkpoint(note) => Ok(self.checkpoint(&note)),
             DownKind::Answer(answer) => Ok(Told::Answer(answer.call, answer.kind)),
         }
+    }
+
+    /// Keeps the newest of each log; one with fewer records than were told before is not kept.
+    fn checkpoint(&mut self, note: &Bytes) -> Told {
+        let Some(told) = Kept::read(note) else { return Told::Nothing };
+        if let Some(known) = self.checkpoints.iter().find(|known| known.origin == told.origin) {
+            if known.size > told.size {
+                return Told::AuditLogShrank { known: known.size, given: told.size };
+            }
+            if known.size == told.size {
+                return Told::Nothing;
+            }
+        }
+        self.checkpoints.retain(|known| known.origin != told.origin);
+        if self.checkpoints.len() >= MAX_KEPT_CHECKPOINTS {
+            self.checkpoints.remove(0);
+        }
+        self.checkpoints.push(told);
+        Told::Checkpoints(self.notes())
+    }
+
+    fn notes(&self) -> Vec<Bytes> {
+        self.checkpoints.iter().map(|kept| kept.note.clone()).collect()
     }
 
     fn snapshot(&mut self, signed: &SignedSnapshot) -> Result<Told, Fault> {

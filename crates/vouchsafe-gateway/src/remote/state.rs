@@ -22,6 +22,8 @@ const FOLDER: &str = "gateway";
 const FILE: &str = "gateway.json";
 /// Number of the highest snapshot that was in force, and its era; apart, since it changes often.
 const SNAPSHOT: &str = "snapshot";
+/// Checkpoints of the controller's audit log, a JSON list of texts; apart for the same reason.
+const CHECKPOINTS: &str = "checkpoints";
 /// Longest file that is read back, bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
@@ -177,6 +179,22 @@ impl State {
             (Some(highest), Some(era), None) => Ok(Seen { highest, era }),
             _ => Err(StateError::Damaged { path }),
         }
+    }
+
+    /// The checkpoints of audit logs that it has kept.
+    pub(super) fn checkpoints(&self) -> Result<Vec<Bytes>, StateError> {
+        let path = self.folder.join(CHECKPOINTS);
+        let Some(text) = read(&path)? else { return Ok(Vec::new()) };
+        let notes: Vec<String> = serde_json::from_str(&text).map_err(|_| StateError::Damaged { path })?;
+        Ok(notes.into_iter().map(Bytes::from).collect())
+    }
+
+    /// Keeps them.
+    pub(super) fn keep_checkpoints(&self, notes: &[Bytes]) -> Result<(), StateError> {
+        let path = self.folder.join(CHECKPOINTS);
+        let notes: Vec<_> = notes.iter().map(|note| String::from_utf8_lossy(note)).collect();
+        let text = serde_json::to_vec(&notes).map_err(|_| StateError::Damaged { path: path.clone() })?;
+        write(&path, &text)
     }
 
     /// Remembers it.

@@ -52,6 +52,9 @@ pub struct Hello {
     /// `host:port` at which connectors reach it.
     #[prost(string, repeated, tag = "6")]
     pub addresses: Vec<String>,
+    /// Checkpoints of the audit log that it has kept, as they were told: the newest of each log.
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub checkpoints: Vec<bytes::Bytes>,
 }
 
 /// Asks for a [`Pong`].
@@ -170,7 +173,7 @@ pub struct Records {
 #[derive(Clone, PartialEq, Message)]
 pub struct Down {
     /// What it says; none when it is of a kind that this version doesn't know.
-    #[prost(oneof = "DownKind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "DownKind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: Option<DownKind>,
 }
 
@@ -196,6 +199,9 @@ pub enum DownKind {
     /// they are.
     #[prost(bytes = "bytes", tag = "6")]
     Roster(bytes::Bytes),
+    /// The newest checkpoint of the audit log, which the gateway keeps: a signed note, as it is.
+    #[prost(bytes = "bytes", tag = "7")]
+    Checkpoint(bytes::Bytes),
 }
 
 /// What a controller begins with.

@@ -2,6 +2,7 @@
 
 mod counts;
 mod line;
+mod tiles;
 mod tree;
 mod verify;
 
@@ -80,7 +81,7 @@ pub(crate) enum Verb {
     },
     /// Says whether the stored log is what was signed, and which record is not; needs no running controller.
     #[command(
-        after_help = "Examples:\n  vouchsafe audit verify --dir /var/lib/vouchsafe --key KEY\n  vouchsafe audit verify --key KEY --checkpoint last-month.checkpoint\n  vouchsafe audit verify --proof dec.tlog-proof --key KEY"
+        after_help = "Examples:\n  vouchsafe audit verify --dir /var/lib/vouchsafe --key KEY\n  vouchsafe audit verify --key KEY --checkpoint last-month.checkpoint\n  vouchsafe audit verify --proof dec.tlog-proof --key KEY\n  vouchsafe audit verify --tiles DIR --key KEY"
     )]
     Verify(verify::Args),
     /// Makes a file that proves one record to anybody who has the log's key.
@@ -92,6 +93,15 @@ pub(crate) enum Verb {
         /// Where to write it, instead of standard output.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+    /// Writes the log out as files of C2SP `tlog-tiles`, which others can verify and serve.
+    #[command(
+        after_help = "Example:\n  vouchsafe audit tiles --out tiles && vouchsafe audit verify --tiles tiles --key KEY"
+    )]
+    Tiles {
+        /// Directory; what is there of this log already stays, and what is missing is added.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
     /// Shows by which key the log is verified, and how far it is signed.
     #[command(after_help = "Example:\n  vouchsafe audit key")]
@@ -163,6 +173,7 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
         // Asked for above: it needs nobody to answer.
         Verb::Verify(_) => Ok(Exit::Usage),
         Verb::Prove { record, out } => tree::prove(call, &client, &record, out).await,
+        Verb::Tiles { out } => tiles::write_out(call, &client, &out).await,
         Verb::Key => tree::key(call, &client).await,
         Verb::Fork { reason, yes } => tree::fork(call, &client, reason, yes).await,
         Verb::Query { filter, since, until, limit } => {

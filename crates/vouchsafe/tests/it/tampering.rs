@@ -59,6 +59,38 @@ async fn i7_the_log_is_verified_by_us_and_by_others_and_a_changed_byte_is_locate
     let (code, verified, err) = verify(&world, &world.state_dir(), &["--key", &vkey]).await;
     assert_eq!((code, &verified["holds"]), (0, &Value::Bool(true)), "{verified} {err}");
 
+    // Written out as tiles, it is verified from them alone; more of it is added later.
+    let tiles = world.dir.path().join("tiles");
+    let out = tiles.to_str().expect("UTF-8");
+    for _ in 0..2 {
+        let (code, _, err) = world.cli(&world.state_dir(), &["audit", "tiles", "--out", out]).await;
+        assert_eq!(code, 0, "{err}");
+    }
+    let of_tiles = ["--tiles", out, "--key", &vkey];
+    let (code, verified, err) = verify(&world, Path::new("/nonexistent"), &of_tiles).await;
+    assert_eq!((code, &verified["covered"]), (0, &verified["records"]), "{verified} {err}");
+    assert!(verified["covered"].as_u64() > Some(300), "{verified}");
+    for (name, at, expected) in [("tile/entries/000", 40_000, None), ("tile/0/000", 32 * 77 + 5, Some(77))] {
+        let path = tiles.join(name);
+        let whole = std::fs::read(&path).expect("a tile");
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        std::fs::write(&path, changed).expect("changed");
+        let (code, verified, _) = verify(&world, Path::new("/nonexistent"), &of_tiles).await;
+        let finding = &verified["findings"][0];
+        assert_eq!(code, 1, "{verified}");
+        assert!(expected.is_none_or(|record| finding["record"] == record), "{verified}");
+        std::fs::write(&path, whole).expect("as it was");
+    }
+    // Oldest records may be gone, and that is said; others may not.
+    std::fs::rename(tiles.join("tile/entries/000"), tiles.join("oldest")).expect("moved");
+    let (code, verified, err) = verify(&world, Path::new("/nonexistent"), &of_tiles).await;
+    assert_eq!((code, &verified["removed"]), (0, &Value::from(256)), "{verified} {err}");
+    std::fs::rename(tiles.join("oldest"), tiles.join("tile/entries/000")).expect("moved back");
+    std::fs::rename(tiles.join("tile/entries/001.p"), tiles.join("newest")).expect("moved");
+    let (code, verified, _) = verify(&world, Path::new("/nonexistent"), &of_tiles).await;
+    assert_eq!((code, &verified["findings"][0]["words"]), (1, &Value::from("is missing")), "{verified}");
+
     let file = world.dir.path().join("one.tlog-proof");
     let file = file.to_str().expect("UTF-8");
     let (code, _, err) = world.cli(&world.state_dir(), &["audit", "prove", "200", "--out", file]).await;

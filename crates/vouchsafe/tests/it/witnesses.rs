@@ -21,6 +21,7 @@ use vouchsafe_tlog::witness::AddCheckpoint;
 
 use crate::http3::python;
 use crate::peers::{free_port, pid_of, run};
+use crate::roles::{Gate, arguments};
 use crate::world::{PATIENCE, VOUCHSAFE, World, launch, patiently};
 
 /// A witness that is a process of its own.
@@ -237,6 +238,52 @@ async fn i7_two_witnesses_cosign_and_a_log_that_was_set_back_everywhere_is_notic
         witness.start(&[&log_key, &new_key]).await;
     }
     until(&world, "cosigned anew", both).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_controller_that_was_set_back_with_all_its_places_hears_of_it_from_a_gateway() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let arguments = arguments(free_port(Ipv4Addr::LOCALHOST), free_port(Ipv4Addr::LOCALHOST));
+    let world = World::start_role(dir, &arguments).await;
+    let _gate = Gate::join(&world, "one", Ipv4Addr::LOCALHOST).await;
+    add_group(&world, "before").await;
+    let kept = world.dir.path().join("gateway-one/gateway/checkpoints");
+    let holds = |size: &Value| {
+        let text = std::fs::read_to_string(&kept).unwrap_or_default();
+        let notes: Vec<String> = serde_json::from_str(&text).unwrap_or_default();
+        notes.iter().any(|note| note.lines().nth(1) == Some(&size.to_string()))
+    };
+    let all_signed = |state: &Value| state["signed"] == state["records"] && holds(&state["signed"]);
+    until(&world, "kept by the gateway", all_signed).await;
+    let dir = world.stop().await;
+    let backup = tempfile::tempdir().expect("temporary directory");
+    copy_all(&dir.path().join("state"), &backup.path().join("state"));
+    let world = World::start_role(dir, &arguments).await;
+    for name in ["later", "and-later"] {
+        add_group(&world, name).await;
+    }
+    let state = until(&world, "kept by the gateway", all_signed).await;
+    let known = state["signed"].as_u64().expect("a number");
+
+    // The gateway's own files stay where they are; the controller comes back as it was.
+    let dir = world.stop().await;
+    std::fs::remove_dir_all(dir.path().join("state")).expect("removed");
+    copy_all(&backup.path().join("state"), &dir.path().join("state"));
+    let world = World::start_role(dir, &arguments).await;
+    let state = until(&world, "noticed", |state| state["trouble"].is_object()).await;
+    let words = state["trouble"]["words"].as_str().expect("words");
+    assert!(words.contains("the gateway `one`"), "{words}");
+    // What it goes on to record is signed by nobody, and the gateway's memory stays.
+    let signed = state["signed"].clone();
+    for number in 0..8 {
+        add_group(&world, &format!("other-{number}")).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(state_of(&world).await["signed"], signed);
+    assert!(holds(&Value::from(known)));
+    let (code, out, err) = world.cli(&world.state_dir(), &["doctor", "gateway"]).await;
+    assert!(code == 0 && out.contains("no checkpoint is signed"), "{out} {err}");
     world.stop().await;
 }
 

@@ -52,6 +52,36 @@ impl Controller {
     }
 }
 
+fn checkpoint(origin: &str, size: u64) -> Bytes {
+    Bytes::from(format!("{origin}\n{size}\nAAAA\n\n\u{2014} {origin} AAAA\n"))
+}
+
+#[test]
+fn the_newest_checkpoint_of_each_log_is_kept_and_said() {
+    let controller = Controller::new();
+    let mut follower = controller.follower(0).keeping(&[checkpoint("a", 5), Bytes::from_static(b"nonsense")]);
+    let said = |follower: &mut Follower| match follower.hello().kind {
+        Some(UpKind::Hello(hello)) => hello.checkpoints,
+        other => panic!("no hello: {other:?}"),
+    };
+    assert_eq!(said(&mut follower), [checkpoint("a", 5)]);
+    follower.handle(down(DownKind::Welcome(Welcome { version: VERSION, lease_ms: 15_000 }))).unwrap();
+    let mut told = |origin, size| follower.handle(down(DownKind::Checkpoint(checkpoint(origin, size)))).unwrap();
+    assert!(matches!(told("a", 4), Told::AuditLogShrank { known: 5, given: 4 }));
+    assert!(matches!(told("a", 5), Told::Nothing));
+    assert!(matches!(told("a", 6), Told::Checkpoints(notes) if notes == [checkpoint("a", 6)]));
+    assert!(matches!(told("a/2", 2), Told::Checkpoints(notes) if notes.len() == 2));
+    for number in 3..20 {
+        assert!(matches!(told(&format!("a/{number}"), 1), Told::Checkpoints(notes) if notes.len() <= 8));
+    }
+    let long = Bytes::from(format!("b\n7\n{}", "x".repeat(20_000)));
+    for nonsense in [Bytes::new(), Bytes::from_static(b"b\nmany\n"), Bytes::from_static(b"\xff\n1\n"), long] {
+        assert!(matches!(follower.handle(down(DownKind::Checkpoint(nonsense))).unwrap(), Told::Nothing));
+    }
+    let kept = said(&mut follower);
+    assert_eq!((kept.len(), kept.last()), (8, Some(&checkpoint("a/19", 1))));
+}
+
 fn domain(name: &str) -> BaseDomain {
     BaseDomain::parse(name).unwrap()
 }

@@ -10,7 +10,7 @@ use vouchsafe_tlog::evidence::{Evidence, MAX_EVIDENCE_BYTES};
 use vouchsafe_tlog::note::{KeyKind, MAX_NOTE_BYTES, NoteError, VerifierKey};
 use vouchsafe_wire::audit::Record;
 
-use super::line;
+use super::{line, tiles};
 use crate::call::Call;
 use crate::error::VerbError;
 use crate::exit::Exit;
@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Proof file of one record, as `audit prove` makes it, instead of a whole log.
     #[arg(long, value_name = "FILE", requires = "key")]
     proof: Option<PathBuf>,
+    /// Directory that `audit tiles` has written, instead of the controller's own files.
+    #[arg(long, value_name = "DIR", requires = "key", conflicts_with_all = ["proof", "checkpoint"])]
+    tiles: Option<PathBuf>,
 }
 
 fn key(text: &str) -> Result<VerifierKey, String> {
@@ -55,13 +58,17 @@ fn witness(text: &str) -> Result<VerifierKey, String> {
 /// # Errors
 /// [`VerbError`] when anything is wrong.
 pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
-    let Args { key, checkpoint, witness, quorum, proof } = args;
+    let Args { key, checkpoint, witness, quorum, proof, tiles } = args;
     let quorum = quorum.map(usize::from);
     if quorum.is_some_and(|quorum| quorum > witness.len()) {
         return Err(VerbError::usage("`--quorum` is more than there are witnesses"));
     }
     if let (Some(path), Some(key)) = (&proof, &key) {
         return one(call, path, key, &witness, quorum);
+    }
+    if let (Some(dir), Some(key)) = (&tiles, &key) {
+        let asked = tiles::Asked { dir: dir.clone(), key: key.clone(), witnesses: witness, quorum };
+        return of_tiles(asked, call).await;
     }
     let read = |path: &PathBuf| small(path, MAX_NOTE_BYTES).map(|bytes| (path.display().to_string(), bytes));
     let checkpoints = checkpoint.iter().map(read).collect::<Result<_, _>>()?;
@@ -86,7 +93,27 @@ pub(crate) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
         VerbError::of(Exit::Failed, &error)
             .hint("name the controller's state directory with --dir, and read it as its owner")
     })?;
-    tell(call, &verified)?;
+    judged(call, &verified)
+}
+
+/// The same for files that `audit tiles` has written.
+async fn of_tiles(asked: tiles::Asked, call: &Call) -> Result<Exit, VerbError> {
+    let bar = progress(call);
+    let shown = bar.clone();
+    let work = tokio::task::spawn_blocking(move || tiles::verify(&asked, &shown));
+    let verified = tokio::select! {
+        verified = work => verified,
+        interrupted = call.interrupted() => {
+            bar.finish_and_clear();
+            return interrupted.map(|()| Exit::Failed);
+        }
+    };
+    bar.finish_and_clear();
+    judged(call, &verified.map_err(|error| VerbError::of(Exit::Failed, &error))??)
+}
+
+fn judged(call: &Call, verified: &Verified) -> Result<Exit, VerbError> {
+    tell(call, verified)?;
     if verified.holds() {
         return Ok(Exit::Ok);
     }
@@ -249,7 +276,7 @@ fn small(path: &Path, most: usize) -> Result<Vec<u8>, VerbError> {
     fs::read(path).map_err(|error| unreadable(error.to_string()))
 }
 
-fn progress(call: &Call) -> ProgressBar {
+pub(super) fn progress(call: &Call) -> ProgressBar {
     let bar = ProgressBar::new(0);
     if !call.out.reaches_a_person() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
