@@ -17,6 +17,7 @@ mod paged;
 mod policy;
 mod requests;
 mod state;
+mod streams;
 mod tlog;
 mod webhooks;
 
@@ -138,6 +139,12 @@ routes! {
     get "/v1/audit" => audit::query,
     get "/v1/audit/counts" => audit::counts,
     get "/v1/audit/tail" => audit::tail,
+    get "/v1/audit/export" => audit::export,
+    get "/v1/audit/streams" => streams::list,
+    post "/v1/audit/streams" => streams::add,
+    get "/v1/audit/streams/{name}" => streams::show,
+    delete "/v1/audit/streams/{name}" => streams::remove,
+    post "/v1/audit/streams/{name}/test" => streams::try_out,
     get "/v1/audit/log" => tlog::state,
     get "/v1/audit/log/checkpoint" => tlog::checkpoint,
     get "/v1/audit/log/cosigned" => tlog::cosigned,

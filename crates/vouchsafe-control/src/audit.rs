@@ -12,7 +12,9 @@ use vouchsafe_model::id::GatewayId;
 use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::RecordBatch;
-use vouchsafe_wire::api::{AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, OutcomeCounts, ValueCount};
+use vouchsafe_wire::api::{
+    AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, ExportQuery, OutcomeCounts, ValueCount,
+};
 use vouchsafe_wire::audit::{Kind, Record, Words};
 
 use crate::administrator::shortened;
@@ -32,6 +34,9 @@ const DEFAULT_TOP: u32 = 10;
 const MAX_TOP: u32 = 50;
 /// Records that a follower reads at once.
 const TAIL_BATCH: u32 = 500;
+/// Records that an export reads at once, and positions that it looks at before it tells how far it is.
+const EXPORT_BATCH: u32 = 1_000;
+const EXPORT_SPAN: u64 = 65_536;
 
 /// Failure to read the log.
 #[derive(Debug, thiserror::Error)]
@@ -445,6 +450,90 @@ impl Follower {
         self.lines.extend(found.into_iter().map(|(_, bytes)| line(bytes)));
         Ok(())
     }
+}
+
+/// Exports the log from a position on, oldest first: each matching record with the position behind it, and now and then
+/// how far it is, so that whoever kept the last of these goes on there. Ends with the records that were there, or never.
+pub(crate) async fn export(
+    context: &Context,
+    query: &ExportQuery,
+    by: &Actor,
+) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, AuditError> {
+    let ExportQuery { user, device, resource, outcome, passed, kind, reason, id, text, since, until, from, follow } =
+        query.clone();
+    let (limit, after) = (None, None);
+    let filters =
+        AuditQuery { user, device, resource, outcome, passed, kind, reason, id, text, since, until, limit, after };
+    let mut read = context.store.read().await?;
+    let filter = filter_of(&mut read, &filters).await?;
+    drop(read);
+    record(context, serde_json::to_string(query).unwrap_or_default(), "audit.export", by).await?;
+    let mut grown = context.store.log().grown();
+    let size = *grown.borrow_and_update();
+    let exporter = Exporter {
+        context: context.clone(),
+        filter,
+        next: from.unwrap_or_default(),
+        end: (!follow).then_some(size),
+        grown,
+        begun: false,
+    };
+    Ok(unfold(exporter, |mut exporter| async move { exporter.next().await.map(|lines| (lines, exporter)) }))
+}
+
+struct Exporter {
+    context: Context,
+    filter: Filter,
+    /// Position of the next record to look at.
+    next: u64,
+    /// Where it ends; it goes on for ever without.
+    end: Option<u64>,
+    grown: watch::Receiver<u64>,
+    begun: bool,
+}
+
+impl Exporter {
+    /// The next lines. The first come at once, also when there is nothing, so that the client knows how much there is.
+    async fn next(&mut self) -> Option<Result<Bytes, StoreError>> {
+        loop {
+            let size = self.end.unwrap_or(*self.grown.borrow_and_update());
+            if self.next < size {
+                return Some(self.read(size).await);
+            }
+            if !std::mem::replace(&mut self.begun, true) {
+                let mut lines = Vec::new();
+                push_progress(&mut lines, self.next, size);
+                return Some(Ok(lines.into()));
+            }
+            if self.end.is_some() {
+                return None;
+            }
+            tokio::select! {
+                changed = self.grown.changed() => changed.ok()?,
+                () = self.context.tasks.draining() => return None,
+            }
+        }
+    }
+
+    async fn read(&mut self, size: u64) -> Result<Bytes, StoreError> {
+        let until = size.min(self.next.saturating_add(EXPORT_SPAN));
+        let found = read_log(&self.context, self.filter.clone(), Span::Between(self.next, until), EXPORT_BATCH).await?;
+        let full = found.len() >= usize::try_from(EXPORT_BATCH).unwrap_or(usize::MAX);
+        self.next = found.last().map(|(position, _)| position + 1).filter(|_| full).unwrap_or(until);
+        self.begun = true;
+        let mut lines = Vec::with_capacity(found.iter().map(|(_, record)| record.len() + 64).sum());
+        for (position, record) in &found {
+            lines.extend_from_slice(format!("{{\"next\":{},\"record\":", position + 1).as_bytes());
+            lines.extend_from_slice(record);
+            lines.extend_from_slice(format!(",\"size\":{size}}}\n").as_bytes());
+        }
+        push_progress(&mut lines, self.next, size);
+        Ok(lines.into())
+    }
+}
+
+fn push_progress(lines: &mut Vec<u8>, next: u64, size: u64) {
+    lines.extend_from_slice(format!("{{\"next\":{next},\"size\":{size}}}\n").as_bytes());
 }
 
 /// Reads the log apart from the tasks, until it is done or nobody waits for it any more.

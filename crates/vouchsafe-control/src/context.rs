@@ -19,6 +19,7 @@ use crate::checkpoints::Checkpoints;
 use crate::prover::Prover;
 use crate::rosters::Rosters;
 use crate::store::Store;
+use crate::streams::Streams;
 use crate::webhooks::Counted;
 
 /// Settings of the controller that do not change while it runs.
@@ -73,6 +74,8 @@ pub(crate) struct Context {
     pub(crate) own_rights: Turn,
     /// What came of messages to webhooks.
     pub(crate) webhooks: Arc<Counted>,
+    /// Streams of the audit log.
+    pub(crate) streams: Arc<Streams>,
     /// How gateways reach this controller; not set when it doesn't listen for any.
     pub(crate) channel: Arc<OnceLock<Reached>>,
     /// Who proves what is to hold of a policy; not set where nobody does.
@@ -105,6 +108,7 @@ impl Context {
             rights: Turn::default(),
             own_rights: Turn::default(),
             webhooks: Arc::default(),
+            streams: Arc::default(),
             channel: Arc::default(),
             prover: Arc::default(),
             own_gateway: Arc::default(),

@@ -36,7 +36,7 @@ use crate::retention;
 use crate::rosters;
 use crate::store::{Store, StoreError};
 use crate::vitals::ControllerVitals;
-use crate::webhooks;
+use crate::{streams, webhooks};
 
 /// Name of the database in the state directory.
 pub const DATABASE: &str = "vouchsafe.db";
@@ -161,6 +161,7 @@ impl Controller {
             rights: Turn::default(),
             own_rights: Turn::default(),
             webhooks: Arc::default(),
+            streams: Arc::default(),
             channel,
             prover,
             own_gateway,
@@ -175,6 +176,7 @@ impl Controller {
         retention::start(&context, keep_days);
         upkeep::start(&context);
         webhooks::start(&context);
+        streams::start(&context);
         let acme = match acme {
             Some(options) => Some(acme::prepare(&context, options, link.snapshots()).await?),
             None => None,

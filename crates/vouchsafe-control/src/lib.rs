@@ -21,6 +21,7 @@
 //! - `rosters`: the signed list of gateways for connectors
 //! - `context`: what all of them share
 //! - `vitals`: what is shown to those who run it
+//! - `streams`: places that get every record of the audit log
 //! - `webhooks`: places that are told what happens
 
 mod acme;
@@ -41,12 +42,14 @@ mod fuzzed;
 mod identity;
 mod link;
 mod log;
+mod outward;
 mod pages;
 mod precondition;
 mod prover;
 mod retention;
 mod rosters;
 mod store;
+mod streams;
 #[cfg(test)]
 mod testing;
 mod vitals;

@@ -32,6 +32,7 @@ pub(crate) mod requests;
 pub(crate) mod resources;
 pub(crate) mod sessions;
 pub(crate) mod settings;
+pub(crate) mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod tokens;
@@ -383,6 +384,7 @@ fn migrator(count: usize) -> Migrator {
         migration(17, "webhooks", include_str!("../migrations/0017_webhooks.sql")),
         migration(18, "templates", include_str!("../migrations/0018_templates.sql")),
         migration(19, "idempotency", include_str!("../migrations/0019_idempotency.sql")),
+        migration(20, "streams", include_str!("../migrations/0020_streams.sql")),
     ];
     migrations.truncate(count);
     Migrator::with_migrations(migrations)

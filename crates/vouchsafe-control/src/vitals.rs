@@ -7,6 +7,7 @@ use vouchsafe_runtime::vitals::{Page, Vitals};
 use vouchsafe_wire::health::{Check, Note};
 
 use crate::context::Context;
+use crate::streams::Figures;
 
 /// The controller, as those who run it see it.
 pub(crate) struct ControllerVitals(pub(crate) Context);
@@ -43,6 +44,19 @@ impl Vitals for ControllerVitals {
         page.counter("vouchsafe_webhook_failures", "Attempts to send one that failed", failed)?;
         page.counter("vouchsafe_webhook_given_up", "Messages that were given up", dropped)?;
         page.gauge("vouchsafe_webhook_waiting_messages", "Messages that wait for webhooks", waiting)?;
+        let streams = self.0.streams.figures();
+        let each = |figure: fn(&Figures) -> u64| {
+            let labelled = streams.iter().map(move |(name, figures)| ([("stream", name.as_str())], figure(figures)));
+            labelled.collect::<Vec<_>>()
+        };
+        page.counters("vouchsafe_audit_stream_records", "Records that were sent to a stream", each(|one| one.sent))?;
+        page.counters(
+            "vouchsafe_audit_stream_failures",
+            "Attempts to send some that failed",
+            each(|one| one.failures),
+        )?;
+        let behind = each(|one| one.next).into_iter().map(|(labels, next)| (labels, size.saturating_sub(next)));
+        page.gauges("vouchsafe_audit_stream_behind_records", "Records that a stream hasn't taken for certain", behind)?;
         let Some(reached) = self.0.channel.get() else { return Ok(()) };
         let attendance = reached.attached.attendance(newest);
         page.gauge("vouchsafe_gateways_attached", "Gateways that are attached", attendance.attached)?;

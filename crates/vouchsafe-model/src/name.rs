@@ -175,6 +175,8 @@ names! {
     PolicyName, "policy id", check_word;
     /// Name of a webhook: a place that is told what happens.
     WebhookName, "webhook name", check_word;
+    /// Name of a stream: a place that gets every audit record.
+    StreamName, "stream name", check_word;
     /// Domain under which all names of one installation live; also its SPIFFE trust domain.
     BaseDomain, "base domain", check_domain;
 }

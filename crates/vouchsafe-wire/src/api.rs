@@ -70,6 +70,11 @@
 //! | `GET /v1/audit?…` | read | [`AuditQuery`] → [`AuditPage`] |
 //! | `GET /v1/audit/counts?…` | read | [`CountsQuery`] → [`Counts`] |
 //! | `GET /v1/audit/tail?…` | read | [`AuditQuery`] → records as lines of JSON, until the client closes |
+//! | `GET /v1/audit/export?…` | read | [`ExportQuery`] → lines of JSON, [`Exported`] |
+//! | `GET /v1/audit/streams` | read | → `Vec<`[`StreamDoc`]`>` |
+//! | `POST /v1/audit/streams` | write | [`NewStream`] → [`StreamDoc`] |
+//! | `GET`/`DELETE /v1/audit/streams/{name}` | read/write | → [`StreamDoc`] / 204 |
+//! | `POST /v1/audit/streams/{name}/test` | write | → [`StreamTried`] |
 //! | `GET /v1/audit/log` | read | → [`AuditLogState`] |
 //! | `GET /v1/audit/log/checkpoint` | read | → C2SP `tlog-checkpoint` |
 //! | `GET /v1/audit/log/tile/…` | read | → C2SP `tlog-tiles`: hashes and entry bundles |
@@ -84,13 +89,16 @@ mod proposals;
 mod requests;
 mod roles;
 mod state;
+mod streams;
 mod webhooks;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::assessment::{AssessedDraft, AssessedFinding, AssessedPillar, AssessmentDoc};
-pub use self::audit::{AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, OutcomeCounts, ValueCount};
+pub use self::audit::{
+    AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, ExportQuery, Exported, OutcomeCounts, ValueCount,
+};
 pub use self::audit_log::{AuditFork, AuditLogState, AuditProof, AuditProofQuery, AuditTrouble, AuditWitness};
 pub use self::policy::{
     Checked, Confirm, DiffRequest, ExplainRequest, ForeseeRequest, Looked, PolicyFileDoc, PolicyFiles, PolicyVersion,
@@ -108,6 +116,7 @@ pub use self::state::{
     Apply, GroupDoc, Manifest, ModeDoc, Plan, PlannedChange, Progress, ProgressCheck, ProgressPerson, ProgressQuery,
     ProgressReason,
 };
+pub use self::streams::{NewStream, StreamDoc, StreamFormat, StreamKind, StreamTried};
 pub use self::webhooks::{NewWebhook, WebhookAdded, WebhookDoc, WebhookTried};
 use crate::proof::FindingDoc;
 pub use crate::resource::{ResourceDoc, TrialDoc};

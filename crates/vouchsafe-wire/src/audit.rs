@@ -442,12 +442,12 @@ fn cut(text: &mut String, most_bytes: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// Any record that a source could make, with texts that need escapes.
-    pub(super) fn any_record() -> impl Strategy<Value = Record> {
+    pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         let text = || {
             prop_oneof![Just(None), Just(Some("x".to_owned())), "[ -~]{0,40}".prop_map(Some), any::<Option<String>>()]
         };

@@ -14,7 +14,8 @@
 //! - [`health`]: whether a role can do its work
 //! - [`hello`]: a ClientHello out of pieces of QUIC's CRYPTO frames
 //! - [`http3`]: frames and heads of HTTP/3 (RFC 9114)
-//! - [`otlp`]: spans in OpenTelemetry's protocol
+//! - [`ocsf`]: audit records as events of OCSF
+//! - [`otlp`]: spans and records in OpenTelemetry's protocol
 //! - [`proof`]: what is asked of the prover, and what it answers
 //! - [`qpack`]: field sections of HTTP/3 (RFC 9204)
 //! - [`resource`]: a resource as TOML and JSON (`docs/spec/manifest.md`)
@@ -41,6 +42,7 @@ pub mod gateway;
 pub mod health;
 pub mod hello;
 pub mod http3;
+pub mod ocsf;
 pub mod otlp;
 pub mod proof;
 pub mod qpack;

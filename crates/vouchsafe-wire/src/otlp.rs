@@ -1,6 +1,11 @@
-//! Spans in OpenTelemetry's protocol (OTLP 1, `opentelemetry/proto/collector/trace/v1`), as much of it as we send.
+//! Spans and log records in OpenTelemetry's protocol (OTLP 1, `opentelemetry/proto/collector/{trace,logs}/v1`), as much of
+//! it as we send.
+
+mod logs;
 
 use prost::{Message, Oneof};
+
+pub use self::logs::{ExportLogs, LOGS_PATH, LogRecord, LogsTaken, ResourceLogs, ScopeLogs, export_logs};
 
 /// Path behind an endpoint, for the form over HTTP.
 pub const TRACES_PATH: &str = "/v1/traces";

@@ -18,6 +18,7 @@ use crate::audit::AuditError;
 use crate::checkpoints::AskError;
 use crate::directory::DirectoryError;
 use crate::store::StoreError;
+use crate::streams::StreamError;
 use crate::webhooks::WebhookError;
 
 /// Most failing tests that one answer tells.
@@ -256,6 +257,21 @@ impl From<WebhookError> for ApiError {
             WebhookError::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
             WebhookError::TooMany => (StatusCode::CONFLICT, "too_many_webhooks"),
             WebhookError::Seal(_) | WebhookError::Store(_) => return Self::internal(&error),
+        };
+        Self::new(status, kind, error.to_string(), error.hint())
+    }
+}
+
+impl From<StreamError> for ApiError {
+    fn from(error: StreamError) -> Self {
+        let (status, kind) = match &error {
+            StreamError::Name(_) | StreamError::Address { .. } | StreamError::From { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid")
+            }
+            StreamError::Taken { .. } => (StatusCode::CONFLICT, "name_taken"),
+            StreamError::Missing { .. } => (StatusCode::NOT_FOUND, "not_found"),
+            StreamError::TooMany => (StatusCode::CONFLICT, "too_many_streams"),
+            StreamError::Seal(_) | StreamError::Store(_) => return Self::internal(&error),
         };
         Self::new(status, kind, error.to_string(), error.hint())
     }

@@ -1,8 +1,8 @@
-//! The audit log: asking, counting and following.
+//! The audit log: asking, counting, following and exporting.
 
 use axum::Json;
 use axum::extract::State;
-use vouchsafe_wire::api::{AuditPage, AuditQuery, Counts, CountsQuery};
+use vouchsafe_wire::api::{AuditPage, AuditQuery, Counts, CountsQuery, ExportQuery, Exported};
 use vouchsafe_wire::audit::Record;
 
 use super::answer::{Answer, Lines};
@@ -32,4 +32,12 @@ pub(super) async fn tail(
     Query(query): Query<AuditQuery>,
 ) -> Answer<Lines<Record>> {
     Ok(Lines::new(audit::tail(&context, &query, &actor).await?))
+}
+
+pub(super) async fn export(
+    State(context): State<Context>,
+    By(actor): By,
+    Query(query): Query<ExportQuery>,
+) -> Answer<Lines<Exported>> {
+    Ok(Lines::new(audit::export(&context, &query, &actor).await?))
 }

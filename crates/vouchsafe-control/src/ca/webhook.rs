@@ -1,4 +1,4 @@
-//! Addresses and secrets of webhooks, sealed like every key.
+//! Addresses and secrets of webhooks and streams, sealed like every key.
 
 use zeroize::Zeroizing;
 
@@ -8,6 +8,8 @@ use crate::context::Settings;
 
 /// Behind it stands the webhook's name.
 const PREFIX: &str = "webhook/";
+/// The same of a stream.
+const STREAM_PREFIX: &str = "stream/";
 
 impl Ca {
     /// Seals what must be known of that webhook alone.
@@ -29,5 +31,26 @@ impl Ca {
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, CaError> {
         Ok(master(settings)?.open(&format!("{PREFIX}{name}"), sealed)?)
+    }
+
+    /// Seals what must be known of that stream alone.
+    ///
+    /// # Errors
+    /// [`CaError`].
+    pub(crate) fn seal_stream(&self, settings: &Settings, name: &str, secret: &[u8]) -> Result<Vec<u8>, CaError> {
+        Ok(master(settings)?.seal(&format!("{STREAM_PREFIX}{name}"), secret)?)
+    }
+
+    /// Opens what was sealed for that stream.
+    ///
+    /// # Errors
+    /// [`CaError`].
+    pub(crate) fn open_stream(
+        &self,
+        settings: &Settings,
+        name: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CaError> {
+        Ok(master(settings)?.open(&format!("{STREAM_PREFIX}{name}"), sealed)?)
     }
 }

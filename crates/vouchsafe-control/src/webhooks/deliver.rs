@@ -2,12 +2,9 @@
 //!
 //! Who adds a webhook chooses where the controller connects to. So it is HTTPS with a verified certificate (or HTTP to a
 //! loopback address that is written out), redirects are not followed, nothing but the status of an answer is looked at,
-//! and addresses that are never an upstream are never a webhook: link-local ones and clouds' metadata services, and
-//! loopback by a name. The address that was looked at is the one that is dialled. Private networks are allowed: chat
-//! tools live there.
+//! and not every address is dialled ([`crate::outward`]).
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,10 +17,10 @@ use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use url::{Host, Url};
+use url::Url;
 use vouchsafe_model::id::MessageId;
 use vouchsafe_model::name::WebhookName;
-use vouchsafe_model::resource::{never_by_name, never_upstream};
+use vouchsafe_model::resource::never_upstream;
 use vouchsafe_runtime::body::full;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::http_client;
@@ -35,6 +32,7 @@ use super::WebhookError;
 use super::signature::Secret;
 use crate::context::Context;
 use crate::directory::Actor;
+use crate::outward::{self, chain};
 use crate::store::webhooks::{self, Message};
 use crate::store::{StoreError, Write};
 
@@ -90,12 +88,10 @@ impl Target {
         if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
             return Err("it has a user, a password or a fragment".to_owned());
         }
-        let literal = match url.host() {
-            Some(Host::Ipv4(address)) => Some(IpAddr::from(address)),
-            Some(Host::Ipv6(address)) => Some(IpAddr::from(address)),
-            Some(Host::Domain(_)) => None,
-            None => return Err("it names no host".to_owned()),
-        };
+        if url.host().is_none() {
+            return Err("it names no host".to_owned());
+        }
+        let literal = outward::literal(&url);
         if let Some(why) = literal.and_then(never_upstream) {
             return Err(why.to_owned());
         }
@@ -162,8 +158,8 @@ impl Target {
             .header("webhook-signature", self.secret.sign(id, timestamp, body))
             .body(full(Bytes::from(body.clone())))
             .map_err(|_| "the request can't be made".to_owned())?;
-        let tcp =
-            TcpStream::connect(&*self.addresses().await?).await.map_err(|error| format!("can't connect: {error}"))?;
+        let addresses = outward::addresses(&self.url, self.url.port_or_known_default().unwrap_or(443)).await?;
+        let tcp = TcpStream::connect(&*addresses).await.map_err(|error| format!("can't connect: {error}"))?;
         let lost = |error: http_client::ExchangeError| chain(&error);
         let response = match self.url.scheme() {
             "https" => {
@@ -174,7 +170,8 @@ impl Target {
                     None => ServerTrust::Public,
                 };
                 let config = tls::client(trust, None, &[b"http/1.1"]).map_err(|error| chain(&error))?;
-                let name = ServerName::try_from(self.host()).map_err(|_| "its name is none of TLS".to_owned())?;
+                let name =
+                    ServerName::try_from(outward::host(&self.url)).map_err(|_| "its name is none of TLS".to_owned())?;
                 let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
                 http_client::send(tls.map_err(|error| chain(&error))?, request, tasks).await.map_err(lost)?
             }
@@ -184,36 +181,10 @@ impl Target {
         Ok(response.status())
     }
 
-    /// Where to connect to, after all of it was looked at.
-    async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
-        let port = self.url.port_or_known_default().unwrap_or(443);
-        let (named, allowed): (String, fn(IpAddr) -> Option<&'static str>) = match self.url.host() {
-            Some(Host::Domain(name)) => (name.to_owned(), never_by_name),
-            Some(Host::Ipv4(_) | Host::Ipv6(_)) | None => (self.host(), never_upstream),
-        };
-        let found = tokio::net::lookup_host((named.as_str(), port)).await;
-        let found: Vec<SocketAddr> = found.map_err(|error| format!("its name leads nowhere: {error}"))?.collect();
-        match found.iter().find_map(|address| allowed(address.ip())) {
-            Some(why) => Err(why.to_owned()),
-            None => Ok(found),
-        }
-    }
-
-    /// Without the brackets of an IPv6 address.
-    fn host(&self) -> String {
-        self.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned()
-    }
-
     fn authority(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
-}
-
-/// An error and its causes in one line of bounded length.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ").chars().take(200).collect()
 }
 
 /// Starts what delivers.

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Record;
+
 /// Filters of the audit log; all given ones must hold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +54,7 @@ pub struct AuditQuery {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct AuditPage {
     /// Records.
-    pub records: Vec<crate::audit::Record>,
+    pub records: Vec<Record>,
     /// Where the next, older page starts; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
@@ -104,6 +106,64 @@ pub struct CountsQuery {
     /// How many of these values, the most frequent ones: 1 to 50, default 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top: Option<u32>,
+}
+
+/// What to export: the filters of [`AuditQuery`], and where to begin.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExportQuery {
+    /// User name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Device id or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Resource name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// `allow` or `deny` (`ok`, `failed` for other events). What a mode let pass is a denial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// `observe` or `warn`: what was denied and went on by that mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<String>,
+    /// Kind of record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Code of a reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Id of a decision, flow or session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Words, each of which a word of the record's texts must begin with ([`crate::audit::Words`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// From this unix second on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Up to and without this unix second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Position to begin at; the first when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// Whether to go on with each new record, until the client closes. Otherwise it ends with those that are there.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// One line of an export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exported {
+    /// Everything before this position was looked at: where to begin again.
+    pub next: u64,
+    /// The record before `next`; absent on a line that only tells how far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Record>,
+    /// Where the export ends, or how many records there are when it follows.
+    pub size: u64,
 }
 
 /// A member by whose values records are counted apart.

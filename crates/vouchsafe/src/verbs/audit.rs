@@ -1,7 +1,9 @@
 //! `audit`: who reached what, and why.
 
 mod counts;
+mod export;
 mod line;
+mod stream;
 mod tiles;
 mod tree;
 mod verify;
@@ -79,6 +81,14 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "COUNT", requires = "by", value_parser = clap::value_parser!(u32).range(1..=50))]
         top: Option<u32>,
     },
+    /// Writes records to files for other programs: OCSF, OpenTelemetry, or as they are; goes on where it stopped.
+    #[command(
+        after_help = "Examples:\n  vouchsafe audit export --since 30d --out november.ocsf\n  vouchsafe audit export --follow --out /var/spool/siem/\n  vouchsafe audit export --format json --kind decision"
+    )]
+    Export(export::Args),
+    /// Sends each record on as it is made: syslog over TLS, or OpenTelemetry.
+    #[command(subcommand)]
+    Stream(stream::Verb),
     /// Says whether the stored log is what was signed, and which record is not; needs no running controller.
     #[command(
         after_help = "Examples:\n  vouchsafe audit verify --dir /var/lib/vouchsafe --key KEY\n  vouchsafe audit verify --key KEY --checkpoint last-month.checkpoint\n  vouchsafe audit verify --proof dec.tlog-proof --key KEY\n  vouchsafe audit verify --tiles DIR --key KEY"
@@ -172,6 +182,8 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
     match verb {
         // Asked for above: it needs nobody to answer.
         Verb::Verify(_) => Ok(Exit::Usage),
+        Verb::Export(args) => export::run(args, call, &client).await,
+        Verb::Stream(verb) => stream::run(verb, call, &client).await,
         Verb::Prove { record, out } => tree::prove(call, &client, &record, out).await,
         Verb::Tiles { out } => tiles::write_out(call, &client, &out).await,
         Verb::Key => tree::key(call, &client).await,

@@ -47,7 +47,7 @@ fn messages_go_by_tls_or_to_this_machine_and_never_where_clouds_keep_credentials
 #[tokio::test]
 async fn a_name_that_leads_to_this_machine_is_refused_when_it_is_looked_up() {
     let target = target("https://localhost:1/hooks").unwrap();
-    let why = target.addresses().await.unwrap_err();
+    let why = outward::addresses(&target.url, 443).await.unwrap_err();
     assert!(why.contains("loopback"), "{why}");
 }
 
