@@ -17,6 +17,7 @@ use crate::ca::Ca;
 use crate::channel::Reached;
 use crate::checkpoints::Checkpoints;
 use crate::prover::Prover;
+use crate::room::Room;
 use crate::rosters::Rosters;
 use crate::store::Store;
 use crate::streams::Streams;
@@ -74,6 +75,8 @@ pub(crate) struct Context {
     pub(crate) own_rights: Turn,
     /// What came of messages to webhooks.
     pub(crate) webhooks: Arc<Counted>,
+    /// Room on the disk for the audit log.
+    pub(crate) room: Arc<Room>,
     /// Streams of the audit log.
     pub(crate) streams: Arc<Streams>,
     /// How gateways reach this controller; not set when it doesn't listen for any.
@@ -108,6 +111,7 @@ impl Context {
             rights: Turn::default(),
             own_rights: Turn::default(),
             webhooks: Arc::default(),
+            room: Arc::default(),
             streams: Arc::default(),
             channel: Arc::default(),
             prover: Arc::default(),

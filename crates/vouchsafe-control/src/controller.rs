@@ -36,7 +36,7 @@ use crate::retention;
 use crate::rosters;
 use crate::store::{Store, StoreError};
 use crate::vitals::ControllerVitals;
-use crate::{streams, webhooks};
+use crate::{room, streams, webhooks};
 
 /// Name of the database in the state directory.
 pub const DATABASE: &str = "vouchsafe.db";
@@ -161,6 +161,7 @@ impl Controller {
             rights: Turn::default(),
             own_rights: Turn::default(),
             webhooks: Arc::default(),
+            room: Arc::default(),
             streams: Arc::default(),
             channel,
             prover,
@@ -177,6 +178,7 @@ impl Controller {
         upkeep::start(&context);
         webhooks::start(&context);
         streams::start(&context);
+        room::start(&context);
         let acme = match acme {
             Some(options) => Some(acme::prepare(&context, options, link.snapshots()).await?),
             None => None,

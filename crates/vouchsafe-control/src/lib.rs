@@ -47,6 +47,7 @@ mod pages;
 mod precondition;
 mod prover;
 mod retention;
+mod room;
 mod rosters;
 mod store;
 mod streams;

@@ -179,7 +179,7 @@ impl Store {
             move_to_log(&self.log, left).await?;
             *outbox = Outbox::Moved;
         }
-        let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let transaction = self.begin().await?;
         Ok(Write {
             transaction,
             outbox,
@@ -190,6 +190,19 @@ impl Store {
             snapshot: Snapshot::Unchanged,
             messages: Messages::None,
         })
+    }
+
+    /// A commit that met a full disk leaves a connection on which nothing begins any more, also when there is room again.
+    /// What it was to commit is undone with it; another one takes its place.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        match self.writer.begin_with("BEGIN IMMEDIATE").await {
+            Ok(transaction) => Ok(transaction),
+            Err(error) => {
+                tracing::warn!(%error, "no change can begin; the connection to the database is opened anew");
+                self.writer.acquire().await?.close().await?;
+                Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+            }
+        }
     }
 
     /// Changes of facts from now on.

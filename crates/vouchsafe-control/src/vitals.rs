@@ -39,6 +39,13 @@ impl Vitals for ControllerVitals {
                 silent,
             )?;
         }
+        let room = &self.0.room;
+        page.gauge("vouchsafe_audit_disk_available_bytes", "Room on the disk of the audit log", room.available())?;
+        page.gauge(
+            "vouchsafe_audit_disk_low",
+            "1 when there is little of it, 2 when it is full",
+            room.supply().level(),
+        )?;
         let [delivered, failed, dropped, waiting] = self.0.webhooks.figures();
         page.counter("vouchsafe_webhook_messages", "Messages that webhooks took", delivered)?;
         page.counter("vouchsafe_webhook_failures", "Attempts to send one that failed", failed)?;
@@ -69,7 +76,9 @@ impl Vitals for ControllerVitals {
 
     fn notes(&self) -> Vec<Note> {
         let words = self.0.checkpoints.words(self.0.store.log());
-        vec![Note { name: "checkpoints".to_owned(), words }]
+        let mut notes = vec![Note { name: "checkpoints".to_owned(), words }];
+        notes.extend(self.0.room.words().map(|words| Note { name: "disk".to_owned(), words }));
+        notes
     }
 
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {

@@ -72,6 +72,9 @@ pub(super) async fn show(
         let words = format!("{} proposes a policy", proposal.by);
         waiting.push(Waiting { path: format!("/proposals/{}", proposal.proposal), words, since: proposal.created });
     }
+    if let (Some(words), Some(since)) = (context.room.words(), context.room.since()) {
+        waiting.insert(0, Waiting { path: "/audit".to_owned(), words, since });
+    }
     let current = policy::current(&mut read).await?;
     if let Some(until) = current.confirm_by.filter(|until| *until > now) {
         let words =
