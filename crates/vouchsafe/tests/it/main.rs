@@ -23,6 +23,7 @@ mod connectors;
 mod crash;
 mod database;
 mod devices;
+mod disk;
 mod exports;
 mod faults;
 mod first_run;

@@ -66,7 +66,8 @@ fn the_newest_checkpoint_of_each_log_is_kept_and_said() {
     };
     assert_eq!(said(&mut follower), [checkpoint("a", 5)]);
     follower.handle(down(DownKind::Welcome(Welcome { version: VERSION, lease_ms: 15_000 }))).unwrap();
-    let mut told = |origin: &str, size: u64| follower.handle(down(DownKind::Checkpoint(checkpoint(origin, size)))).unwrap();
+    let mut told =
+        |origin: &str, size: u64| follower.handle(down(DownKind::Checkpoint(checkpoint(origin, size)))).unwrap();
     assert!(matches!(told("a", 4), Told::AuditLogShrank { known: 5, given: 4 }));
     assert!(matches!(told("a", 5), Told::Nothing));
     assert!(matches!(told("a", 6), Told::Checkpoints(notes) if notes == [checkpoint("a", 6)]));
