@@ -1,14 +1,14 @@
 //! A disk that is full: what is told, what is refused, and that everything goes on afterwards. The
 //! state directory of the real binary lies on a small file system of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use vouchsafe_wire::audit::Record;
+use vouchsafe_wire::audit::{Kind, Record};
 
 use crate::http::Company;
 use crate::peers::{as_device, curl_as, free_port, run};
@@ -102,24 +102,29 @@ async fn a_full_disk_is_told_denies_what_can_t_be_recorded_and_loses_nothing() {
     assert_eq!(figure(metrics, "vouchsafe_audit_disk_low").await, 0.0, "there is enough");
 
     // Many requests, whose records are long, until the disk has no room for more of them.
-    let path = format!("/{}/[1-200]", "x".repeat(1_900));
-    let url = company.plain_url("marketing", &path);
-    let mut answered = BTreeSet::new();
+    let url = |burst: &str| company.plain_url("marketing", &format!("/{burst}/{}/[1-200]", "x".repeat(1_900)));
+    let mut answered: BTreeMap<String, usize> = BTreeMap::new();
+    let mut round = 0;
     let mut refused = 0;
     let mut told = String::new();
     disk.fill(1);
     let deadline = Instant::now() + PATIENCE * 6;
     while !told.starts_with("503") {
         assert!(Instant::now() < deadline, "{} answered, {refused} refused, {told}", answered.len());
-        let ask = || heads(world, laptop, &url);
-        let (one, two, three) = tokio::join!(ask(), ask(), ask());
-        for head in [one, two, three].concat() {
-            let status = head.split_whitespace().nth(1).expect("a status");
-            let decision = head.lines().find_map(|line| line.strip_prefix("x-vouchsafe-decision: "));
-            match status {
-                "200" => answered.extend(decision.map(|id| id.trim().to_owned())),
-                "503" => refused += 1,
-                other => panic!("{other}: {head}"),
+        round += 1;
+        let ask = async |which: &str| {
+            let burst = format!("{round}-{which}");
+            let heads = heads(world, laptop, &url(&burst)).await;
+            (burst, heads)
+        };
+        let (one, two, three) = tokio::join!(ask("a"), ask("b"), ask("c"));
+        for (burst, heads) in [one, two, three] {
+            for head in heads {
+                match head.split_whitespace().nth(1).expect("a status") {
+                    "200" => *answered.entry(burst.clone()).or_default() += 1,
+                    "503" => refused += 1,
+                    other => panic!("{other}: {head}"),
+                }
             }
         }
         if refused > 0 {
@@ -128,14 +133,15 @@ async fn a_full_disk_is_told_denies_what_can_t_be_recorded_and_loses_nothing() {
         }
     }
     assert!(told.starts_with("503") && told.contains("audit_unavailable"), "denied, with the reason: {told}");
-    // Nothing changes, either, and why is told everywhere.
-    let mut changed = true;
-    for number in 0..3 {
-        // The record of one change may wait in the database; then there is no other.
-        let new = serde_json::json!({"name": format!("late-{number}"), "groups": []});
-        changed = world.admin.post::<_, Value>("/v1/users", &new).await.is_ok();
+    // A change is made with its record, in the room that is left for it, or not at all; why is told everywhere.
+    let mut made = BTreeSet::new();
+    for number in 0..5 {
+        let name = format!("late-{number}");
+        let new = serde_json::json!({"name": name, "groups": []});
+        if world.admin.post::<_, Value>("/v1/users", &new).await.is_ok() {
+            made.insert(format!("user/{name}"));
+        }
     }
-    assert!(!changed, "a change without its record");
     assert_eq!(figure(metrics, "vouchsafe_audit_disk_low").await, 2.0);
     let health = readiness(metrics).await;
     assert_eq!(health["ready"], false, "{health}");
@@ -151,7 +157,7 @@ async fn a_full_disk_is_told_denies_what_can_t_be_recorded_and_loses_nothing() {
         let answer = curl_as(world, laptop, &[&company.plain_url("marketing", "/after")]).await;
         last = answer.status;
         if last == 200 && readiness(metrics).await["ready"] == true {
-            answered.insert(answer.decision().to_owned());
+            answered.insert("after".to_owned(), 1);
             break;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -167,25 +173,37 @@ async fn a_full_disk_is_told_denies_what_can_t_be_recorded_and_loses_nothing() {
     assert!(world.log().contains("the disk of the audit log has room again"));
 
     // Whatever was answered is recorded, and what was refused meanwhile is told once.
-    let mut missing = answered.clone();
-    let mut interrupted = false;
+    let (mut interrupted, mut seen, mut missing) = (false, BTreeSet::new(), BTreeMap::new());
     for () in patiently() {
         let (code, out, err) = world.cli(&world.state_dir(), &["audit", "export", "--format", "json"]).await;
         assert_eq!(code, 0, "{err}");
+        let mut recorded: BTreeMap<String, usize> = BTreeMap::new();
         for line in out.lines() {
             let record = Record::from_canonical(line.as_bytes()).expect("a record");
+            if record.action.as_deref() == Some("user.add")
+                && let Some(target) = &record.target
+                && target.starts_with("user/late-")
+            {
+                assert!(made.contains(target), "{target} was refused");
+                seen.insert(target.clone());
+            }
             interrupted |= record.action.as_deref() == Some("audit.interrupted");
-            if let Some(id) = record.id.filter(|_| record.outcome.as_deref() == Some("allow")) {
-                missing.remove(&id);
+            if record.kind == Kind::Decision && record.outcome.as_deref() == Some("allow") {
+                let burst = record.path.as_deref().and_then(|path| path.split('/').nth(1));
+                *recorded.entry(burst.unwrap_or_default().to_owned()).or_default() += 1;
             }
         }
+        missing = answered.clone();
+        missing.retain(|burst, count| recorded.get(burst).is_none_or(|recorded| recorded < count));
         if missing.is_empty() && interrupted {
             break;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    assert!(missing.is_empty(), "{} of {} are in no record", missing.len(), answered.len());
-    assert!(interrupted && answered.len() > 1_000, "{}", answered.len());
+    assert!(missing.is_empty(), "answered, and in no record: {missing:?}");
+    assert_eq!(seen, made, "each change has its record");
+    let all: usize = answered.values().sum();
+    assert!(interrupted && all > 1_000, "{all}");
     let Company { world, .. } = company;
     let dir = world.stop().await;
     let state = dir.path().join("state").display().to_string();
