@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::controller::clock_jumped;
 use crate::directory::Actor;
 use crate::log::{LogError, removal_words};
-use crate::store::{StoreError, blocking};
+use crate::store::{StoreError, blocking, streams};
 
 /// The shortest time that records can be kept: pages and suggestions look back a month.
 pub const SHORTEST_KEEP_DAYS: u32 = 31;
@@ -88,14 +88,25 @@ pub(crate) async fn round(context: &Context, days: u32, now: SystemTime) -> Resu
     let log = context.store.log();
     let one = log.clone();
     let files = blocking(move || one.remove_old()).await??;
-    let before = now.checked_sub(DAY * days.max(SHORTEST_KEEP_DAYS)).unwrap_or(SystemTime::UNIX_EPOCH);
+    let ago = |times: u32| {
+        let time = DAY * days.max(SHORTEST_KEEP_DAYS) * times;
+        now.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH)
+    };
+    let (before, long_before) = (ago(1), ago(2));
     // While it isn't clear what the log was, all of it is evidence.
     let signed = match (context.checkpoints.trouble(), context.checkpoints.published()) {
         (None, Some(published)) => published.checkpoint.size,
         (Some(_), _) | (None, None) => return Ok(Removed { files, records: 0 }),
     };
-    let one = log.clone();
-    let (from, first) = blocking(move || one.older_than(before, signed).map(|first| (one.first(), first))).await??;
+    // What a stream has not sent on yet waits for it, but not for ever.
+    let streams = streams::list(&mut *context.store.read().await?).await?;
+    let sent = streams.iter().map(|stream| stream.doc.next).min().unwrap_or(u64::MAX);
+    let (one, from) = (log.clone(), log.first());
+    let oldest = move || {
+        let sent_on = one.older_than(before, signed.min(sent))?;
+        Ok::<_, LogError>(sent_on.max(one.older_than(long_before, signed)?))
+    };
+    let first = blocking(oldest).await??;
     if first <= from {
         return Ok(Removed { files, records: 0 });
     }
