@@ -999,7 +999,9 @@ async fn a_long_list_comes_in_pages_that_miss_nobody() {
             let grant = json!({"user": format!("user-{number}"), "resource": format!("user-{number}")});
             bench.done("POST", "/v1/grants", grant).await;
         }
-        bench.done("POST", "/v1/locks", json!({"kind": "resource", "name": format!("user-{}", 6 - number)})).await;
+    }
+    for number in (0..7).rev() {
+        bench.done("POST", "/v1/locks", json!({"kind": "resource", "name": format!("user-{number}")})).await;
     }
     let lists = [
         ("/v1/users", "name"),

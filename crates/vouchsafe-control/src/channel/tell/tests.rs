@@ -83,11 +83,11 @@ impl Attached {
         }
     }
 
-    /// What is told next. Lists of gateways come at any point in between, and are heard apart.
+    /// What is told next. Lists of gateways and checkpoints come at any point in between, and are heard apart.
     async fn told(&mut self) -> DownKind {
         loop {
             match self.told_at_all().await {
-                DownKind::Roster(_) => {}
+                DownKind::Roster(_) | DownKind::Checkpoint(_) => {}
                 other => return other,
             }
         }
