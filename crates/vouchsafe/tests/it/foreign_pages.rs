@@ -99,7 +99,7 @@ async fn a149_an_apps_page_neither_frames_nor_posts_nor_reads_at_our_own_hosts()
         chrome.until("location.hostname.startsWith('console') || location.hostname.startsWith('api')").await;
         let told = chrome.text().await;
         assert!(
-            told.contains("another page") || told.contains("unauthorized") || told.contains("denied"),
+            told.contains("another page") || told.contains("sign_in_required") || told.contains("denied"),
             "{form}: {told}"
         );
     }
