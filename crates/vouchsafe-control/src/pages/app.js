@@ -1,6 +1,10 @@
 // Scripts of the sign-in host: passkey ceremonies. No dependencies; errors go to #notice.
 'use strict';
 
+// A browser may keep a page as it is, whatever the header says, and show it on the way back without asking us: also to
+// whoever sits there after a sign-out.
+addEventListener('pageshow', (event) => { if (event.persisted) location.reload(); });
+
 const say = (text) => {
   const notice = document.getElementById('notice');
   if (!notice) return;

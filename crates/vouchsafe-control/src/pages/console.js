@@ -2,6 +2,10 @@
 // without them.
 'use strict';
 
+// A browser may keep a page as it is, whatever the header says, and show it on the way back without asking us: also to
+// whoever sits there after a sign-out.
+addEventListener('pageshow', (event) => { if (event.persisted) location.reload(); });
+
 for (const form of document.querySelectorAll('form[data-confirm]')) {
   form.addEventListener('submit', (event) => {
     if (!confirm(form.dataset.confirm)) event.preventDefault();
