@@ -122,5 +122,13 @@ async fn a149_an_apps_page_neither_frames_nor_posts_nor_reads_at_our_own_hosts()
     chrome.until("document.body.innerText.includes('igned out')").await;
     let _ = chrome.script("history.go(-2)").await;
     chrome.until("location.hostname.startsWith('auth') && location.pathname === '/sign-in'").await;
-    chrome.finish(&["frame-ancestors", "the server responded with a status of 403", "CORS policy"]).await;
+    chrome
+        .finish(&[
+            "frame-ancestors",
+            "the server responded with a status of 403",
+            "the server responded with a status of 401",
+            "CORS policy",
+            "net::ERR_FAILED",
+        ])
+        .await;
 }
