@@ -1,4 +1,5 @@
-//! Connections to places outside that an administrator chose: webhooks, and streams of the audit log.
+//! Connections to places outside that an administrator chose: webhooks, streams of the audit log, and an app that is tried
+//! before it is protected.
 //!
 //! Who may choose one chooses where the controller connects to. So addresses that are never an upstream are never such a
 //! place: link-local ones and clouds' metadata services, and loopback by a name. The address that was looked at is the
@@ -25,12 +26,13 @@ pub(crate) fn host(url: &Url) -> String {
 
 /// Where to connect to, after all that its name leads to was looked at.
 pub(crate) async fn addresses(url: &Url, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let allowed: fn(IpAddr) -> Option<&'static str> = match literal(url) {
-        None => never_by_name,
-        Some(_) => never_upstream,
-    };
-    let host = host(url);
-    let found = tokio::net::lookup_host((host.as_str(), port)).await;
+    resolved(&host(url), literal(url).is_some(), port).await
+}
+
+/// The same for a host that stands in no URL.
+pub(crate) async fn resolved(host: &str, is_literal: bool, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let allowed: fn(IpAddr) -> Option<&'static str> = if is_literal { never_upstream } else { never_by_name };
+    let found = tokio::net::lookup_host((host, port)).await;
     let found: Vec<SocketAddr> = found.map_err(|error| format!("its name leads nowhere: {error}"))?.collect();
     match found.iter().find_map(|address| allowed(address.ip())) {
         Some(why) => Err(why.to_owned()),

@@ -6,6 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vouchsafe_model::resource::{Resource, ResourceSpec, UpstreamHost, UpstreamScheme};
 
+use crate::outward;
+
 /// Longest time for each of its parts.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -16,12 +18,19 @@ pub(super) async fn answers(resource: &Resource) -> Result<(), String> {
         ResourceSpec::Tcp(tcp) => (&tcp.upstream, false),
         ResourceSpec::Udp(_) | ResourceSpec::Console => return Ok(()),
     };
-    let host = match &upstream.host {
-        UpstreamHost::Ip(address) => address.to_string(),
-        UpstreamHost::Name(name) => name.clone(),
+    let (host, is_literal) = match &upstream.host {
+        UpstreamHost::Ip(address) => (address.to_string(), true),
+        UpstreamHost::Name(name) => (name.clone(), false),
     };
     let place = format!("{host}:{}", upstream.port);
-    let dialled = tokio::time::timeout(PATIENCE, TcpStream::connect((host.as_str(), upstream.port))).await;
+    // No gateway dials what is refused here, so nothing is tried there either.
+    let found = tokio::time::timeout(PATIENCE, outward::resolved(&host, is_literal, upstream.port)).await;
+    let addresses = match found {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(why)) => return Err(format!("{place} can’t be protected: {why}. Write another address.")),
+        Err(_) => return Err(format!("the name of {place} isn’t resolved within {} seconds.", PATIENCE.as_secs())),
+    };
+    let dialled = tokio::time::timeout(PATIENCE, TcpStream::connect(&*addresses)).await;
     let mut stream = match dialled {
         Err(_) => {
             return Err(format!(
@@ -46,5 +55,30 @@ pub(super) async fn answers(resource: &Resource) -> Result<(), String> {
         _ => Err(format!(
             "{place} takes connections, but doesn’t answer as a web server does. If it is no web app, choose “something else”."
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::net::TcpListener;
+    use vouchsafe_wire::api::ResourceDoc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_this_machine_is_not_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let resource = |upstream: String| {
+            let doc: ResourceDoc =
+                serde_json::from_value(json!({"name": "app", "kind": "tcp", "upstream": upstream})).unwrap();
+            doc.to_resource().unwrap()
+        };
+        let refused = answers(&resource(format!("localhost:{port}"))).await.unwrap_err();
+        assert!(refused.contains("can’t be protected"), "{refused}");
+        let silence = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(silence.is_err(), "nobody came");
+        answers(&resource(format!("127.0.0.1:{port}"))).await.unwrap();
     }
 }
