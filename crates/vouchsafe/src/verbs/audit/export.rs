@@ -181,7 +181,7 @@ impl Export<'_> {
     }
 }
 
-fn progress(call: &Call, hidden: bool) -> ProgressBar {
+pub(super) fn progress(call: &Call, hidden: bool) -> ProgressBar {
     let bar = ProgressBar::new(0);
     if hidden || !call.out.reaches_a_person() {
         bar.set_draw_target(ProgressDrawTarget::hidden());

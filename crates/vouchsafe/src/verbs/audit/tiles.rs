@@ -16,7 +16,7 @@ use vouchsafe_tlog::tile::{Of, Tile, entries};
 use vouchsafe_tlog::tree::{Edge, LEVELS, TILE_WIDTH};
 use vouchsafe_wire::api::AuditLogState;
 
-use super::verify::progress;
+use super::export::progress;
 use crate::admin::AdminClient;
 use crate::call::Call;
 use crate::error::VerbError;
@@ -47,7 +47,7 @@ pub(super) async fn write_out(call: &Call, client: &AdminClient, to: &Path) -> R
             return Err(VerbError::failed(words).hint("take another directory"));
         }
     }
-    let bar = progress(call);
+    let bar = progress(call, false);
     bar.set_length(checkpoint.size);
     for tile in all(checkpoint.size) {
         let path = to.join("tile").join(tile.to_string());

@@ -276,7 +276,7 @@ fn small(path: &Path, most: usize) -> Result<Vec<u8>, VerbError> {
     fs::read(path).map_err(|error| unreadable(error.to_string()))
 }
 
-pub(super) fn progress(call: &Call) -> ProgressBar {
+fn progress(call: &Call) -> ProgressBar {
     let bar = ProgressBar::new(0);
     if !call.out.reaches_a_person() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
