@@ -158,9 +158,10 @@ async fn where_there_is_no_solver_only_what_needs_no_proof_is_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_provers_process_lets_go_of_what_nobody_waits_for() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    // A solver that never answers.
+    let mute = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/proof/mute");
     let mut process = tokio::process::Command::new(VOUCHSAFE)
-        .args(["prover", "--solver", "/bin/cat"])
+        .args(["prover", "--solver"])
+        .arg(mute)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .kill_on_drop(true)
