@@ -20,7 +20,7 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::id::{DecisionId, DeviceId, FlowId, GatewayId, SessionId, UserId};
 use vouchsafe_model::name::{BaseDomain, DeviceName, GroupName, ResourceName, UserName};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
-use vouchsafe_policy::{Detail, Engine, PolicyFile, PolicySource, PreparedSubject, Request};
+use vouchsafe_policy::{Detail, Engine, KeyAgreement, PolicyFile, PolicySource, PreparedSubject, Request};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::RecordBatch;
 use vouchsafe_runtime::task::TaskGroup;
@@ -307,7 +307,9 @@ fn one(
         _ => Detail::Http { method, host: &host, path: &path },
     };
     let resource = ResourceName::parse(&name)?;
-    let decision = match subject.decide(&Request { resource: &resource, action, ip, detail }, at) {
+    let decision = match subject
+        .decide(&Request { resource: &resource, action, ip, agreement: KeyAgreement::Other, detail }, at)
+    {
         Ok(permit) => permit.decision().clone(),
         Err(denial) => denial,
     };

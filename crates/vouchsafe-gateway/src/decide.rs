@@ -12,7 +12,7 @@ use vouchsafe_model::id::{DecisionId, DeviceId, FlowId};
 use vouchsafe_model::mode::Lenience;
 use vouchsafe_model::name::{GroupName, PolicyName, ResourceName, SiteName, Tag, UserName};
 use vouchsafe_model::subject::{DeviceFacts, SubjectFacts};
-use vouchsafe_policy::{Admission, Detail, Engine, PolicyFile, PolicySource, PreparedSubject, Request};
+use vouchsafe_policy::{Admission, Detail, Engine, KeyAgreement, PolicyFile, PolicySource, PreparedSubject, Request};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::cores::side_by_side;
 use vouchsafe_runtime::link::Snapshot;
@@ -72,8 +72,16 @@ pub(crate) fn compile(snapshot: &Snapshot, former: Option<&Engine>) -> Option<Ar
 pub(crate) struct Question {
     resource: ResourceName,
     action: Action,
-    ip: IpAddr,
+    origin: Origin,
     what: What,
+}
+
+/// Where a request comes from, and on what kind of connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) ip: IpAddr,
+    /// Of the connection that carries it: inside a tunnel, not of the tunnel's.
+    pub(crate) agreement: KeyAgreement,
 }
 
 /// What is asked for. A question about a web request owns it in its canonical form, so that what is
@@ -90,22 +98,22 @@ impl Question {
     pub(crate) fn http(
         resource: ResourceName,
         action: Action,
-        ip: IpAddr,
+        origin: Origin,
         host: Arc<str>,
         target: Arc<CanonicalTarget>,
     ) -> Self {
-        Self { resource, action, ip, what: What::Http { host, target } }
+        Self { resource, action, origin, what: What::Http { host, target } }
     }
 
     /// May a tunnel lead to that port?
-    pub(crate) fn net(resource: ResourceName, ip: IpAddr, port: u16) -> Self {
-        Self { resource, action: Action::NetConnect, ip, what: What::Net { port } }
+    pub(crate) fn net(resource: ResourceName, origin: Origin, port: u16) -> Self {
+        Self { resource, action: Action::NetConnect, origin, what: What::Net { port } }
     }
 
     /// May this be done in the console or API?
-    pub(crate) fn console(action: Action, ip: IpAddr, target: Arc<CanonicalTarget>) -> Self {
+    pub(crate) fn console(action: Action, origin: Origin, target: Arc<CanonicalTarget>) -> Self {
         let operation = format!("{} {}", target.method(), target.path());
-        Self { resource: ResourceName::console(), action, ip, what: What::Console { operation, target } }
+        Self { resource: ResourceName::console(), action, origin, what: What::Console { operation, target } }
     }
 
     /// What is asked for.
@@ -115,7 +123,7 @@ impl Question {
 
     /// Where it comes from.
     pub(crate) fn ip(&self) -> IpAddr {
-        self.ip
+        self.origin.ip
     }
 
     /// The canonical request that is decided on, where there is one.
@@ -154,7 +162,8 @@ impl Question {
             What::Net { port } => Detail::Net { port: *port },
             What::Console { operation, .. } => Detail::Console { operation },
         };
-        Request { resource: &self.resource, action: self.action, ip: self.ip, detail }
+        let Origin { ip, agreement } = self.origin;
+        Request { resource: &self.resource, action: self.action, ip, agreement, detail }
     }
 }
 
@@ -203,6 +212,7 @@ pub(crate) struct Shown {
     ip: String,
     ip_value: HeaderValue,
     tls: String,
+    agreement: KeyAgreement,
 }
 
 impl Shown {
@@ -211,15 +221,22 @@ impl Shown {
         let ip = ip.to_string();
         // INVARIANT: an address is a header's value.
         let ip_value = HeaderValue::from_str(&ip).unwrap_or(HeaderValue::from_static(""));
-        Arc::new(Self { ip, ip_value, tls: tls.to_string() })
+        let agreement = KeyAgreement::of(tls.is_post_quantum());
+        Arc::new(Self { ip, ip_value, tls: tls.to_string(), agreement })
     }
 
-    /// The same, of somebody who isn't at the other end of the connection.
+    /// The same, of somebody who isn't at the other end of the connection: how the key of her own was agreed on, nobody
+    /// here knows.
     pub(crate) fn of_another(&self, ip: IpAddr) -> Arc<Self> {
         let ip = ip.to_string();
         // INVARIANT: as above.
         let ip_value = HeaderValue::from_str(&ip).unwrap_or(HeaderValue::from_static(""));
-        Arc::new(Self { ip, ip_value, tls: self.tls.clone() })
+        Arc::new(Self { ip, ip_value, tls: self.tls.clone(), agreement: KeyAgreement::Other })
+    }
+
+    /// How the key of the client's connection was agreed on.
+    pub(crate) fn agreement(&self) -> KeyAgreement {
+        self.agreement
     }
 
     /// The client's address, as the value of a header.

@@ -204,11 +204,14 @@ pub enum Advice {
     RequestAccess,
     /// Come from an enrolled device.
     EnrolDevice,
+    /// Come on a connection with a post-quantum key agreement.
+    PostQuantum,
 }
 
 impl Advice {
     /// Every advice that exists.
-    pub const ALL: [Advice; 4] = [Advice::SignIn, Advice::StepUp, Advice::RequestAccess, Advice::EnrolDevice];
+    pub const ALL: [Advice; 5] =
+        [Advice::SignIn, Advice::StepUp, Advice::RequestAccess, Advice::EnrolDevice, Advice::PostQuantum];
 
     /// The word in policies, records and answers.
     #[must_use]
@@ -218,6 +221,7 @@ impl Advice {
             Advice::StepUp => "step-up",
             Advice::RequestAccess => "request-access",
             Advice::EnrolDevice => "enrol-device",
+            Advice::PostQuantum => "post-quantum",
         }
     }
 
@@ -230,6 +234,9 @@ impl Advice {
             Advice::RequestAccess => "Ask an administrator for access if your work needs it.",
             Advice::EnrolDevice => {
                 "Use a device that is enrolled: `vouchsafe enroll`, then `vouchsafe proxy` for the browser."
+            }
+            Advice::PostQuantum => {
+                "Use a browser or client of today: this connection's key was not agreed on in a post-quantum way (`X25519MLKEM768`)."
             }
         }
     }

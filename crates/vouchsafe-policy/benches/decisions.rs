@@ -24,7 +24,8 @@ use vouchsafe_model::name::{DeviceName, GroupName, ResourceName, UserName};
 use vouchsafe_model::resource::{Endpoint, HttpSpec, Resource, ResourceSpec, Sensitivity, UpstreamScheme};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
 use vouchsafe_policy::{
-    Detail, Engine, OnDevice, People, PolicyFile, PolicySource, PreparedSubject, Request, Spread, Work, difference,
+    Detail, Engine, KeyAgreement, OnDevice, People, PolicyFile, PolicySource, PreparedSubject, Request, Spread, Work,
+    difference,
 };
 
 const GROUPS: usize = 500;
@@ -275,7 +276,13 @@ fn micros(time: Duration) -> f64 {
 
 fn request<'r>(resource: &'r ResourceName, path: &'r str) -> Request<'r> {
     let detail = Detail::Http { method: "GET", host: "app.corp.example", path };
-    Request { resource, action: Action::HttpRead, ip: IpAddr::V4(Ipv4Addr::new(10, 0, 2, 7)), detail }
+    Request {
+        resource,
+        action: Action::HttpRead,
+        ip: IpAddr::V4(Ipv4Addr::new(10, 0, 2, 7)),
+        agreement: KeyAgreement::Other,
+        detail,
+    }
 }
 
 struct World {

@@ -21,7 +21,7 @@ use crate::decide::{self, Allowed, Asked};
 use crate::engine::{Engine, Entry, Target};
 use crate::evaluator::{Device, Reads};
 use crate::facts::Who;
-use crate::request::{OwnedDetail, Request};
+use crate::request::{KeyAgreement, OwnedDetail, Request};
 use crate::rights::{self, Alike, People, Rights, Wanted, classes, reads, subject};
 use crate::subject::Reach;
 
@@ -120,6 +120,9 @@ pub struct Example {
     pub at: u64,
     /// From where.
     pub ip: IpAddr,
+    /// Whether the key of the connection was agreed on in a post-quantum way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub post_quantum: bool,
     /// What only requests of its kind have.
     pub detail: OwnedDetail,
 }
@@ -308,8 +311,9 @@ impl<'c> Comparing<'c> {
                     let auth = AuthFacts { methods: facts.auth.methods.clone(), at: signed_in };
                     let facts = SubjectFacts { auth, expires, ..facts.clone() };
                     for ip in &grid.ips {
-                        for detail in &grid.details {
-                            let point = Point { facts: &facts, age: *age, at: *at, ip: *ip, detail, action };
+                        for (detail, agreement) in grid.requests() {
+                            let (age, at, ip) = (*age, *at, *ip);
+                            let point = Point { facts: &facts, age, at, ip, agreement, detail, action };
                             let was = point.allowed(self.before, &who, old.as_ref(), &both.before.resource.name);
                             let is = point.allowed(self.after, &who, new.as_ref(), &both.after.resource.name);
                             match (was, is) {
@@ -339,6 +343,7 @@ struct Point<'p> {
     age: u64,
     at: SystemTime,
     ip: IpAddr,
+    agreement: KeyAgreement,
     detail: &'p OwnedDetail,
     action: Action,
 }
@@ -346,7 +351,8 @@ struct Point<'p> {
 impl Point<'_> {
     fn allowed(&self, engine: &Engine, who: &Who, reach: Option<&Reach>, resource: &ResourceName) -> bool {
         let Some(reach) = reach else { return false };
-        let request = Request { resource, action: self.action, ip: self.ip, detail: self.detail.as_detail() };
+        let (action, ip, agreement, detail) = (self.action, self.ip, self.agreement, self.detail.as_detail());
+        let request = Request { resource, action, ip, agreement, detail };
         let asked = Asked::new(self.facts, reach, &request, self.at);
         let ruling = asked.and_then(|asked| decide::rule(engine, self.facts, who, reach, &asked));
         ruling.is_ok_and(|ruling| ruling.allowed == Allowed::Yes)
@@ -365,6 +371,7 @@ impl Point<'_> {
             auth_age: self.age,
             at: self.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             ip: self.ip,
+            post_quantum: self.agreement.is_post_quantum(),
             detail: self.detail.clone(),
         }
     }

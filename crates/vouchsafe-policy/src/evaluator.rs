@@ -24,7 +24,7 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::subject::SubjectFacts;
 
 use crate::moment;
-use crate::request::{Detail, Request};
+use crate::request::{Detail, KeyAgreement, Request};
 
 mod computing;
 mod inputs;
@@ -88,6 +88,7 @@ pub(crate) struct Circumstances<'r> {
     /// Unix seconds.
     second: u64,
     ip: IpAddr,
+    agreement: KeyAgreement,
     detail: Detail<'r>,
 }
 
@@ -104,8 +105,8 @@ impl<'r> Circumstances<'r> {
         let second = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
         let age = now.duration_since(facts.auth.at).unwrap_or_default().as_secs();
         let age = i64::try_from(age).unwrap_or(i64::MAX);
-        let ip = request.ip.to_canonical();
-        (fits && second <= LAST_SECOND).then_some(Self { age, second, ip, detail: request.detail })
+        let (ip, agreement) = (request.ip.to_canonical(), request.agreement);
+        (fits && second <= LAST_SECOND).then_some(Self { age, second, ip, agreement, detail: request.detail })
     }
 }
 
@@ -193,6 +194,10 @@ impl Principal {
         }
         if reads.time() {
             context.insert("time".into(), self.time(circumstances.second)?);
+        }
+        if reads.agreement() {
+            let is_post_quantum = Value::from(circumstances.agreement.is_post_quantum());
+            context.insert("tls".into(), record([("post_quantum", is_post_quantum)]));
         }
         Some(Context::Value(Arc::new(context)))
     }

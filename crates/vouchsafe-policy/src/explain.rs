@@ -17,7 +17,7 @@ use crate::decide::{self, Asked};
 use crate::engine::{Engine, Entry};
 use crate::facts::Who;
 use crate::index::Lineage;
-use crate::request::{OwnedDetail, Request};
+use crate::request::{KeyAgreement, OwnedDetail, Request};
 use crate::step_up::Denied;
 use crate::subject::Reach;
 
@@ -38,6 +38,8 @@ pub struct Question {
     pub action: Action,
     /// Where the request comes from.
     pub ip: IpAddr,
+    /// How the key of its connection was agreed on.
+    pub agreement: KeyAgreement,
     /// What only requests of this kind have.
     pub detail: OwnedDetail,
 }
@@ -176,6 +178,7 @@ pub fn explain(engine: &Engine, question: &Question, now: SystemTime) -> Explana
         resource: &resource.name,
         action: question.action,
         ip: question.ip,
+        agreement: question.agreement,
         detail: question.detail.as_detail(),
     };
     let decided = Reach::new(engine, &who, target, now, || 0).ok_or(Reason::PolicyError).and_then(|reach| {

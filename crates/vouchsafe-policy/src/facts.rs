@@ -89,6 +89,7 @@ impl Who {
             ("network".to_owned(), record([("ip", Value::new_ip(address(request.ip)))])?),
             ("request".to_owned(), detail(request.detail)?),
             ("time".to_owned(), Value::new_datetime(moment::to_text(whole_second(now)?)?)),
+            ("tls".to_owned(), record([("post_quantum", Value::new_bool(request.agreement.is_post_quantum()))])?),
         ]);
         let principal = self.lineage.uid.clone();
         CedarRequest::new(principal, action, resource.uid.clone(), context.ok()?, Some(&engine.words.schema)).ok()

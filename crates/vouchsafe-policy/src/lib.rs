@@ -73,7 +73,7 @@ pub use lines::{Line, changed_lines};
 pub use permit::Permit;
 pub use plain::{PlainPolicy, plain};
 pub use protect::touched;
-pub use request::{Detail, OwnedDetail, Request};
+pub use request::{Detail, KeyAgreement, OwnedDetail, Request};
 pub use rights::{Class, OnDevice, Open, People, Rights, Wanted, Way, WhatCan, WhoCan};
 pub use schema::schema_text;
 pub use source::{PolicyFile, PolicySource, default_policy};

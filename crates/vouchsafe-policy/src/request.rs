@@ -16,8 +16,38 @@ pub struct Request<'a> {
     pub action: Action,
     /// Where the request came from.
     pub ip: IpAddr,
+    /// How the key of the connection that carries it was agreed on.
+    pub agreement: KeyAgreement,
     /// What only requests of this kind have.
     pub detail: Detail<'a>,
+}
+
+/// How the key of the connection that carries a request was agreed on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeyAgreement {
+    /// So that what is sent now stays secret from whoever has a quantum computer later: with a group such as
+    /// X25519MLKEM768.
+    PostQuantum,
+    /// In another way, or nobody knows how.
+    #[default]
+    Other,
+}
+
+impl KeyAgreement {
+    /// Whether it is known to be post-quantum.
+    #[must_use]
+    pub const fn is_post_quantum(self) -> bool {
+        match self {
+            KeyAgreement::PostQuantum => true,
+            KeyAgreement::Other => false,
+        }
+    }
+
+    /// The one that is post-quantum, or the other.
+    #[must_use]
+    pub const fn of(is_post_quantum: bool) -> Self {
+        if is_post_quantum { KeyAgreement::PostQuantum } else { KeyAgreement::Other }
+    }
 }
 
 /// What only requests of one kind have.

@@ -1,6 +1,7 @@
-//! Whether a fresh sign-in would turn a denial into a permit, and how fresh it has to be.
+//! Whether a fresh sign-in would turn a denial into a permit, and how fresh it has to be; and whether a connection with a
+//! post-quantum key agreement would.
 //!
-//! It is tried: the same request is decided on the same policies as if the person had signed in just now.
+//! It is tried: the same request is decided on the same policies as if the person had signed in just now, or had come so.
 //! What comes of that is never a permit; and where it would be denied all the same, nobody is sent to sign in
 //! for nothing.
 
@@ -12,7 +13,7 @@ use vouchsafe_model::subject::{AuthFacts, AuthMethod, SubjectFacts};
 use crate::decide::{self, Allowed, Asked};
 use crate::engine::Engine;
 use crate::facts::Who;
-use crate::request::Request;
+use crate::request::{KeyAgreement, Request};
 use crate::subject::Reach;
 
 /// Most ages of a sign-in that are tried; past them the shortest that was found stands.
@@ -29,17 +30,39 @@ pub(crate) struct Denied<'d> {
 }
 
 impl Denied<'_> {
-    /// The denial, as one of [`Reason::StepUpRequired`] if a fresh sign-in is all that is missing.
+    /// The denial, as one of [`Reason::StepUpRequired`] if a fresh sign-in is all that is missing; with
+    /// [`Advice::PostQuantum`] if she can't do without a connection of that kind.
     pub(crate) fn refine(&self, denial: Decision) -> Decision {
         if !matches!(denial.reason, Reason::ConditionFailed | Reason::Forbidden) {
             return denial;
         }
-        let Some(step_up) = self.step_up() else { return denial };
+        let Some(step_up) = self.step_up() else { return self.with_advice(denial) };
         let reason = Reason::StepUpRequired;
         let words = if *denial.words == *denial.reason.words() { reason.words().into() } else { denial.words };
         let others = denial.advice.iter().copied().filter(|advice| *advice != Advice::StepUp);
         let advice = std::iter::once(Advice::StepUp).chain(others).collect();
         Decision { reason, words, advice, step_up: Some(step_up), ..denial }
+    }
+
+    /// Of a denial that a fresh sign-in alone doesn't mend.
+    fn with_advice(&self, denial: Decision) -> Decision {
+        let reads = self.reach.slice(self.request.action).is_some_and(|slice| slice.inputs().agreement());
+        if !reads || self.request.agreement.is_post_quantum() || denial.advice.contains(&Advice::PostQuantum) {
+            return denial;
+        }
+        let request = Request { agreement: KeyAgreement::PostQuantum, ..*self.request };
+        let there = Denied { request: &request, ..*self };
+        if !there.permits(self.facts, self.who, self.reach) && there.step_up().is_none() {
+            return denial;
+        }
+        let advice = std::iter::once(Advice::PostQuantum).chain(denial.advice.iter().copied()).collect();
+        Decision { advice, ..denial }
+    }
+
+    fn permits(&self, facts: &SubjectFacts, who: &Who, reach: &Reach) -> bool {
+        let asked = Asked::new(facts, reach, self.request, self.now);
+        let ruling = asked.and_then(|asked| decide::rule(self.engine, facts, who, reach, &asked));
+        ruling.is_ok_and(|ruling| ruling.allowed == Allowed::Yes)
     }
 
     fn step_up(&self) -> Option<StepUp> {
@@ -57,9 +80,7 @@ impl Denied<'_> {
             let auth = AuthFacts { methods: proven(self.facts).auth.methods, at: self.before(age) };
             let facts = SubjectFacts { auth, ..self.facts.clone() };
             let (who, reach) = strong.as_ref().map_or((self.who, self.reach), |(who, reach)| (who, reach));
-            let asked = Asked::new(&facts, reach, self.request, self.now);
-            let ruling = asked.and_then(|asked| decide::rule(self.engine, &facts, who, reach, &asked));
-            ruling.is_ok_and(|ruling| ruling.allowed == Allowed::Yes)
+            self.permits(&facts, who, reach)
         };
         if !permits(0) {
             return None;

@@ -20,7 +20,7 @@ use crate::facts::Who;
 use crate::index::Lineage;
 use crate::memo::Memo;
 use crate::permit::Permit;
-use crate::request::{Detail, Request};
+use crate::request::{Detail, KeyAgreement, Request};
 use crate::slice::Slice;
 use crate::step_up::Denied;
 
@@ -95,7 +95,7 @@ impl PreparedSubject {
         }
     }
 
-    /// A denial that says so when a fresh sign-in is all that is missing.
+    /// A denial that says so when a fresh sign-in, or another connection, is all that is missing.
     fn refined(&self, denial: Decision, reach: &Reach, request: &Request<'_>, now: SystemTime) -> Decision {
         let Some(who) = self.who.as_deref() else { return denial };
         Denied { engine: &self.engine, facts: &self.facts, who, reach, request, now }.refine(denial)
@@ -125,10 +125,11 @@ impl PreparedSubject {
         action: Action,
         operation: &str,
         ip: IpAddr,
+        agreement: KeyAgreement,
         now: SystemTime,
     ) -> Result<Permit, Decision> {
-        let resource = ResourceName::console();
-        self.decide(&Request { resource: &resource, action, ip, detail: Detail::Console { operation } }, now)
+        let (resource, detail) = (ResourceName::console(), Detail::Console { operation });
+        self.decide(&Request { resource: &resource, action, ip, agreement, detail }, now)
     }
 
     fn reach(&self, who: &Who, name: &ResourceName, now: SystemTime) -> Result<Arc<Reach>, Reason> {

@@ -97,6 +97,7 @@ struct Details {
     host: Option<String>,
     operation: Option<String>,
     ip: Option<IpAddr>,
+    post_quantum: bool,
     auth_age: u64,
     at: Option<SystemTime>,
 }

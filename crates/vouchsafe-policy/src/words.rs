@@ -101,7 +101,8 @@ impl fmt::Display for Example {
         if self.auth_age > 0 {
             write!(f, ", signed in {} ago", about(self.auth_age))?;
         }
-        write!(f, ", from {}", self.ip)
+        write!(f, ", from {}", self.ip)?;
+        if self.post_quantum { f.write_str(", key agreed on post-quantum") } else { Ok(()) }
     }
 }
 
@@ -125,6 +126,7 @@ mod tests {
             auth_age: 90,
             at: 1,
             ip: IpAddr::from([192, 0, 2, 1]),
+            post_quantum: false,
             detail: OwnedDetail::Http { method: "GET".to_owned(), path: "/".to_owned(), host: String::new() },
         }
     }

@@ -17,7 +17,7 @@ use vouchsafe_model::mode::Lenience;
 use vouchsafe_model::name::{GroupName, ResourceName, Tag, UserName};
 use vouchsafe_model::resource::PathRules;
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
-use vouchsafe_policy::{Admission, Detail, Engine, OwnedDetail, PreparedSubject, Request};
+use vouchsafe_policy::{Admission, Detail, Engine, KeyAgreement, OwnedDetail, PreparedSubject, Request};
 use vouchsafe_wire::audit::{FORMER_FORMAT, Kind, MAX_LIST_ENTRIES, Record};
 use vouchsafe_wire::canonical::CanonicalTarget;
 
@@ -34,6 +34,8 @@ pub struct Recorded {
     pub action: Action,
     /// From where.
     pub ip: IpAddr,
+    /// How the key of the connection was agreed on.
+    pub agreement: KeyAgreement,
     /// What only requests of its kind have.
     pub what: What,
     /// When.
@@ -124,6 +126,7 @@ impl Recorded {
             resource,
             action,
             ip: parsed(record.ip.as_deref(), "ip")?,
+            agreement: KeyAgreement::of(record.is_post_quantum()),
             what: what(record, action)?,
             at,
             verdict,
@@ -139,8 +142,10 @@ impl Recorded {
     /// The same with the subject made ready before: of these facts, and no others.
     #[must_use]
     pub fn decide_as(&self, subject: &PreparedSubject) -> Decision {
-        let Self { id: _, subject: _, resource, action, ip, what: What { detail, other_paths }, at, verdict: _ } = self;
-        let request = Request { resource, action: *action, ip: *ip, detail: detail.as_detail() };
+        let Self { id: _, subject: _, resource, action, ip, agreement, what, at, verdict: _ } = self;
+        let What { detail, other_paths } = what;
+        let (action, ip, agreement, detail) = (*action, *ip, *agreement, detail.as_detail());
+        let request = Request { resource, action, ip, agreement, detail };
         let also = other_paths.iter().filter_map(|path| match request.detail {
             Detail::Http { method, host, path: _ } => Some(Detail::Http { method, host, path }),
             Detail::Net { .. } | Detail::Console { .. } => None,

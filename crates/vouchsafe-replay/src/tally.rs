@@ -252,6 +252,9 @@ pub struct Example {
     pub auth_age: u64,
     /// From where.
     pub ip: IpAddr,
+    /// Whether the key of the connection was agreed on in a post-quantum way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub post_quantum: bool,
     /// What only requests of its kind have.
     pub detail: OwnedDetail,
 }
@@ -520,6 +523,7 @@ impl Example {
             device: subject.device.as_ref().map(|device| device.name.to_string()),
             auth_age: asked.at.duration_since(subject.auth.at).unwrap_or_default().as_secs(),
             ip: asked.ip,
+            post_quantum: asked.agreement.is_post_quantum(),
             detail: asked.what.detail.clone(),
         }
     }

@@ -18,7 +18,7 @@ use vouchsafe_model::mode::Mode;
 use vouchsafe_model::name::{DeviceName, GroupName, ResourceName, Tag, UserName};
 use vouchsafe_model::resource::{Endpoint, HttpSpec, Resource, ResourceSpec, Sensitivity, TcpSpec, UpstreamScheme};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
-use vouchsafe_policy::{Detail, Engine, PolicyFile, PolicySource, PreparedSubject, Request};
+use vouchsafe_policy::{Detail, Engine, KeyAgreement, PolicyFile, PolicySource, PreparedSubject, Request};
 use vouchsafe_replay::{Against, Looked, Recorded, Replay, Simulated, Tally, Turn};
 use vouchsafe_wire::audit::{FORMER_FORMAT, Kind, Record};
 
@@ -127,7 +127,13 @@ impl Asked {
             Action::NetConnect => Detail::Net { port: 5_432 },
             _ => Detail::Http { method: "GET", host: "h.corp", path: self.path },
         };
-        let request = Request { resource: &resource, action: self.action, ip: [10, 0, 0, 1].into(), detail };
+        let request = Request {
+            resource: &resource,
+            action: self.action,
+            ip: [10, 0, 0, 1].into(),
+            agreement: KeyAgreement::Other,
+            detail,
+        };
         let subject = PreparedSubject::new(Arc::clone(engine), Arc::new(self.facts.clone()));
         match subject.decide(&request, midnight() + Duration::from_micros(self.after_us)) {
             Ok(permit) => permit.decision().clone(),

@@ -243,7 +243,18 @@ pub enum RecordError {
     NotCanonical,
 }
 
+/// The group of which [`Record::is_post_quantum`] is told, as it stands in records.
+const POST_QUANTUM: &str = "X25519MLKEM768";
+
 impl Record {
+    /// Whether the key of the client's own connection was agreed on so that a quantum computer doesn't help to find it.
+    /// How it was where a proxy asked for the client, nobody knows: `tls` is of the proxy's connection there.
+    #[must_use]
+    pub fn is_post_quantum(&self) -> bool {
+        let group = self.tls.as_deref().and_then(|tls| tls.split(' ').nth(1));
+        self.proxy.is_none() && group == Some(POST_QUANTUM)
+    }
+
     /// An empty record of that kind; `seq` and `source` are set by the source's writer.
     #[must_use]
     pub fn new(kind: Kind, time_us: u64) -> Self {

@@ -1,7 +1,8 @@
-//! A ClientHello as QUIC carries it: handshake bytes in CRYPTO frames, without TLS records.
+//! The first messages of a handshake as QUIC carries them: bytes in CRYPTO frames, without TLS records.
 //!
-//! What it says is for the TLS library to read, which wants records; this only finds where it ends
-//! and puts it into some.
+//! What a ClientHello says is for the TLS library to read, which wants records; this only finds where it ends
+//! and puts it into some. Of a ServerHello, which is our own, it finds the group that the key is agreed on with:
+//! QUIC's library doesn't tell.
 
 /// Longest ClientHello, as on TCP (S-TLS-4).
 pub const MAX_HELLO: usize = 64 * 1024;
@@ -74,9 +75,91 @@ impl Hello {
     }
 }
 
+const SERVER_HELLO: u8 = 2;
+/// Extension `key_share` (RFC 8446 §4.2).
+const KEY_SHARE: u16 = 51;
+
+/// The group of the `key_share` in a ServerHello (RFC 8446 §4.1.3, §4.2.8) that these handshake bytes begin with; `None`
+/// where they begin with something else, or say no group. A HelloRetryRequest names the group that the ServerHello after
+/// it will have.
+#[must_use]
+pub fn group_of_server_hello(bytes: &[u8]) -> Option<u16> {
+    let (kind, rest) = bytes.split_first()?;
+    let (length, rest) = rest.split_at_checked(3)?;
+    let [high, middle, low] = length else { return None };
+    let length = usize::try_from(u32::from_be_bytes([0, *high, *middle, *low])).ok()?;
+    let message = rest.get(..length).filter(|_| *kind == SERVER_HELLO)?;
+    // Version and random.
+    let (session, rest) = message.get(34..)?.split_first()?;
+    // The session id, the cipher suite, and the compression method.
+    let rest = rest.get(usize::from(*session) + 3..)?;
+    let (length, extensions) = two(rest)?;
+    let mut extensions = extensions.get(..usize::from(length)).filter(|all| all.len() == extensions.len())?;
+    while !extensions.is_empty() {
+        let (kind, rest) = two(extensions)?;
+        let (length, rest) = two(rest)?;
+        let (content, rest) = rest.split_at_checked(usize::from(length))?;
+        if kind == KEY_SHARE {
+            return two(content).map(|(group, _)| group);
+        }
+        extensions = rest;
+    }
+    None
+}
+
+/// A number of two bytes, and what follows it.
+fn two(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk::<2>()?;
+    Some((u16::from_be_bytes(*number), rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn server_hello(session: usize, extensions: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut list = Vec::new();
+        for (kind, content) in extensions {
+            list.extend(kind.to_be_bytes());
+            list.extend(u16::try_from(content.len()).unwrap().to_be_bytes());
+            list.extend_from_slice(content);
+        }
+        let mut body = vec![3; 34];
+        body.push(u8::try_from(session).unwrap());
+        body.resize(35 + session, 9);
+        body.extend([0x13, 0x02, 0]);
+        body.extend(u16::try_from(list.len()).unwrap().to_be_bytes());
+        body.extend(list);
+        let mut out = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+        out[0] = 2;
+        out.extend(body);
+        out
+    }
+
+    #[test]
+    fn the_group_of_a_server_hello_is_that_of_its_key_share() {
+        let share = [&[0x11, 0xec, 0, 4][..], &[7; 4]].concat();
+        for session in [0, 32] {
+            let hello = server_hello(session, &[(43, &[3, 4]), (KEY_SHARE, &share)]);
+            assert_eq!(group_of_server_hello(&hello), Some(0x11ec));
+            assert_eq!(group_of_server_hello(&[&hello[..], b"what follows"].concat()), Some(0x11ec));
+            for end in 0..hello.len() {
+                assert_eq!(group_of_server_hello(&hello[..end]), None, "{end}");
+            }
+        }
+        let retry = server_hello(0, &[(KEY_SHARE, &[0, 0x1d]), (43, &[3, 4])]);
+        assert_eq!(group_of_server_hello(&retry), Some(0x1d), "a HelloRetryRequest has the group alone");
+        assert_eq!(group_of_server_hello(&server_hello(0, &[(43, &[3, 4])])), None);
+        assert_eq!(group_of_server_hello(&server_hello(0, &[(KEY_SHARE, &[0])])), None);
+        assert_eq!(group_of_server_hello(&server_hello(0, &[])), None);
+        let mut other = server_hello(0, &[(KEY_SHARE, &share)]);
+        other[0] = 1;
+        assert_eq!(group_of_server_hello(&other), None, "another message");
+        let mut longer = server_hello(0, &[(KEY_SHARE, &share)]);
+        longer.push(0);
+        longer[3] += 1;
+        assert_eq!(group_of_server_hello(&longer), None, "something behind its extensions");
+    }
 
     fn message(kind: u8, length: usize) -> Vec<u8> {
         let mut out = u32::try_from(length).unwrap().to_be_bytes().to_vec();

@@ -122,7 +122,7 @@ fn advice(word: &str) -> String {
         Some(Advice::SignIn) => "sign in: `vouchsafe login`".to_owned(),
         Some(Advice::StepUp) => "sign in again, to prove it is still you: `vouchsafe login --fresh`".to_owned(),
         Some(Advice::EnrolDevice) => "enrol this device: `vouchsafe enroll`".to_owned(),
-        Some(other @ Advice::RequestAccess) => other.words().to_owned(),
+        Some(other @ (Advice::RequestAccess | Advice::PostQuantum)) => other.words().to_owned(),
         None => word.to_owned(),
     }
 }

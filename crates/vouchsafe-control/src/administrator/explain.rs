@@ -7,7 +7,7 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::name::UserName;
 use vouchsafe_model::resource::{ResourceKind, ResourceSpec};
 use vouchsafe_model::subject::{DeviceFacts, Grade, UserFacts};
-use vouchsafe_policy::{Engine, Explanation, OwnedDetail, PolicyListing, Question};
+use vouchsafe_policy::{Engine, Explanation, KeyAgreement, OwnedDetail, PolicyListing, Question};
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::ExplainRequest;
 
@@ -18,7 +18,7 @@ use crate::store::{facts, policy};
 
 /// Explains one request under the policy in force.
 pub(crate) async fn explain(context: &Context, asked: &ExplainRequest) -> Result<Explanation, AdministratorError> {
-    let ExplainRequest { user, device, grade, resource, action, method, path, ip, auth_age, at } = asked;
+    let ExplainRequest { user, device, grade, resource, action, method, path, ip, post_quantum, auth_age, at } = asked;
     let name = UserName::parse(user)?;
     let mut read = context.store.read().await?;
     users::enabled(&mut read, &name).await?;
@@ -51,7 +51,8 @@ pub(crate) async fn explain(context: &Context, asked: &ExplainRequest) -> Result
     drop(read);
     let action = action.as_deref().map(str::parse::<Action>).transpose()?;
     let (action, detail) = request(context, &engine, resource, action, method.as_deref(), path.as_deref());
-    let question = Question { facts: subject, resource: resource.clone(), action, ip, detail };
+    let (facts, resource, agreement) = (subject, resource.clone(), KeyAgreement::of(*post_quantum));
+    let question = Question { facts, resource, action, ip, agreement, detail };
     tokio::task::spawn_blocking(move || vouchsafe_policy::explain(&engine, &question, now))
         .await
         .map_err(|_| AdministratorError::BrokenOff)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sqlx::SqliteConnection;
 use vouchsafe_model::action::Action;
-use vouchsafe_policy::PreparedSubject;
+use vouchsafe_policy::{KeyAgreement, PreparedSubject};
 use vouchsafe_runtime::clock;
 
 use super::AdministratorError;
@@ -47,7 +47,8 @@ async fn decided(
     let subject = facts::subject_by_session(&mut *connection, session, clock::unix_seconds(now)).await?;
     let engine = context.live.engine(&mut *connection).await?;
     let subject = PreparedSubject::new(engine, Arc::new(subject.map_err(|_| AdministratorError::NoLonger)?));
-    match subject.decide_console(Action::ConsoleWrite, operation, ip, now) {
+    // Facts and policies may have changed since the gateway let her in; her connection can't have.
+    match subject.decide_console(Action::ConsoleWrite, operation, ip, KeyAgreement::PostQuantum, now) {
         Ok(_) => Ok(()),
         Err(_) => Err(AdministratorError::NoLonger),
     }

@@ -57,6 +57,7 @@ async fn explained(context: &Context, record: &Record) -> Option<Explanation> {
         method: record.method.clone(),
         path: record.path.clone(),
         ip: record.ip.clone(),
+        post_quantum: record.is_post_quantum(),
         auth_age: record.auth_time_us.map(|time| record.time_us.saturating_sub(time) / 1_000_000),
         at: None,
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, UNIX_EPOCH};
 
 use proptest::prelude::*;
+use rustls::NamedGroup;
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::id::{GrantId, SessionId, UserId};
 use vouchsafe_model::mode::{Boundary, Mode, Trial};
@@ -93,6 +94,8 @@ fn policy() -> impl Strategy<Value = String> {
         "context.time > datetime(\"2026-11-21T00:00:30Z\")",
         "context.network.ip.isInRange(ip(\"10.0.0.0/8\"))",
         "context.network.ip.isLoopback()",
+        "context.tls.post_quantum",
+        "!context.tls.post_quantum",
         "principal.name == \"u1\"",
         "principal in [Group::\"g0\", Group::\"g2\"]",
         "resource.sensitivity > 1",
@@ -183,21 +186,25 @@ fn questions() -> impl Strategy<Value = Question> {
     let method = prop::sample::select(vec!["GET", "HEAD", "POST"]);
     let host = prop::sample::select(vec!["r0.corp", "r1.other"]);
     let port = prop::sample::select(vec![22, 5_432]);
-    (ip, what, path, method, host, port).prop_filter_map(
+    (ip, what, path, method, host, port, any::<bool>()).prop_filter_map(
         "the resource doesn't read such a path",
-        |(ip, what, path, method, host, port)| {
-            let ip = ip.parse().unwrap();
+        |(ip, what, path, method, host, port, is_post_quantum)| {
+            let origin = Origin { ip: ip.parse().unwrap(), agreement: KeyAgreement::of(is_post_quantum) };
             if what == "r2" {
-                return Some(Question::net(name(what), ip, port));
+                return Some(Question::net(name(what), origin, port));
             }
             let target = Arc::new(CanonicalTarget::parse(method, path, rules(what)).ok()?);
             Some(match what {
-                "console" if method == "POST" => Question::console(Action::ConsoleWrite, ip, target),
-                "console" => Question::console(Action::ConsoleRead, ip, target),
-                _ => Question::http(name(what), target.action(), ip, host.into(), target),
+                "console" if method == "POST" => Question::console(Action::ConsoleWrite, origin, target),
+                "console" => Question::console(Action::ConsoleRead, origin, target),
+                _ => Question::http(name(what), target.action(), origin, host.into(), target),
             })
         },
     )
+}
+
+fn origin() -> Origin {
+    Origin { ip: [10, 0, 0, 1].into(), agreement: KeyAgreement::Other }
 }
 
 /// What a route notes of such a request.
@@ -207,9 +214,13 @@ fn observed(question: &Question) -> Observed {
         What::Net { port } => (None, Some(*port)),
         What::Console { .. } => (Some("api.corp".into()), Some(8_443)),
     };
+    let tls = Negotiated::in_quic(Some(match question.origin.agreement {
+        KeyAgreement::PostQuantum => NamedGroup::X25519MLKEM768,
+        KeyAgreement::Other => NamedGroup::X25519,
+    }));
     Observed {
-        ip: Some(question.ip),
-        shown: Some(Shown::new(question.ip, Negotiated::in_quic())),
+        ip: Some(question.ip()),
+        shown: Some(Shown::new(question.ip(), tls)),
         protocol: "h2",
         host,
         port,
@@ -294,7 +305,7 @@ fn someone(groups: usize) -> SubjectFacts {
 
 #[test]
 fn what_the_record_does_not_hold_whole_is_not_guessed() {
-    let question = Question::net(name("r2"), [10, 0, 0, 1].into(), 5_432);
+    let question = Question::net(name("r2"), origin(), 5_432);
     let decided = Decided::new(Decision { epoch: Epoch(3), ..Decision::denied(Reason::NoPermit, 9) }, clock::now());
     let of = |groups| {
         let who = Who::new(&someone(groups));
@@ -309,7 +320,7 @@ fn what_the_record_does_not_hold_whole_is_not_guessed() {
 /// beside it are not what it was made on.
 #[test]
 fn a_denial_of_the_enforcement_point_itself_is_not_replayed() {
-    let question = Question::net(name("r2"), [10, 0, 0, 1].into(), 5_432);
+    let question = Question::net(name("r2"), origin(), 5_432);
     for reason in Reason::ALL {
         let decided = Decided::denied(*reason, &engine(&[], Vec::new()));
         let who = Who::new(&someone(1));

@@ -17,7 +17,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn::crypto::rustls::HandshakeData;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use vouchsafe_model::address;
@@ -28,6 +27,7 @@ use vouchsafe_runtime::limits::{
 use vouchsafe_runtime::tls::Negotiated;
 use vouchsafe_wire::http3::code;
 
+use self::names::Handshaken;
 use self::turns::{Arriving, InTurn};
 use crate::decide::Shown;
 use crate::gateway::Shared;
@@ -116,8 +116,9 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming) {
             Ok(Err(error)) => return tracing::debug!(%ip, %error, "QUIC handshake failed"),
             Err(_) => return tracing::debug!(%ip, "QUIC handshake took too long"),
         };
-        let data = quic.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
-        let host = data.and_then(|data| data.server_name).map(|name| name.to_ascii_lowercase());
+        let data = quic.handshake_data().and_then(|data| data.downcast::<Handshaken>().ok());
+        let (name, group) = data.map_or((None, None), |data| (data.name, data.group));
+        let host = name.map(|name| name.to_ascii_lowercase());
         let Some((host, site)) = host.and_then(|host| serving.names.site(&host).map(|site| (host, site))) else {
             return quic.close(VarInt::from_u32(code::INTERNAL_ERROR), &[]);
         };
@@ -137,7 +138,7 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming) {
             device,
             via: Via::Network,
             place,
-            shown: Shown::new(ip, Negotiated::in_quic()),
+            shown: Shown::new(ip, Negotiated::in_quic(group)),
             // Of HTTP/1.1 alone.
             framing: Arc::default(),
             familiar: Familiar::default(),

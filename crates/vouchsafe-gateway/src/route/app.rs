@@ -145,7 +145,8 @@ pub(super) async fn admit(case: &mut Case<'_>, sought: Sought<'_>) -> Result<Adm
         let denied = Decided::denied(Reason::UnknownResource, &engine);
         return Err(Denied::Answered(Box::pin(case.deny(&denied, Some(&asker), None)).await));
     };
-    let question = |target| Question::http(resource.clone(), action, connection.ip, Arc::clone(&named.host), target);
+    let question =
+        |target| Question::http(resource.clone(), action, connection.origin(), Arc::clone(&named.host), target);
     let target = match read_by(target, rules) {
         Ok(target) => target,
         Err(why) => {

@@ -72,7 +72,7 @@ pub(super) async fn serve(
     let (Some(resource), true) = (resource, is_tcp) else {
         return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
     };
-    let question = Question::net(resource, connection.ip, port);
+    let question = Question::net(resource, connection.origin(), port);
     let admitted = match case.admit(question, asker, |_| Until::Durable).await {
         Ok(admitted) => admitted,
         Err(response) => return response,

@@ -65,7 +65,7 @@ pub(super) async fn serve(
         return case.deny(&Decided::denied(Reason::UnknownResource, &engine), Some(&asker), None).await;
     };
     case.observed.port = Some(spec.port);
-    let question = Question::net(resource, connection.ip, spec.port);
+    let question = Question::net(resource, connection.origin(), spec.port);
     let admitted = match case.admit(question, asker, |_| Until::Durable).await {
         Ok(admitted) => admitted,
         Err(response) => return response,

@@ -50,7 +50,7 @@ pub(super) async fn serve(
         Ok(asker) => asker,
         Err(reason) => return demand_sign_in(&case, reason, label, &target).await,
     };
-    let question = Question::console(action, connection.ip, target);
+    let question = Question::console(action, connection.origin(), target);
     // A change must not take effect before its decision is on disk (DESIGN §9).
     let until = match action {
         Action::ConsoleRead => Until::Written,

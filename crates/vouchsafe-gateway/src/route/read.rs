@@ -15,7 +15,7 @@ use vouchsafe_wire::canonical::{Ambiguity, CanonicalTarget};
 
 use crate::answer::Form;
 use crate::authenticate::LastToken;
-use crate::decide::{Observed, Shown};
+use crate::decide::{Observed, Origin, Shown};
 use crate::gateway::Shared;
 use crate::listen::{Framing, Place};
 use crate::names::Site;
@@ -60,6 +60,11 @@ impl Familiar {
 }
 
 impl Connection {
+    /// Where what comes on it comes from, for a policy.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { ip: self.ip, agreement: self.shown.agreement() }
+    }
+
     /// The device that is proven now: its certificate may have ended since the handshake.
     pub(crate) fn device(&self) -> Option<&ProvenDevice> {
         self.device.as_ref().filter(|device| device.is_valid(clock::now()))

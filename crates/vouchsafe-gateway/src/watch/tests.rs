@@ -12,7 +12,7 @@ use vouchsafe_model::mode::Mode;
 use vouchsafe_model::name::{DeviceName, ResourceName, UserName};
 use vouchsafe_model::resource::{Endpoint, Resource, ResourceSpec, Sensitivity, TcpSpec};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
-use vouchsafe_policy::{Engine, PolicyFile, PolicySource};
+use vouchsafe_policy::{Engine, KeyAgreement, PolicyFile, PolicySource};
 use vouchsafe_runtime::limits::CHANGE_PATIENCE;
 use vouchsafe_runtime::link::{
     BoxFuture, Change, Credential, Delta, GatewayCertificates, KnownSubject, LinkError, News, NoSubject, Outcome,
@@ -22,6 +22,7 @@ use vouchsafe_runtime::task::TaskGroup;
 
 use super::follow::Looking;
 use super::*;
+use crate::decide::Origin;
 
 /// A controller: whose session stands for whom, and who can't be asked about.
 #[derive(Default)]
@@ -166,7 +167,11 @@ impl Bench {
         let facts = facts(n, of);
         self.desk.subjects.lock().insert(facts.session, Arc::clone(&facts));
         let basis = Basis {
-            question: Question::net(ledger(), IpAddr::V4(Ipv4Addr::LOCALHOST), 5432),
+            question: Question::net(
+                ledger(),
+                Origin { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), agreement: KeyAgreement::Other },
+                5432,
+            ),
             claim: Claim::Credential { key: CredentialKey::Session(facts.session), audience: Cow::Borrowed("gateway") },
             device: Some(ProvenDevice {
                 id: DeviceId::from_random(number(n)),

@@ -78,7 +78,7 @@ pub(crate) fn of_lacking(attribute: &str, mut actions: Vec<String>) -> Told {
     Told { code: "unknown_attribute", message: format!("there is no `{attribute}` for {list}"), hint }
 }
 
-const CONTEXT: [&str; 15] = [
+const CONTEXT: [&str; 17] = [
     "context.auth",
     "context.auth.age",
     "context.auth.methods",
@@ -94,6 +94,8 @@ const CONTEXT: [&str; 15] = [
     "context.request.path",
     "context.request.port",
     "context.time",
+    "context.tls",
+    "context.tls.post_quantum",
 ];
 
 /// A mistake that strict validation found at `spot`.

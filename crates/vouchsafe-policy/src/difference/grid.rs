@@ -12,7 +12,7 @@ use vouchsafe_model::subject::{DeviceFacts, Grade};
 
 use crate::engine::Entry;
 use crate::evaluator::{Inputs, Mentions};
-use crate::request::OwnedDetail;
+use crate::request::{KeyAgreement, OwnedDetail};
 
 /// Most tags of which every combination is tried.
 const MAX_TAGS: usize = 4;
@@ -20,6 +20,8 @@ const MAX_TAGS: usize = 4;
 const MAX_POINTS: usize = 50_000;
 /// A name that stands for a user whom no policy names.
 const SOMEBODY_ELSE: &str = "somebody-else";
+
+const BOTH: [KeyAgreement; 2] = [KeyAgreement::Other, KeyAgreement::PostQuantum];
 
 /// Values to try, each with each.
 pub(super) struct Grid {
@@ -29,6 +31,7 @@ pub(super) struct Grid {
     pub(super) ages: Vec<u64>,
     pub(super) ips: Vec<IpAddr>,
     pub(super) details: Vec<OwnedDetail>,
+    agreements: &'static [KeyAgreement],
     /// Whether nothing lies between that isn't tried.
     pub(super) exact: bool,
 }
@@ -55,6 +58,7 @@ impl Grid {
             ages: ages(&inputs),
             ips: ips(&mentions),
             details: details(&mentions, resource, host, action),
+            agreements: if inputs.agreement() { &BOTH } else { &[KeyAgreement::Other] },
             exact,
         };
         if grid.points() > MAX_POINTS {
@@ -69,9 +73,13 @@ impl Grid {
     }
 
     pub(super) fn points(&self) -> usize {
-        [self.devices.len(), self.times.len(), self.ages.len(), self.ips.len(), self.details.len()]
-            .into_iter()
-            .fold(1, usize::saturating_mul)
+        let lengths = [self.devices.len(), self.times.len(), self.ages.len(), self.ips.len(), self.details.len()];
+        lengths.into_iter().fold(self.agreements.len(), usize::saturating_mul)
+    }
+
+    /// What is asked for, on each kind of connection.
+    pub(super) fn requests(&self) -> impl Iterator<Item = (&OwnedDetail, KeyAgreement)> {
+        self.details.iter().flat_map(|detail| self.agreements.iter().map(move |agreement| (detail, *agreement)))
     }
 }
 

@@ -29,7 +29,8 @@ const PATH: u16 = 1 << 7;
 const PORT: u16 = 1 << 8;
 const OPERATION: u16 = 1 << 9;
 const REQUEST: u16 = METHOD | HOST | PATH | PORT | OPERATION;
-const EVERYTHING: u16 = AGE | AGE_ITSELF | TIME | TIME_ITSELF | IP | REQUEST;
+const AGREEMENT: u16 = 1 << 10;
+const EVERYTHING: u16 = AGE | AGE_ITSELF | TIME | TIME_ITSELF | IP | REQUEST | AGREEMENT;
 
 /// What some conditions read of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,6 +109,11 @@ impl Inputs {
         self.reads(IP)
     }
 
+    /// Whether it is read how the key of the connection was agreed on.
+    pub(crate) fn agreement(&self) -> bool {
+        self.reads(AGREEMENT)
+    }
+
     pub(super) fn request(&self) -> bool {
         self.reads(REQUEST)
     }
@@ -184,6 +190,7 @@ impl Inputs {
             ["auth", "methods" | "phishing_resistant", ..] | ["device", ..] => 0,
             ["auth"] | ["auth", "age", ..] => AGE | AGE_ITSELF,
             ["network", ..] => IP,
+            ["tls", ..] => AGREEMENT,
             ["time", ..] => TIME | TIME_ITSELF,
             ["request"] => REQUEST,
             ["request", "method", ..] => METHOD,
@@ -236,6 +243,9 @@ impl Inputs {
                 IpAddr::V4(ip) => key.text(&ip.octets())?,
                 IpAddr::V6(ip) => key.text(&ip.octets())?,
             }
+        }
+        if self.reads(AGREEMENT) {
+            key.push(&[u8::from(circumstances.agreement.is_post_quantum())])?;
         }
         if self.reads(REQUEST) {
             match circumstances.detail {

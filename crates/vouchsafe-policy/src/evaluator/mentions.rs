@@ -79,8 +79,14 @@ impl Mentions {
             }
             ExprKind::GetAttr { .. } => match attribute(expression).as_deref() {
                 None => children(expression, &mut |child| self.walk(child)),
-                // Every grade is tried, ages and instants are known from elsewhere, and the others stand.
-                Some(["device", "grade"] | ["auth", ..] | ["time"] | ["request", "port" | "host"]) => {}
+                // Every grade and key agreement is tried, ages and instants are known from elsewhere, and the others stand.
+                Some(
+                    ["device", "grade"]
+                    | ["auth", ..]
+                    | ["time"]
+                    | ["request", "port" | "host"]
+                    | ["tls", "post_quantum"],
+                ) => {}
                 Some(["device", "owner", ..]) => self.owner = true,
                 Some(_) => self.beyond = true,
             },

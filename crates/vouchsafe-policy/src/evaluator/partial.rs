@@ -326,7 +326,7 @@ impl Principal {
         let Context::Value(standing) = &self.standing else { return None };
         let device: Value = standing.get("device")?.clone();
         let open = |name: &'static str| (name.into(), Expr::unknown(Unknown::new_untyped(name)));
-        let mut fields: BTreeMap<_, Expr> = ["auth", "network", "request", "time"].map(open).into();
+        let mut fields: BTreeMap<_, Expr> = ["auth", "network", "request", "time", "tls"].map(open).into();
         fields.insert("device".into(), Expr::from(device));
         Some(Context::RestrictedResidual(Arc::new(fields)))
     }

@@ -6,6 +6,7 @@ use vouchsafe_model::subject::{AuthFacts, AuthMethod, Epoch, UserFacts};
 use super::*;
 use crate::engine::Engine;
 use crate::facts::Who;
+use crate::request::KeyAgreement;
 use crate::source::PolicySource;
 
 fn facts() -> SubjectFacts {
@@ -33,7 +34,12 @@ fn requests(resource: &ResourceName) -> Vec<Request<'_>> {
     ];
     let ips = ["10.0.0.1", "::ffff:10.0.0.1", "::10.0.0.1", "2001:db8::a:b", "::1"];
     let ips = ips.map(|ip| ip.parse().expect("an address"));
-    details.into_iter().flat_map(|(action, detail)| ips.map(|ip| Request { resource, action, ip, detail })).collect()
+    let agreements = [KeyAgreement::Other, KeyAgreement::PostQuantum];
+    let of = |(action, detail)| {
+        ips.into_iter()
+            .flat_map(move |ip| agreements.map(|agreement| Request { resource, action, ip, agreement, detail }))
+    };
+    details.into_iter().flat_map(of).collect()
 }
 
 /// The context that the evaluator gets is the one that Cedar's public interface makes, value for
@@ -83,6 +89,7 @@ fn an_instant_beyond_the_calendar_and_details_of_another_action_are_refused() {
         resource: &name,
         action: Action::NetConnect,
         ip: "10.0.0.1".parse().expect("address"),
+        agreement: KeyAgreement::Other,
         detail: Detail::Net { port: 1 },
     };
     let at = |request: &Request<'_>, seconds| {

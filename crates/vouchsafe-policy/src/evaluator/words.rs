@@ -50,6 +50,7 @@ fn told(expression: &Expr) -> Option<String> {
         ExprKind::HasAttr { .. } if is_has_owner(expression) => Some("on a device that has an owner".to_owned()),
         ExprKind::GetAttr { .. } => match attribute(expression)?.as_slice() {
             ["auth", "phishing_resistant"] => Some("after a sign-in that can't be phished".to_owned()),
+            ["tls", "post_quantum"] => Some("on a connection with a post-quantum key agreement".to_owned()),
             _ => None,
         },
         ExprKind::Like { expr, pattern } => match attribute(expr)?.as_slice() {

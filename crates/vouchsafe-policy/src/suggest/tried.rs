@@ -15,7 +15,7 @@ use super::cover::Groups;
 use super::{Coverage, GiveUp, OfResource, RightsCounted, Sorted, SuggestError};
 use crate::annotation::Effect;
 use crate::engine::Engine;
-use crate::request::{Detail, Request};
+use crate::request::{Detail, KeyAgreement, Request};
 use crate::rights::{People, subject};
 use crate::source::{PolicyFile, PolicySource};
 use crate::subject::PreparedSubject;
@@ -103,7 +103,7 @@ pub(super) fn coverage(draft: &Arc<Engine>, groups: &Groups<'_>, sorted: &Sorted
         for (resource, action, count) in accesses {
             let Some(detail) = draft.resource(resource).map(|resource| detail(&resource.spec)) else { continue };
             let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-            if here.decide(&Request { resource, action, ip, detail }, now).is_ok() {
+            if here.decide(&Request { resource, action, ip, agreement: KeyAgreement::Other, detail }, now).is_ok() {
                 coverage.allowed = coverage.allowed.saturating_add(count);
             } else if grade == Some(Grade::None) {
                 coverage.without_device = coverage.without_device.saturating_add(count);

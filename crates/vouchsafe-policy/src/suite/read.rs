@@ -36,9 +36,21 @@ const SUBJECT: [&str; 2] = ["user", "groups"];
 const DEVICE: [&str; 3] = ["grade", "owner", "tags"];
 const RESOURCE: [&str; 5] = ["kind", "groups", "tags", "sensitivity", "port"];
 /// What a case asks; `defaults` can have all of it.
-const ASKED: [&str; 11] =
-    ["subject", "device", "resource", "action", "method", "path", "host", "operation", "ip", "auth_age", "at"];
-const CASE: [&str; 15] = [
+const ASKED: [&str; 12] = [
+    "subject",
+    "device",
+    "resource",
+    "action",
+    "method",
+    "path",
+    "host",
+    "operation",
+    "ip",
+    "post_quantum",
+    "auth_age",
+    "at",
+];
+const CASE: [&str; 16] = [
     "name",
     "expect",
     "by",
@@ -52,6 +64,7 @@ const CASE: [&str; 15] = [
     "host",
     "operation",
     "ip",
+    "post_quantum",
     "auth_age",
     "at",
 ];
@@ -343,6 +356,7 @@ fn details(reader: &mut Reader<'_>, table: &DeTable<'_>, otherwise: &Details) ->
         host,
         operation,
         ip: ip.ok().or(otherwise.ip),
+        post_quantum: reader.truth(table, "post_quantum").unwrap_or(otherwise.post_quantum),
         auth_age: reader.number(table, "auth_age", MAX_AUTH_AGE).unwrap_or(otherwise.auth_age),
         at,
     }

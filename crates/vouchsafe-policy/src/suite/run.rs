@@ -16,7 +16,7 @@ use super::{Case, CaseQuestion, CaseResult, Memberships, OwnerSpec, Suite, Suite
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::engine::Engine;
 use crate::explain::{Question, explain};
-use crate::request::{OwnedDetail, Request};
+use crate::request::{KeyAgreement, OwnedDetail, Request};
 use crate::source::PolicySource;
 use crate::spread::Spread;
 use crate::subject::PreparedSubject;
@@ -122,7 +122,8 @@ impl Runner<'_> {
                 }
             };
             let ip = question.details.ip.unwrap_or(SOMEWHERE);
-            let request = Request { resource: &resource.name, action, ip, detail: detail.as_detail() };
+            let agreement = KeyAgreement::of(question.details.post_quantum);
+            let request = Request { resource: &resource.name, action, ip, agreement, detail: detail.as_detail() };
             let decision = match subject.decide(&request, at) {
                 Ok(permit) => permit.decision().clone(),
                 Err(denial) => denial,
@@ -136,7 +137,8 @@ impl Runner<'_> {
             *explained += 1;
             let explanation = (*explained <= MAX_EXPLAINED).then(|| {
                 let resource = resource.name.as_str().to_owned();
-                explain(self.engine, &Question { facts: facts.clone(), resource, action, ip, detail }, at)
+                let facts = facts.clone();
+                explain(self.engine, &Question { facts, resource, action, ip, agreement, detail }, at)
             });
             tell(what, failure, explanation);
         }

@@ -109,6 +109,16 @@ impl<'f> Reader<'f> {
         None
     }
 
+    /// True or false.
+    pub(super) fn truth(&mut self, table: &DeTable<'_>, key: &str) -> Option<bool> {
+        let (value, at) = find(table, key)?;
+        if let DeValue::Boolean(truth) = value {
+            return Some(*truth);
+        }
+        self.mistake("invalid_value", format!("`{key}` is true or false"), at, None);
+        None
+    }
+
     /// A text, or a date and time as TOML has them.
     pub(super) fn moment(&mut self, table: &DeTable<'_>, key: &str) -> Option<Placed<String>> {
         match find(table, key)? {

@@ -10,6 +10,8 @@ permit (principal in Group::"staff", action, resource == Http::"wiki");
 @id("books") permit (principal in Group::"finance", action == Action::"http:read", resource in ResourceGroup::"money")
 when { context.auth.age < 900 };
 @id("leavers") forbid (principal in Group::"leavers", action, resource);
+@id("quantum") permit (principal in Group::"staff", action, resource == Http::"vault")
+when { context.tls.post_quantum };
 @id("unused") permit (principal in Group::"nobody-is-in-it", action, resource == Http::"wiki");
 "#;
 
@@ -29,6 +31,8 @@ owner = "nobody"
 tags = ["kiosk"]
 
 [resources.wiki]
+kind = "http"
+[resources.vault]
 kind = "http"
 [resources.erp]
 kind = "http"
@@ -70,7 +74,7 @@ fn a_case_is_asked_once_for_each_combination() {
     assert_eq!(asked.first(), Some(&"ann on software → wiki, http:read"));
     assert_eq!(asked.last(), Some(&"carl on software → ledger, net:connect"));
     let undecided: Vec<&str> = report.undecided.iter().map(PolicyName::as_str).collect();
-    assert_eq!(undecided, ["books", "leavers", "unused"]);
+    assert_eq!(undecided, ["books", "leavers", "quantum", "unused"]);
 }
 
 #[test]
@@ -170,4 +174,18 @@ fn an_instant_can_be_assumed_as_toml_writes_it() {
     };
     let report = suite.run(source, None, &in_turn, &Memberships::new(), UNIX_EPOCH).expect("compiles");
     assert!(report.ok, "{report:#?}");
+}
+
+#[test]
+fn a181_a_case_is_on_a_connection_of_which_nothing_is_known_unless_it_says_otherwise() {
+    let case = |rest: &str, expect: &str| {
+        format!(
+            "\n[[cases]]\nsubject = \"ann\"\nresource = \"vault\"\naction = \"http:read\"\nexpect = \"{expect}\"\n{rest}\n"
+        )
+    };
+    let cases = [case("", "deny"), case("post_quantum = false", "deny"), case("post_quantum = true", "allow")].concat();
+    assert_eq!(failures(&cases), []);
+    assert_eq!(failures(&case("post_quantum = true", "deny")).len(), 1);
+    let wrong = Suite::read(&[file(&case("post_quantum = \"yes\"", "allow"))]).expect_err("no truth");
+    assert_eq!(wrong[0].message, "`post_quantum` is true or false");
 }

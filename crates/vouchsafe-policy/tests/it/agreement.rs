@@ -23,7 +23,7 @@ use vouchsafe_model::id::GrantId;
 use vouchsafe_model::name::PolicyName;
 use vouchsafe_model::resource::Resource;
 use vouchsafe_model::subject::SubjectFacts;
-use vouchsafe_policy::{Detail, Engine, PolicySource, PreparedSubject, Request};
+use vouchsafe_policy::{Detail, Engine, KeyAgreement, PolicySource, PreparedSubject, Request};
 
 use crate::world::{facts, file, grant, http, name, now, tcp};
 
@@ -64,6 +64,9 @@ const ANYWHERE: &[&str] = &[
     "context.network.ip == ip(\"10.2.3.4\")",
     "context.network.ip.isIpv4()",
     "context.network.ip.isLoopback()",
+    "context.tls.post_quantum",
+    "!context.tls.post_quantum",
+    "context.tls == {\"post_quantum\": true}",
     "context.auth.phishing_resistant",
     "context.auth.methods.contains(\"passkey\")",
     "context.device.grade == \"hardware\"",
@@ -235,10 +238,19 @@ struct Asked {
     path: &'static str,
     port: u16,
     operation: &'static str,
+    agreement: KeyAgreement,
 }
 
-const BASE: Asked =
-    Asked { millis: 0, ip: "10.2.3.4", method: "GET", host: "h", path: "/a", port: 5432, operation: "o" };
+const BASE: Asked = Asked {
+    millis: 0,
+    ip: "10.2.3.4",
+    method: "GET",
+    host: "h",
+    path: "/a",
+    port: 5432,
+    operation: "o",
+    agreement: KeyAgreement::Other,
+};
 
 /// The base, and what differs from it in one input.
 fn asked() -> Vec<Asked> {
@@ -250,6 +262,7 @@ fn asked() -> Vec<Asked> {
     all.extend(["/a/b", "/b", "/", "/a*", "/a/c"].map(|path| Asked { path, ..BASE }));
     all.extend([1, 1024].map(|port| Asked { port, ..BASE }));
     all.push(Asked { operation: "policy.publish", ..BASE });
+    all.push(Asked { agreement: KeyAgreement::PostQuantum, ..BASE });
     all
 }
 
@@ -315,6 +328,7 @@ fn question(facts: &SubjectFacts, kind: &str, id: &str, action: Action, asked: &
         "network": {"ip": {"__extn": {"fn": "ip", "arg": asked.ip}}},
         "time": {"__extn": {"fn": "datetime", "arg": format!("2026-11-21T00:{:02}:{:02}Z", second / 60, second % 60)}},
         "request": asked.detail(action).1,
+        "tls": {"post_quantum": asked.agreement.is_post_quantum()},
     });
     let uid = |of: &str, id: &str| -> EntityUid { format!("{of}::{id:?}").parse().expect("uid") };
     cedar_policy::Request::new(
@@ -330,10 +344,13 @@ fn question(facts: &SubjectFacts, kind: &str, id: &str, action: Action, asked: &
 fn decide(subject: &PreparedSubject, of: &str, action: Action, asked: &Asked) -> Decision {
     let ip: IpAddr = asked.ip.parse().expect("address");
     let result = if of == "console" {
-        subject.decide_console(action, asked.operation, ip, asked.at())
+        subject.decide_console(action, asked.operation, ip, asked.agreement, asked.at())
     } else {
         let of = name(of);
-        subject.decide(&Request { resource: &of, action, ip, detail: asked.detail(action).0 }, asked.at())
+        subject.decide(
+            &Request { resource: &of, action, ip, agreement: asked.agreement, detail: asked.detail(action).0 },
+            asked.at(),
+        )
     };
     match result {
         Ok(permit) => permit.decision().clone(),

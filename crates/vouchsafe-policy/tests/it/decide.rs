@@ -7,7 +7,7 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Advice, Decision, Outcome, Reason};
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::subject::{Grade, SubjectFacts};
-use vouchsafe_policy::{Detail, Engine, PolicySource, PreparedSubject, Request, default_policy};
+use vouchsafe_policy::{Detail, Engine, KeyAgreement, PolicySource, PreparedSubject, Request, default_policy};
 
 use crate::world::{ADDRESS, ask, ask_at, engine, facts, grant, http, name, now, source, tcp, without_device};
 
@@ -88,7 +88,13 @@ fn an_action_that_the_kind_does_not_know_is_denied() {
 fn a_request_that_lacks_its_details_is_denied() {
     let engine = engine("@id(\"all\") permit(principal, action, resource);");
     let wiki = name("wiki");
-    let request = Request { resource: &wiki, action: Action::HttpRead, ip: ADDRESS, detail: Detail::Net { port: 1 } };
+    let request = Request {
+        resource: &wiki,
+        action: Action::HttpRead,
+        ip: ADDRESS,
+        agreement: KeyAgreement::Other,
+        detail: Detail::Net { port: 1 },
+    };
     let subject = PreparedSubject::new(engine, Arc::new(facts("ann", &[])));
     assert_eq!(reason(subject.decide(&request, now())), Reason::FactsUnavailable);
 }
@@ -187,7 +193,13 @@ fn i3_the_network_alone_changes_nothing() {
     let subject = PreparedSubject::new(engine, Arc::new(facts("ann", &["guests"])));
     for ip in ["127.0.0.1", "10.0.0.1", "::1", "203.0.113.9", "::ffff:127.0.0.1"] {
         let detail = Detail::Http { method: "GET", host: "wiki", path: "/" };
-        let request = Request { resource: &wiki, action: Action::HttpRead, ip: ip.parse().expect("ip"), detail };
+        let request = Request {
+            resource: &wiki,
+            action: Action::HttpRead,
+            ip: ip.parse().expect("ip"),
+            agreement: KeyAgreement::Other,
+            detail,
+        };
         assert_eq!(reason(subject.decide(&request, now())), Reason::NoPermit, "{ip}");
     }
 }
@@ -212,10 +224,13 @@ fn every_fact_that_a_policy_can_read_is_told() {
     assert_eq!(reason(ask(&engine, &ann, "ledger", Action::NetConnect)), Reason::Permitted);
     let subject = PreparedSubject::new(engine, Arc::new(ann));
     assert_eq!(
-        reason(subject.decide_console(Action::ConsoleWrite, "policy.publish", ADDRESS, now())),
+        reason(subject.decide_console(Action::ConsoleWrite, "policy.publish", ADDRESS, KeyAgreement::Other, now())),
         Reason::Permitted
     );
-    assert_eq!(reason(subject.decide_console(Action::ConsoleWrite, "other", ADDRESS, now())), Reason::ConditionFailed);
+    assert_eq!(
+        reason(subject.decide_console(Action::ConsoleWrite, "other", ADDRESS, KeyAgreement::Other, now())),
+        Reason::ConditionFailed
+    );
 }
 
 #[test]
@@ -255,6 +270,7 @@ fn a_permit_ends_when_it_says_and_a_forbid_stays() {
         resource: &wiki,
         action: Action::HttpRead,
         ip: ADDRESS,
+        agreement: KeyAgreement::Other,
         detail: crate::world::detail_of(Action::HttpRead),
     };
     // One prepared subject, whose slices have to be built again at the instant, and again when the clock is put back.
@@ -334,12 +350,22 @@ fn the_default_policy_lets_administrators_into_the_console_and_nobody_else() {
     let engine = Engine::compile(source).expect("compiles");
     assert_eq!(engine.warnings(), []);
     let first = PreparedSubject::new(engine.clone(), Arc::new(without_device(facts("ann", &["administrators"]))));
-    let permit = first.decide_console(Action::ConsoleWrite, "user.add", ADDRESS, now()).expect("allowed");
+    let permit =
+        first.decide_console(Action::ConsoleWrite, "user.add", ADDRESS, KeyAgreement::Other, now()).expect("allowed");
     assert_eq!(permit.resource().name, ResourceName::console());
-    assert_eq!(reason(first.decide_console(Action::ConsoleRead, "user.list", ADDRESS, now())), Reason::Permitted);
-    assert_eq!(reason(first.decide_console(Action::HttpRead, "user.list", ADDRESS, now())), Reason::NoPermit);
+    assert_eq!(
+        reason(first.decide_console(Action::ConsoleRead, "user.list", ADDRESS, KeyAgreement::Other, now())),
+        Reason::Permitted
+    );
+    assert_eq!(
+        reason(first.decide_console(Action::HttpRead, "user.list", ADDRESS, KeyAgreement::Other, now())),
+        Reason::NoPermit
+    );
     let other = PreparedSubject::new(engine, Arc::new(facts("bob", &["staff"])));
-    assert_eq!(reason(other.decide_console(Action::ConsoleRead, "user.list", ADDRESS, now())), Reason::NoPermit);
+    assert_eq!(
+        reason(other.decide_console(Action::ConsoleRead, "user.list", ADDRESS, KeyAgreement::Other, now())),
+        Reason::NoPermit
+    );
 }
 
 #[test]
@@ -369,6 +395,7 @@ fn what_is_remembered_of_a_subject_is_bounded() {
             resource: &of,
             action: Action::HttpRead,
             ip: ADDRESS,
+            agreement: KeyAgreement::Other,
             detail: crate::world::detail_of(Action::HttpRead),
         };
         assert_eq!(reason(subject.decide(&request, now())), Reason::Permitted);

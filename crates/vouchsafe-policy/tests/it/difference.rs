@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use vouchsafe_model::action::Action;
 use vouchsafe_model::name::{DeviceName, Tag};
 use vouchsafe_model::subject::{Grade, SubjectFacts};
-use vouchsafe_policy::{Change, Difference, Engine, Example, PreparedSubject, Request, Shift, difference};
+use vouchsafe_policy::{
+    Change, Difference, Engine, Example, KeyAgreement, PreparedSubject, Request, Shift, difference,
+};
 
 use crate::properties::{compile, grants, specs};
 use crate::rights::{USERS, allows, circumstances, people, prepared, resource};
@@ -34,7 +36,13 @@ fn decided(engine: &Arc<Engine>, example: &Example) -> bool {
     });
     let (of, ip): (_, IpAddr) = (resource(&example.resource), example.ip);
     let action = example.action.parse().expect("an action");
-    let request = Request { resource: &of, action, ip, detail: example.detail.as_detail() };
+    let request = Request {
+        resource: &of,
+        action,
+        ip,
+        agreement: KeyAgreement::of(example.post_quantum),
+        detail: example.detail.as_detail(),
+    };
     PreparedSubject::new(Arc::clone(engine), Arc::new(facts)).decide(&request, at).is_ok()
 }
 
@@ -126,6 +134,19 @@ fn a_change_is_told_by_people_devices_resources_and_actions() {
         found.changes[0].after.as_ref().expect("open").ways[0].conditions.iter().map(|it| it.words.as_str()).collect();
     assert_eq!(words, ["not on a device of grade software", "signed in within 10 min"]);
     assert_eq!(lines(&between(&stricter, &before)), ["u0 wiki http:read +[software hardware hardware-attested]"]);
+
+    let quantum = engine(&format!("{WIKI} when {{ context.tls.post_quantum }};"));
+    let found = between(&before, &quantum);
+    assert!(found.exact && !found.gains());
+    let loses = found.changes[0].loses.as_ref().expect("something");
+    assert!(!loses.example.post_quantum, "{:?}", loses.example);
+    let gained = between(&quantum, &before).changes[0].gains.as_ref().expect("something").example.to_string();
+    assert!(!gained.contains("post-quantum"), "{gained}");
+    let words = &found.changes[0].after.as_ref().expect("open").ways[0].conditions[0].words;
+    assert_eq!(words, "on a connection with a post-quantum key agreement");
+    let never = engine(&format!("{WIKI} when {{ context.auth.age < 0 }};"));
+    let gained = between(&never, &quantum).changes[0].gains.as_ref().expect("something").example.to_string();
+    assert!(gained.ends_with("key agreed on post-quantum"), "{gained}");
 
     let wider = engine(
         "@id(\"wiki\") @device(\"none\") permit(principal in Group::\"g2\", action in [Action::\"http:read\", Action::\"http:write\"], resource in ResourceGroup::\"intranet\");",

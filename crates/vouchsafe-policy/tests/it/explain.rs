@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use vouchsafe_model::action::Action;
 use vouchsafe_model::subject::SubjectFacts;
-use vouchsafe_policy::{Engine, Explanation, Holds, PolicySource, Question, explain};
+use vouchsafe_policy::{Engine, Explanation, Holds, KeyAgreement, PolicySource, Question, explain};
 
 use crate::world::{ADDRESS, detail_of, engine, facts, grant, now, source, without_device};
 
@@ -14,7 +14,14 @@ fn ask(engine: &Engine, facts: SubjectFacts, resource: &str, action: Action) -> 
 }
 
 fn ask_at(engine: &Engine, facts: SubjectFacts, resource: &str, action: Action, at: SystemTime) -> Explanation {
-    let question = Question { facts, resource: resource.into(), action, ip: ADDRESS, detail: detail_of(action).into() };
+    let question = Question {
+        facts,
+        resource: resource.into(),
+        action,
+        ip: ADDRESS,
+        agreement: KeyAgreement::Other,
+        detail: detail_of(action).into(),
+    };
     explain(engine, &question, at)
 }
 

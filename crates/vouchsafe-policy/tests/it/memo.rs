@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::Reason;
 use vouchsafe_model::subject::SubjectFacts;
-use vouchsafe_policy::{Detail, Engine, PreparedSubject, Request};
+use vouchsafe_policy::{Detail, Engine, KeyAgreement, PreparedSubject, Request};
 
 use crate::world::{ADDRESS, engine, facts, name, now, source};
 
@@ -17,7 +17,8 @@ fn subject(policies: &str, facts: SubjectFacts) -> PreparedSubject {
 fn read(subject: &PreparedSubject, path: &str, at: SystemTime) -> Reason {
     let wiki = name("wiki");
     let detail = Detail::Http { method: "GET", host: "wiki.vouchsafe.localhost", path };
-    let request = Request { resource: &wiki, action: Action::HttpRead, ip: ADDRESS, detail };
+    let request =
+        Request { resource: &wiki, action: Action::HttpRead, ip: ADDRESS, agreement: KeyAgreement::Other, detail };
     match subject.decide(&request, at) {
         Ok(permit) => {
             assert_eq!(permit.detail(), detail, "a permit is of its own request, whatever was remembered");

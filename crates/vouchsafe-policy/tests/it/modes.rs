@@ -10,7 +10,7 @@ use vouchsafe_model::decision::{Decision, Outcome, Reason};
 use vouchsafe_model::mode::{Boundary, Lenience, Mode, Trial};
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_model::resource::Resource;
-use vouchsafe_policy::{Admission, Detail, Engine, PolicySource, PreparedSubject, Request};
+use vouchsafe_policy::{Admission, Detail, Engine, KeyAgreement, PolicySource, PreparedSubject, Request};
 
 use crate::properties::{Spec, detail, resources, specs, subjects};
 use crate::world::{ADDRESS, engine, facts, file, http, name, now, printed, source, user, without_device};
@@ -37,7 +37,13 @@ fn wiki(mode: Mode) -> Arc<Engine> {
 }
 
 fn get(of: &ResourceName) -> Request<'_> {
-    Request { resource: of, action: Action::HttpRead, ip: ADDRESS, detail: detail(Action::HttpRead).0 }
+    Request {
+        resource: of,
+        action: Action::HttpRead,
+        ip: ADDRESS,
+        agreement: KeyAgreement::Other,
+        detail: detail(Action::HttpRead).0,
+    }
 }
 
 fn passed(admission: &Result<Admission, Decision>) -> Option<Lenience> {
@@ -215,7 +221,7 @@ proptest! {
                 let kind = lenient.resource(&of).map(|resource| resource.spec.kind());
                 for action in Action::ALL.iter().copied() {
                     let by = by.filter(|_| kind.is_some_and(|kind| kind.actions().contains(&action)));
-                    let request = Request { resource: &of, action, ip, detail: detail(action).0 };
+                    let request = Request { resource: &of, action, ip, agreement: KeyAgreement::Other, detail: detail(action).0 };
                     let (a, b) = (with.admit(&request, [], now()), without.admit(&request, [], now()));
                     prop_assert!(b.as_ref().ok().and_then(Admission::tolerance).is_none());
                     prop_assert_eq!(told(&a), told(&b), "the policies say the same, {} {}", of, action);

@@ -14,7 +14,9 @@ use vouchsafe_model::decision::{Decision, Outcome, Reason};
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::resource::Resource;
 use vouchsafe_model::subject::{AuthMethod, SubjectFacts};
-use vouchsafe_policy::{Detail, Engine, Explanation, PolicySource, PreparedSubject, Question, Request, explain};
+use vouchsafe_policy::{
+    Detail, Engine, Explanation, KeyAgreement, PolicySource, PreparedSubject, Question, Request, explain,
+};
 
 use crate::world::{ADDRESS, facts, file, grant, http, name, now, printed, tcp, without_device};
 
@@ -111,6 +113,8 @@ pub(crate) fn specs() -> impl Strategy<Value = Vec<Spec>> {
         "when { context.device has owner && context.device.owner == principal }",
         "when { context.time > datetime(\"2026-11-21T00:00:30Z\") }",
         "when { context.network.ip.isInRange(ip(\"10.0.0.0/8\")) }",
+        "when { context.tls.post_quantum }",
+        "unless { context.tls.post_quantum || context.auth.age < 30 }",
         "when { resource.name == \"r0\" }",
         "when { action in Action::\"access\" }",
         "when { principal in Group::\"g1\" || context.auth.age < 100 }",
@@ -222,7 +226,7 @@ impl Oracle {
         if !kind.actions().contains(&action) {
             return (Reason::NoPermit, BTreeSet::new());
         }
-        let (request, entities) = cedar(facts, of, action, at, ADDRESS);
+        let (request, entities) = cedar(facts, of, action, at, ADDRESS, KeyAgreement::Other);
         let (answer, applied, failed) = self.ask(at, &request, &entities, false);
         let (_, in_scope, _) = self.ask(at, &request, &entities, true);
         let counts = |id: &&String| {
@@ -250,6 +254,7 @@ pub(crate) fn cedar(
     action: Action,
     at: SystemTime,
     ip: std::net::IpAddr,
+    agreement: KeyAgreement,
 ) -> (cedar_policy::Request, Entities) {
     let all = resources();
     let found = all.iter().find(|resource| resource.name.as_str() == of);
@@ -288,6 +293,7 @@ pub(crate) fn cedar(
         "network": {"ip": {"__extn": {"fn": "ip", "arg": ip.to_string()}}},
         "time": {"__extn": {"fn": "datetime", "arg": format!("2026-11-21T00:{:02}:{:02}Z", seconds / 60, seconds % 60)}},
         "request": detail(action).1,
+        "tls": {"post_quantum": agreement.is_post_quantum()},
     });
     let context = Context::from_json_value(context, None).expect("context");
     let uid = |of: &str, id: &str| -> EntityUid { format!("{of}::{id:?}").parse().expect("uid") };
@@ -305,10 +311,13 @@ pub(crate) fn cedar(
 fn decide(subject: &PreparedSubject, of: &str, action: Action, at: SystemTime) -> Decision {
     let result = if of == "console" {
         let Detail::Console { operation } = detail(Action::ConsoleRead).0 else { unreachable!("of the console") };
-        subject.decide_console(action, operation, ADDRESS, at)
+        subject.decide_console(action, operation, ADDRESS, KeyAgreement::Other, at)
     } else {
         let of = name(of);
-        subject.decide(&Request { resource: &of, action, ip: ADDRESS, detail: detail(action).0 }, at)
+        subject.decide(
+            &Request { resource: &of, action, ip: ADDRESS, agreement: KeyAgreement::Other, detail: detail(action).0 },
+            at,
+        )
     };
     match result {
         Ok(permit) => permit.decision().clone(),
@@ -392,7 +401,7 @@ proptest! {
             for of in ASKED {
                 for action in [Action::HttpRead, Action::NetConnect, Action::ConsoleRead] {
                     let decision = decide(&subject, of, action, now());
-                    let question = Question { facts: facts.clone(), resource: of.into(), action, ip: ADDRESS, detail: detail(action).0.into() };
+                    let question = Question { facts: facts.clone(), resource: of.into(), action, ip: ADDRESS, agreement: KeyAgreement::Other, detail: detail(action).0.into() };
                     let told: Explanation = explain(&engine, &question, now());
                     prop_assert_eq!(&told.decision.reason, decision.reason.code());
                     prop_assert_eq!(told.decision.words.as_str(), decision.words.as_ref());

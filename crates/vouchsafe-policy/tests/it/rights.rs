@@ -11,7 +11,7 @@ use vouchsafe_model::action::Action;
 use vouchsafe_model::name::{GroupName, ResourceName};
 use vouchsafe_model::subject::{Grade, SubjectFacts, UserFacts};
 use vouchsafe_policy::{
-    Engine, Limit, OnDevice, People, PreparedSubject, Request, Rights, Wanted, Way, WhatCan, WhoCan,
+    Engine, KeyAgreement, Limit, OnDevice, People, PreparedSubject, Request, Rights, Wanted, Way, WhatCan, WhoCan,
 };
 
 use crate::properties::{cedar, compile, detail, grants, specs};
@@ -40,6 +40,7 @@ pub(crate) struct Circumstances {
     pub(crate) facts: SubjectFacts,
     pub(crate) at: SystemTime,
     pub(crate) ip: IpAddr,
+    pub(crate) agreement: KeyAgreement,
 }
 
 /// Enough of them for each condition of `specs` to hold and not to hold, in each mixture that counts.
@@ -55,13 +56,18 @@ pub(crate) fn circumstances(who: &str, groups: &[&str]) -> Vec<Circumstances> {
     };
     let mut all = Vec::new();
     for (grade, owner) in [(None, false), (Some(Grade::Software), true), (Some(Grade::Hardware), false)] {
-        for (age, seconds, ip) in
-            [(0, 0, "10.2.3.4"), (30, 31, "192.0.2.7"), (31, 0, "10.2.3.4"), (100, 59, "10.2.3.4")]
-        {
+        for (age, seconds, ip, is_post_quantum) in [
+            (0, 0, "10.2.3.4", true),
+            (30, 31, "192.0.2.7", false),
+            (31, 0, "10.2.3.4", false),
+            (31, 0, "10.2.3.4", true),
+            (100, 59, "10.2.3.4", false),
+        ] {
             let at = now() + Duration::from_secs(seconds);
             let mut facts = on(grade, owner);
             facts.auth.at = at - Duration::from_secs(age);
-            all.push(Circumstances { facts, at, ip: ip.parse().expect("ip") });
+            let (ip, agreement) = (ip.parse().expect("ip"), KeyAgreement::of(is_post_quantum));
+            all.push(Circumstances { facts, at, ip, agreement });
         }
     }
     all
@@ -74,7 +80,7 @@ pub(crate) fn prepared(engine: &Arc<Engine>, given: &Circumstances) -> PreparedS
 
 pub(crate) fn allows(subject: &PreparedSubject, of: &str, action: Action, given: &Circumstances) -> bool {
     let of = resource(of);
-    let request = Request { resource: &of, action, ip: given.ip, detail: detail(action).0 };
+    let request = Request { resource: &of, action, ip: given.ip, agreement: given.agreement, detail: detail(action).0 };
     subject.decide(&request, given.at).is_ok()
 }
 
@@ -86,7 +92,7 @@ struct Reader {
 impl Reader {
     /// Whether all conditions hold, asked one after the other as Cedar does; `None` when one can't be told.
     fn holds(&mut self, way: &Way, of: &str, action: Action, given: &Circumstances) -> Option<bool> {
-        let (request, entities) = cedar(&given.facts, of, action, given.at, given.ip);
+        let (request, entities) = cedar(&given.facts, of, action, given.at, given.ip, given.agreement);
         for Limit { text, words } in &way.conditions {
             assert!(!words.is_empty());
             let expression = self.parsed.entry(text.clone()).or_insert_with(|| text.parse().expect(text));

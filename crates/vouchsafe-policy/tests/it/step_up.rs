@@ -1,20 +1,65 @@
 //! Denials of which a fresh or stronger sign-in makes permits.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vouchsafe_model::action::Action;
 use vouchsafe_model::decision::{Advice, Decision, Reason, StepUp};
 use vouchsafe_model::subject::{AuthFacts, SubjectFacts};
-use vouchsafe_policy::{Question, explain};
+use vouchsafe_policy::{KeyAgreement, PreparedSubject, Question, Request, explain};
 
-use crate::world::{ADDRESS, ask, detail_of, engine, facts, now};
+use crate::world::{ADDRESS, ask, detail_of, engine, facts, name, now};
 
 /// In finance, signed in so many seconds ago.
 fn signed_in_before(seconds: u64) -> SubjectFacts {
     let facts = facts("ann", &["finance"]);
     let at = now() - Duration::from_secs(seconds);
     SubjectFacts { auth: AuthFacts { at, ..facts.auth.clone() }, ..facts }
+}
+
+/// Denials of which a connection with a post-quantum key agreement makes permits say that it does (A181); the memo tells
+/// the two kinds of connections apart.
+#[test]
+fn a181_what_only_the_key_agreement_keeps_out_is_told_so() {
+    let ask = |policy: &str, facts: &SubjectFacts, agreement| {
+        let engine = engine(policy);
+        let (of, detail) = (name("erp"), detail_of(Action::HttpRead));
+        let request = Request { resource: &of, action: Action::HttpRead, ip: ADDRESS, agreement, detail };
+        let subject = PreparedSubject::new(engine, Arc::new(facts.clone()));
+        let ask = || subject.decide(&request, now());
+        let other = if agreement.is_post_quantum() { KeyAgreement::Other } else { KeyAgreement::PostQuantum };
+        let first = ask().map_or_else(|denial| denial, |permit| permit.decision().clone());
+        let _ = subject.decide(&Request { agreement: other, ..request }, now());
+        let again = ask().map_or_else(|denial| denial, |permit| permit.decision().clone());
+        assert_eq!(first, again, "{policy}");
+        (first.reason, first.advice.to_vec())
+    };
+    let permit = r#"@id("erp") permit (principal in Group::"finance", action, resource == Http::"erp")
+        when { context.tls.post_quantum };"#;
+    let forbid = r#"@id("erp") permit (principal in Group::"finance", action, resource == Http::"erp");
+        @id("quantum") forbid (principal, action, resource) unless { context.tls.post_quantum };"#;
+    let fresh = signed_in_before(60);
+    for (policy, reason) in [(permit, Reason::ConditionFailed), (forbid, Reason::Forbidden)] {
+        assert_eq!(ask(policy, &fresh, KeyAgreement::PostQuantum), (Reason::Permitted, vec![]));
+        assert_eq!(ask(policy, &fresh, KeyAgreement::Other), (reason, vec![Advice::PostQuantum]));
+        // Nobody learns so of a resource that is closed to her, or without a device.
+        let stranger = SubjectFacts { user: facts("eve", &[]).user, ..signed_in_before(60) };
+        assert_eq!(ask(policy, &stranger, KeyAgreement::Other), (Reason::NoPermit, vec![Advice::RequestAccess]));
+    }
+    // A fresh sign-in is wanted as well, or something that neither of the two helps with.
+    let and = |condition: &str| permit.replace("};", &format!("&& {condition} }};"));
+    let old = signed_in_before(900);
+    let both = and("context.auth.age < 900");
+    assert_eq!(ask(&both, &old, KeyAgreement::Other), (Reason::ConditionFailed, vec![Advice::PostQuantum]));
+    assert_eq!(ask(&both, &old, KeyAgreement::PostQuantum), (Reason::StepUpRequired, vec![Advice::StepUp]));
+    let elsewhere = and("context.network.ip.isLoopback()");
+    assert_eq!(ask(&elsewhere, &fresh, KeyAgreement::Other), (Reason::ConditionFailed, vec![]));
+    let either = permit.replace("context.tls.post_quantum", "context.tls.post_quantum || context.auth.age < 900");
+    assert_eq!(ask(&either, &old, KeyAgreement::Other), (Reason::StepUpRequired, vec![Advice::StepUp]));
+    // Its author said so already.
+    let said = permit.replace("@id(\"erp\")", "@id(\"erp\") @advice(\"post-quantum\")");
+    assert_eq!(ask(&said, &fresh, KeyAgreement::Other), (Reason::ConditionFailed, vec![Advice::PostQuantum]));
 }
 
 fn denied(policy: &str, facts: &SubjectFacts) -> Decision {
@@ -26,6 +71,7 @@ fn denied(policy: &str, facts: &SubjectFacts) -> Decision {
         resource: "erp".to_owned(),
         action: Action::HttpRead,
         ip: ADDRESS,
+        agreement: KeyAgreement::Other,
         detail: detail_of(Action::HttpRead).into(),
     };
     assert_eq!(explain(&engine, &question, now()).decision.reason, decision.reason.code());

@@ -9,8 +9,8 @@ use vouchsafe_model::name::{GroupName, ResourceName, UserName};
 use vouchsafe_model::observed::{Observed, Source};
 use vouchsafe_model::subject::Grade;
 use vouchsafe_policy::{
-    Engine, People, PolicyFile, PolicySource, PreparedSubject, Request, SuggestError, SuggestOptions, SuggestedFile,
-    Suggestion, foresee, suggest, unused,
+    Engine, KeyAgreement, People, PolicyFile, PolicySource, PreparedSubject, Request, SuggestError, SuggestOptions,
+    SuggestedFile, Suggestion, foresee, suggest, unused,
 };
 
 use crate::properties::{compile, detail, grants, resources, specs};
@@ -95,8 +95,13 @@ fn allowed(engine: &Arc<Engine>, people: &People, grade: Grade) -> BTreeSet<Righ
         let subject = PreparedSubject::new(Arc::clone(engine), Arc::new(facts));
         for resource in resources() {
             for action in Action::ALL {
-                let request =
-                    Request { resource: &resource.name, action: *action, ip: ADDRESS, detail: detail(*action).0 };
+                let request = Request {
+                    resource: &resource.name,
+                    action: *action,
+                    ip: ADDRESS,
+                    agreement: KeyAgreement::Other,
+                    detail: detail(*action).0,
+                };
                 if subject.decide(&request, now()).is_ok() {
                     found.insert((who.clone(), resource.name.clone(), *action));
                 }

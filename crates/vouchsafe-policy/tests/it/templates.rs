@@ -8,8 +8,8 @@ use vouchsafe_model::decision::Reason;
 use vouchsafe_model::grant::Grant;
 use vouchsafe_model::name::{GroupName, PolicyName};
 use vouchsafe_policy::{
-    Change, Engine, Explanation, HostOf, OwnedDetail, People, PolicyFile, PolicySource, Question, check, difference,
-    explain, plain, touched,
+    Change, Engine, Explanation, HostOf, KeyAgreement, OwnedDetail, People, PolicyFile, PolicySource, Question, check,
+    difference, explain, plain, touched,
 };
 
 use crate::world::{ADDRESS, ask, ask_at, facts, file, grant, name, now, printed, source, user, without_device};
@@ -171,7 +171,14 @@ fn what_protects_policies_protects_templates() {
 
 fn asked(who: &str, path: &str) -> Question {
     let detail = OwnedDetail::Http { method: "GET".into(), host: "wiki.vouchsafe.localhost".into(), path: path.into() };
-    Question { facts: facts(who, &[]), resource: "wiki".into(), action: HttpRead, ip: ADDRESS, detail }
+    Question {
+        facts: facts(who, &[]),
+        resource: "wiki".into(),
+        action: HttpRead,
+        ip: ADDRESS,
+        agreement: KeyAgreement::Other,
+        detail,
+    }
 }
 
 #[test]

@@ -12,7 +12,9 @@ use vouchsafe_model::id::{DeviceId, GrantId, SessionId, UserId};
 use vouchsafe_model::name::{DeviceName, GroupName, ResourceGroupName, ResourceName, Tag, UserName};
 use vouchsafe_model::resource::{Endpoint, HttpSpec, Resource, ResourceSpec, Sensitivity, TcpSpec, UpstreamScheme};
 use vouchsafe_model::subject::{AuthFacts, AuthMethod, DeviceFacts, Epoch, Grade, SubjectFacts, UserFacts};
-use vouchsafe_policy::{Detail, Diagnostic, Engine, Permit, PolicyFile, PolicySource, PreparedSubject, Request};
+use vouchsafe_policy::{
+    Detail, Diagnostic, Engine, KeyAgreement, Permit, PolicyFile, PolicySource, PreparedSubject, Request,
+};
 
 /// 2026-11-21T00:00:00Z.
 pub(crate) fn now() -> SystemTime {
@@ -128,7 +130,8 @@ pub(crate) fn ask_at(
     at: SystemTime,
 ) -> Result<Permit, Decision> {
     let of = name(of);
-    let request = Request { resource: &of, action, ip: ADDRESS, detail: detail_of(action) };
+    let request =
+        Request { resource: &of, action, ip: ADDRESS, agreement: KeyAgreement::Other, detail: detail_of(action) };
     PreparedSubject::new(engine.clone(), Arc::new(facts.clone())).decide(&request, at)
 }
 

@@ -24,11 +24,11 @@ impl Negotiated {
         }
     }
 
-    /// What is known of a handshake in QUIC: it is of TLS 1.3 (RFC 9001 §4.2) and, here, never a
-    /// resumption. The library does not tell the key agreement.
+    /// Of a handshake in QUIC with that group: it is of TLS 1.3 (RFC 9001 §4.2) and, here, never a
+    /// resumption.
     #[must_use]
-    pub const fn in_quic() -> Self {
-        Self { version: Some(ProtocolVersion::TLSv1_3), group: None, resumed: false }
+    pub const fn in_quic(group: Option<NamedGroup>) -> Self {
+        Self { version: Some(ProtocolVersion::TLSv1_3), group, resumed: false }
     }
 
     /// Whether what is sent now stays secret from somebody who records it and has a quantum

@@ -164,6 +164,9 @@ pub struct ExplainRequest {
     /// Source address.
     #[serde(default)]
     pub ip: Option<String>,
+    /// Whether the key of the connection was agreed on in a post-quantum way; absent means it was not.
+    #[serde(default)]
+    pub post_quantum: bool,
     /// Seconds since the sign-in.
     #[serde(default)]
     pub auth_age: Option<u64>,

@@ -214,6 +214,9 @@ pub(crate) struct Question {
     /// Address that the request comes from.
     #[arg(long)]
     ip: Option<IpAddr>,
+    /// As if the key of the connection had been agreed on in a post-quantum way.
+    #[arg(long)]
+    post_quantum: bool,
     /// How long ago the sign-in was, such as `2h`.
     #[arg(long, value_name = "TIME", value_parser = text::duration)]
     auth_age: Option<Duration>,
@@ -406,7 +409,7 @@ fn files(call: &Call, version: &PolicyVersion) -> std::io::Result<()> {
 }
 
 async fn explain(call: &Call, question: Question) -> Result<Exit, VerbError> {
-    let Question { user, device, grade, resource, action, method, path, ip, auth_age, at } = question;
+    let Question { user, device, grade, resource, action, method, path, ip, post_quantum, auth_age, at } = question;
     let asked = ExplainRequest {
         user: user.to_string(),
         device: device.map(|device| device.to_string()),
@@ -416,6 +419,7 @@ async fn explain(call: &Call, question: Question) -> Result<Exit, VerbError> {
         method,
         path,
         ip: ip.map(|ip| ip.to_string()),
+        post_quantum,
         auth_age: auth_age.map(|age| age.as_secs()),
         at: at.map(|at| at.unix_seconds(now())),
     };

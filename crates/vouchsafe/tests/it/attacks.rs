@@ -3,6 +3,7 @@
 //! it can be, over a device's connection to the gateway with its token.
 
 mod absent;
+mod agreement;
 mod assertion;
 mod authority;
 mod credentials;

@@ -8,19 +8,28 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use quinn::crypto::rustls::QuicServerConfig;
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::crypto::{
     ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session, UnsupportedVersion,
 };
 use quinn::{ConnectionId, Side, TransportErrorCode};
 use quinn_proto::TransportError;
 use quinn_proto::transport_parameters::TransportParameters;
+use rustls::NamedGroup;
 use rustls::server::{Acceptor, NoServerSessionStorage, ProducesTickets};
-use vouchsafe_wire::hello::{Hello, HelloError};
+use vouchsafe_wire::hello::{Hello, HelloError, group_of_server_hello};
 
 use crate::gateway::Shared;
 use crate::listen::handshake;
 use crate::route::Via;
+
+/// What a handshake in QUIC ended with.
+pub(super) struct Handshaken {
+    /// Name that the client asked for.
+    pub(super) name: Option<String>,
+    /// Group that the key was agreed on with.
+    pub(super) group: Option<NamedGroup>,
+}
 
 /// Starts sessions that pick their configuration by name.
 pub(super) struct ByName {
@@ -94,7 +103,8 @@ impl ServerConfig for ByName {
 
     fn start_session(self: Arc<Self>, version: u32, params: &TransportParameters) -> Box<dyn Session> {
         let listening = Arc::clone(&self.initial).start_session(version, params);
-        Box::new(Named { by: self, version, params: *params, hello: Some(Hello::default()), inner: listening })
+        let hello = Some(Hello::default());
+        Box::new(Named { by: self, version, params: *params, hello, group: None, inner: listening })
     }
 }
 
@@ -104,6 +114,8 @@ struct Named {
     version: u32,
     params: TransportParameters,
     hello: Option<Hello>,
+    /// That the key is agreed on with, once our ServerHello was written.
+    group: Option<NamedGroup>,
     /// Before there is a name this one never gets a byte; it answers what every session can.
     inner: Box<dyn Session>,
 }
@@ -138,7 +150,8 @@ impl Session for Named {
     }
 
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        self.inner.handshake_data()
+        let data = self.inner.handshake_data()?.downcast::<HandshakeData>().ok()?;
+        Some(Box::new(Handshaken { name: data.server_name, group: self.group }))
     }
 
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
@@ -165,7 +178,15 @@ impl Session for Named {
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
         match self.hello {
             Some(_) => None,
-            None => self.inner.write_handshake(buf),
+            None => {
+                let before = buf.len();
+                let keys = self.inner.write_handshake(buf);
+                // The ServerHello is the first that we write, or the first after a HelloRetryRequest; whatever is written
+                // later begins with another message.
+                let group = buf.get(before..).and_then(group_of_server_hello);
+                self.group = group.map(NamedGroup::from).or(self.group);
+                keys
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
+use crate::request::KeyAgreement;
 
 fn of(condition: &str) -> Inputs {
     let text = format!("permit(principal, action, resource) when {{ {condition} }};");
@@ -35,6 +36,9 @@ fn what_a_condition_reads_is_found() {
         ("[context.auth.age].contains(5)", AGE | AGE_ITSELF),
         ("context.network.ip.isInRange(ip(\"10.0.0.0/8\"))", IP),
         ("context.network == context.network", IP),
+        ("context.tls.post_quantum", AGREEMENT),
+        ("!context.tls.post_quantum || context[\"tls\"] == {post_quantum: true}", AGREEMENT),
+        ("context.tls has post_quantum", AGREEMENT),
         ("context.time.toTime() < duration(\"8h\")", TIME | TIME_ITSELF),
         ("context.time < context.time.offset(duration(\"1s\"))", TIME | TIME_ITSELF),
         ("context.auth.unheard_of == 1", all),
@@ -65,7 +69,7 @@ fn a_number_that_is_only_compared_is_read_by_its_rank() {
 }
 
 fn at<'r>(age: i64, second: u64, ip: &str, detail: Detail<'r>) -> Circumstances<'r> {
-    Circumstances { age, second, ip: ip.parse().expect("an address"), detail }
+    Circumstances { age, second, ip: ip.parse().expect("an address"), agreement: KeyAgreement::Other, detail }
 }
 
 fn http<'r>(method: &'r str, host: &'r str, path: &'r str) -> Detail<'r> {
@@ -89,6 +93,17 @@ fn the_key_holds_what_is_read_and_nothing_else() {
         inputs.key(1, &at(0, 0, "::1", http("", "", ""))).map(|key| key.as_bytes().to_vec()),
         inputs.key(2, &at(0, 0, "::1", http("", "", ""))).map(|key| key.as_bytes().to_vec())
     );
+}
+
+#[test]
+fn the_key_tells_how_the_key_was_agreed_on_where_that_is_read() {
+    let of_agreement = |agreement| Circumstances { agreement, ..at(0, 0, "::1", http("GET", "h", "/")) };
+    let (one, other) = (of_agreement(KeyAgreement::PostQuantum), of_agreement(KeyAgreement::Other));
+    for reads in [of("context.tls.post_quantum"), of("context == context")] {
+        assert_ne!(bytes(&reads, &one), bytes(&reads, &other));
+    }
+    let reads = of("context.network.ip.isLoopback()");
+    assert_eq!(bytes(&reads, &one), bytes(&reads, &other));
 }
 
 #[test]

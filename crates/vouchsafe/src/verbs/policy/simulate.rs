@@ -295,7 +295,7 @@ fn on(device: &DeviceClass) -> String {
 
 /// A request in words; what is usual is left out.
 fn told(example: &Example) -> String {
-    let Example { at: _, id, user, device, auth_age, ip, detail } = example;
+    let Example { at: _, id, user, device, auth_age, ip, post_quantum: _, detail } = example;
     let mut parts = vec![user.clone()];
     match detail {
         OwnedDetail::Http { method, path, host: _ } => parts.push(format!("{method} {path}")),

@@ -106,47 +106,6 @@ async fn a175_a_revocation_list_is_never_asked_for() {
     assert_eq!(lists.connections(), 0, "a list was asked for");
 }
 
-/// No resource demands a post-quantum group, so none is refused for lack of it; which one protects a
-/// connection is on record with each decision.
-#[tokio::test(flavor = "multi_thread")]
-async fn a181_the_group_of_each_handshake_is_on_record() {
-    let lab = Lab::start().await;
-    let root = lab.world.root_file.display().to_string();
-    let (address, host) = (lab.world.address().to_string(), lab.world.host("app-a"));
-    for (group, recorded) in [("X25519", Some("1.3 X25519")), ("P-256", Some("1.3 secp256r1")), ("P-521", None)] {
-        let arguments = [
-            "s_client",
-            "-quiet",
-            "-verify_quiet",
-            "-groups",
-            group,
-            "-CAfile",
-            &root,
-            "-connect",
-            &address,
-            "-servername",
-            &host,
-        ];
-        let request = format!(
-            "GET /elsewhere HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\nConnection: close\r\n\r\n",
-            lab.host("app-a"),
-            lab.cookie
-        );
-        let ran = crate::peers::run_with_input("openssl", &arguments, request.as_bytes()).await;
-        let decision = ran.out.split_once("\"decision\":\"").and_then(|(_, rest)| rest.split('"').next());
-        match recorded {
-            Some(words) => {
-                let record = lab.world.decision(decision.unwrap_or_else(|| panic!("{group}: {}", ran.out))).await;
-                assert_eq!(record.tls.as_deref(), Some(words), "{group}");
-            }
-            None => assert!(ran.out.is_empty(), "{group}: {}", ran.out),
-        }
-    }
-    let answer = lab.send(Way::H1, "GET", "/elsewhere", &[]).await;
-    let record = lab.world.decision(answer.decision().expect("a decision")).await;
-    assert_eq!(record.tls.as_deref(), Some("1.3 X25519MLKEM768"));
-}
-
 /// Nobody types a name to sign in, so there is no counter for an account to get round by an alias. What
 /// can be guessed, the code of a device, is counted for where the guesses come from.
 #[tokio::test(flavor = "multi_thread")]

@@ -106,6 +106,10 @@ impl OneDrawer {
     pub(super) fn is_empty(&self) -> bool {
         self.0.lock().is_empty()
     }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().clear();
+    }
 }
 
 impl ClientSessionStore for OneDrawer {

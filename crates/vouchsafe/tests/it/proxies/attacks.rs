@@ -5,8 +5,9 @@ use std::time::Instant;
 use vouchsafe_runtime::limits::{STRANGER_BURST, STRANGER_REQUESTS_PER_SECOND};
 
 use super::{Office, SECRET};
+use crate::attacks::probe;
 use crate::peers::{Curled, run};
-use crate::world::PATIENCE;
+use crate::world::{PATIENCE, patiently};
 
 /// What nginx sends for a request of alice's.
 fn said(office: &Office, cookie: &str) -> Vec<String> {
@@ -139,6 +140,41 @@ async fn only_a_proven_proxy_is_answered_and_only_what_has_one_reading() {
         let at = (landed.url.host_str().map(str::to_owned), landed.url.port());
         assert_eq!(at, (Some(host.clone()), Some(office.proxy.port())), "{evil}: {}", landed.url);
     }
+}
+
+/// The proxy's own connection is post-quantum, its client's may be anything: nobody knows, so it counts as none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a181_how_a_client_of_a_proxy_agreed_on_its_key_is_not_known() {
+    let office = Office::nginx().await;
+    let cookie = office.cookie().await;
+    let ask = async || {
+        let fields = said(&office, &cookie).join("\r\n");
+        let host = format!("{}:{}", office.world.host("gw"), office.world.port);
+        let request = format!("GET /forward-auth HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n\r\n");
+        let answer = probe::h1(&office.world, "gw", None, request.as_bytes()).await;
+        let (_, rest) = answer.text.split_once("dec_").expect("a decision");
+        let id: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+        (answer.status, office.world.decision(&format!("dec_{id}")).await)
+    };
+    let (status, record) = ask().await;
+    assert_eq!((status, record.tls.as_deref()), (200, Some("1.3 X25519MLKEM768")));
+    assert!(!record.is_post_quantum(), "of the proxy's connection");
+    let quantum =
+        r#"@id("quantum") forbid (principal, action, resource == Http::"wiki") unless { context.tls.post_quantum };"#;
+    let files = office.world.admin.get::<serde_json::Value>("/v1/policy").await.expect("policy");
+    let mut files = files["files"].as_array().cloned().expect("files");
+    files.push(serde_json::json!({"name": "quantum.cedar", "text": quantum}));
+    let body = serde_json::json!({"files": files, "note": ""});
+    let _: serde_json::Value = office.world.admin.post("/v1/policy/publish", &body).await.expect("published");
+    for () in patiently() {
+        let (status, record) = ask().await;
+        if status != 200 {
+            assert_eq!((status, record.reason.as_deref()), (403, Some("forbidden")));
+            assert_eq!(record.policies, ["quantum"]);
+            return;
+        }
+    }
+    panic!("it never came into force");
 }
 
 #[tokio::test(flavor = "multi_thread")]

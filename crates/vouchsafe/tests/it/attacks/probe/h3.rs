@@ -26,8 +26,12 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(world: &World, sni: &str, device: Option<&TestDevice>) -> Self {
-        let (quic, _endpoint) =
-            handshake(world, &world.host(sni), config(world, device, &[b"h3"])).await.expect("QUIC");
+        Self::open_with(world, sni, config(world, device, &[b"h3"])).await
+    }
+
+    /// With these settings of TLS.
+    pub async fn open_with(world: &World, sni: &str, config: rustls::ClientConfig) -> Self {
+        let (quic, _endpoint) = handshake(world, &world.host(sni), config).await.expect("QUIC");
         let mut control = quic.open_uni().await.expect("a stream");
         let mut opening = Vec::new();
         varint::write(&mut opening, stream::CONTROL);
