@@ -1,3 +1,5 @@
+mod unwritten;
+
 use std::sync::Arc;
 use std::time::Duration;
 
