@@ -4,7 +4,7 @@ use vouchsafe_wire::audit::{Scanned, Words, canonical_text};
 
 use super::bits::Bits;
 use super::block::{Block, Field};
-use super::terms::{Open, Terms, Unusable, value_key, word_key};
+use super::terms::{Open, Terms, Unusable, value_key};
 
 /// What to look for; all given members must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Needle {
             wanted.push(open.value(&value_key(*field, value))?);
         }
         for word in self.words.iter().flat_map(Words::iter) {
-            wanted.push(open.beginning(&word_key(word))?);
+            wanted.push(open.words(word)?);
         }
         // The rarest first: most of the others need not be read.
         wanted.sort_by_key(|found| found.count);

@@ -15,11 +15,13 @@ use super::bits::Bits;
 use super::block::Field;
 
 /// Begins the file.
-const MARK: [u8; 4] = *b"vst1";
+const MARK: [u8; 4] = *b"vst2";
 /// Bytes of the header.
 const HEADER_BYTES: usize = 64;
 /// Keys with no more records than this have them in their entry.
 const INLINE: u32 = 4;
+/// What more words than this begin with has a set of its own, so that none is put together from thousands.
+const FEW: usize = 64;
 /// Most bytes of one piece that a header may ask to read: more than a segment can need.
 const MAX_PIECE_BYTES: usize = 256 * 1024 * 1024;
 
@@ -40,7 +42,15 @@ pub(super) fn word_key(word: &[u8]) -> Vec<u8> {
     key
 }
 
+/// What many words begin with.
+fn beginning_key(word: &[u8]) -> Vec<u8> {
+    let mut key = vec![BEGINNING];
+    key.extend_from_slice(word);
+    key
+}
+
 const WORD: u8 = b'w';
+const BEGINNING: u8 = b'b';
 
 const fn tag(field: Field) -> u8 {
     match field {
@@ -222,6 +232,14 @@ pub(super) struct Found {
     entries: Vec<Entry>,
 }
 
+#[cfg(test)]
+impl Found {
+    /// How many sets they are put together from.
+    pub(super) fn sets(&self) -> usize {
+        self.entries.len()
+    }
+}
+
 impl Open<'_> {
     /// The records that have a value.
     pub(super) fn value(&mut self, key: &[u8]) -> Result<Found, Unusable> {
@@ -248,6 +266,21 @@ impl Open<'_> {
             goes_on
         })?;
         Ok(found)
+    }
+
+    /// The records that have a word with this beginning.
+    pub(super) fn words(&mut self, word: &[u8]) -> Result<Found, Unusable> {
+        let prefix = beginning_key(word);
+        let mut found = Found { count: 0, entries: Vec::new() };
+        // Of beginnings that the same words have, only the longest is written; it stands before longer ones of fewer words.
+        self.from(&prefix, &mut |entry| {
+            if entry.key.starts_with(&prefix) {
+                found.count = u64::from(entry.count);
+                found.entries.push(entry);
+            }
+            false
+        })?;
+        if found.entries.is_empty() { self.beginning(&word_key(word)) } else { Ok(found) }
     }
 
     /// Calls `each` for every value of a field: in canonical form, with its number of records and, when `wanted`, those.

@@ -13,7 +13,7 @@ use super::super::bits::Bits;
 use super::super::block::Field;
 use super::super::segment::{self, GROUP_HEADER_BYTES, read_group};
 use super::super::{LogError, at};
-use super::{Entry, HEADER_BYTES, INLINE, MARK, Piece, Records, path, value_key, word_key};
+use super::{Entry, FEW, HEADER_BYTES, INLINE, MARK, Piece, Records, WORD, beginning_key, path, value_key, word_key};
 
 /// Bytes from which on a page of entries is full.
 const PAGE_BYTES: usize = 4_096;
@@ -77,6 +77,8 @@ fn write(first: u64, seen: Seen) -> Vec<u8> {
         piece(&mut out, |out| places.iter().for_each(|place| out.extend_from_slice(&place.to_le_bytes())));
     let mut keys: Vec<(Vec<u8>, Vec<u32>)> = keys.into_iter().collect();
     keys.sort_unstable();
+    keys.extend(beginnings(&keys, size));
+    keys.sort_unstable();
     let mut pages: Vec<(&[u8], Vec<u8>)> = Vec::new();
     for (key, numbers) in &keys {
         let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
@@ -117,6 +119,32 @@ fn write(first: u64, seen: Seen) -> Vec<u8> {
     let header = MARK.into_iter().chain(sum).chain(header);
     out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
     out
+}
+
+/// What more than a few words begin with, and the records that have one of them. Of beginnings that the same words have,
+/// the longest.
+fn beginnings(keys: &[(Vec<u8>, Vec<u32>)], size: usize) -> Vec<(Vec<u8>, Vec<u32>)> {
+    let start = keys.partition_point(|(key, _)| *key < word_key(b""));
+    let words = keys.get(start..).unwrap_or_default();
+    let words = words.get(..words.partition_point(|(key, _)| key.starts_with(&[WORD]))).unwrap_or_default();
+    let mut found = Vec::new();
+    let mut groups = vec![words];
+    while let Some(group) = groups.pop() {
+        let [(first, _), .., (last, _)] = group else { continue };
+        if group.len() <= FEW {
+            continue;
+        }
+        // They are in order, so what the outermost share, all do.
+        let shared = first.iter().zip(last).take_while(|(one, other)| one == other).count();
+        let word = first.get(1..shared).unwrap_or_default();
+        if !word.is_empty() {
+            let mut records = Bits::none(size);
+            group.iter().flat_map(|(_, numbers)| numbers).for_each(|number| records.insert(*number));
+            found.push((beginning_key(word), records.iter().collect()));
+        }
+        groups.extend(group.chunk_by(|(one, _), (other, _)| one.get(shared) == other.get(shared)));
+    }
+    found
 }
 
 /// Appends a piece, and says where it is.

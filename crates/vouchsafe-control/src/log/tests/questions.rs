@@ -263,3 +263,36 @@ enum State {
     Damaged,
     MadeAgain,
 }
+
+/// What thousands of words begin with is one set in the file, and the records are those that a look at each finds.
+#[test]
+fn the_beginning_of_many_words_is_looked_up_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open_with(dir.path(), 0, 125_000).unwrap();
+    let words: Vec<String> = (0..900_u32).map(|number| format!("path{}x", number * 7 % 331)).collect();
+    for (number, word) in (1..).zip(&words) {
+        let mut record = record("controller", number, number, (0, 0, 0, 0, 0, 0));
+        record.path = Some(format!("/{word}"));
+        let mut frames = Vec::new();
+        push_frame(&mut frames, &record.to_canonical().unwrap());
+        log.take_in("controller", number, &frames).unwrap();
+    }
+    while log.index_next() {}
+    let first = *log.0.view.read().closed.first().unwrap();
+    let terms = log.0.terms(first, log.0.view.read().closed[1]).unwrap();
+    let mut open = terms.open(dir.path()).unwrap();
+    for prefix in ["p", "pa", "path", "path1"] {
+        assert_eq!(open.words(prefix.as_bytes()).unwrap().sets(), 1, "{prefix}");
+    }
+    assert!(open.words(b"path17").unwrap().sets() > 1, "few words need no set of their own");
+    let prefixes: std::collections::BTreeSet<&str> =
+        words.iter().flat_map(|word| (1..=word.len()).map(|end| &word[..end])).chain(["q", "pb", "path9999"]).collect();
+    for prefix in prefixes {
+        let filter = Filter { text: Some(Words::parse(prefix).unwrap()), ..Filter::default() };
+        let expected = words.iter().filter(|word| word.starts_with(prefix)).count() as u64;
+        // What else of a record begins so.
+        let others = u64::from("permitted".starts_with(prefix)) * 900;
+        let found = log.count(&filter, Division::default(), &|| false).unwrap();
+        assert_eq!(found.total.records, expected.max(others), "{prefix}");
+    }
+}
