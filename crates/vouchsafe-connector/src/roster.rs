@@ -65,12 +65,12 @@ impl Rosters {
         if self.newest.borrow().as_ref().is_some_and(|newest| !roster.is_newer_than(newest)) {
             return Ok(Taken::Known);
         }
-        // In force also where it can't be kept: a removal counts now.
+        tracing::info!(sequence = roster.sequence, gateways = roster.gateways.len(), "a new list of gateways");
+        // In force before it is kept, and also where it can't be: a removal counts now, however slow the disk is.
+        self.newest.send_replace(Some(Arc::new(roster)));
         if let Err(error) = self.keep(bytes) {
             tracing::error!(error = &error as &dyn std::error::Error, "the list of gateways can't be kept");
         }
-        tracing::info!(sequence = roster.sequence, gateways = roster.gateways.len(), "a new list of gateways");
-        self.newest.send_replace(Some(Arc::new(roster)));
         Ok(Taken::New)
     }
 

@@ -1,6 +1,6 @@
 //! The control channel, as a gateway that is a process of its own has it (`docs/spec/control-channel.md`).
 //!
-//! - `state`: what the gateway keeps of itself on disk
+//! - `state`: what the gateway keeps of itself on disk; `keeper`: what of it changes often, written beside the channel
 //! - `join`: how it becomes one, and gets its next certificates
 //! - `follow`: what the controller tells, checked; no I/O
 //! - `connection`: one connection to the controller, from its begin to its end
@@ -13,6 +13,7 @@ mod callers;
 mod connection;
 mod follow;
 mod join;
+mod keeper;
 mod service;
 mod state;
 mod vitals;
@@ -123,7 +124,8 @@ impl Remote {
             .announcing(&announced)
             .keeping(&state.checkpoints()?);
         board.add(Arc::new(ChannelVitals { link: Arc::clone(&link), state: Arc::clone(&state) }));
-        let driver = connection::Driver::new(Arc::clone(&state), Arc::clone(&link), follower, tasks.clone());
+        let keeper = keeper::Keeper::start(Arc::clone(&state), tasks);
+        let driver = connection::Driver::new(Arc::clone(&state), Arc::clone(&link), follower, keeper, tasks.clone());
         tasks.spawn_vital("control channel", driver.run());
         tasks.spawn_vital("gateway certificates", join::renewals(state, Arc::clone(&link), tasks.clone()));
         let mut ready = link.ready.subscribe();

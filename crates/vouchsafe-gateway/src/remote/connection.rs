@@ -26,6 +26,7 @@ use vouchsafe_wire::control::{ATTACH, LEASES, MAX_DOWN_BYTES, frame};
 use super::RemoteLink;
 use super::follow::{Fault, Follower, Told};
 use super::join::JoinError;
+use super::keeper::Keeper;
 use super::state::State;
 use super::vitals::Trouble;
 
@@ -93,13 +94,20 @@ pub(super) struct Driver {
     state: Arc<State>,
     link: Arc<RemoteLink>,
     follower: Follower,
+    keeper: Arc<Keeper>,
     tasks: TaskGroup,
     has_snapshot: bool,
 }
 
 impl Driver {
-    pub(super) fn new(state: Arc<State>, link: Arc<RemoteLink>, follower: Follower, tasks: TaskGroup) -> Self {
-        Self { state, link, follower, tasks, has_snapshot: false }
+    pub(super) fn new(
+        state: Arc<State>,
+        link: Arc<RemoteLink>,
+        follower: Follower,
+        keeper: Arc<Keeper>,
+        tasks: TaskGroup,
+    ) -> Self {
+        Self { state, link, follower, keeper, tasks, has_snapshot: false }
     }
 
     pub(super) async fn run(mut self) {
@@ -250,10 +258,7 @@ impl Driver {
             Told::Welcome(lease) => self.link.welcomed(lease),
             Told::Changed(deltas) => deltas.into_iter().for_each(|delta| self.link.tell(delta)),
             Told::Snapshot(snapshot) => {
-                if let Err(error) = self.state.keep_seen(&self.follower.seen()) {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the number of the newest snapshot can't be kept");
-                }
+                self.keeper.seen(self.follower.seen());
                 self.link.told.note(snapshot.sequence, Instant::now());
                 self.link.snapshots.send_replace(Arc::from(snapshot));
                 self.has_snapshot = true;
@@ -266,12 +271,7 @@ impl Driver {
             }
             // Whose it is, connectors see for themselves.
             Told::Roster(roster) => drop(self.link.rosters.send_replace(Some(roster))),
-            Told::Checkpoints(notes) => {
-                if let Err(error) = self.state.keep_checkpoints(&notes) {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the newest checkpoint of the audit log can't be kept");
-                }
-            }
+            Told::Checkpoints(notes) => self.keeper.checkpoints(notes),
             Told::AuditLogShrank { known, given } => {
                 tracing::error!(
                     known,

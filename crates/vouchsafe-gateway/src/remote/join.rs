@@ -138,7 +138,7 @@ pub(super) async fn renewals(state: Arc<State>, link: Arc<RemoteLink>, tasks: Ta
     }
 }
 
-async fn renew(state: &State, link: &RemoteLink) -> Result<(), JoinError> {
+async fn renew(state: &Arc<State>, link: &RemoteLink) -> Result<(), JoinError> {
     let mut connection = link.connection.subscribe();
     // It may be that the gateway only begins.
     let there = async { connection.wait_for(Option::is_some).await.ok().and_then(|there| there.clone()) };
@@ -150,7 +150,8 @@ async fn renew(state: &State, link: &RemoteLink) -> Result<(), JoinError> {
     let mut kept = state.kept();
     (kept.identity_key, kept.server_key) = (identity.key_pem, server.key_pem);
     kept.joined.certificates = certificates;
-    state.replace(kept)?;
+    let keeping = Arc::clone(state);
+    tokio::task::spawn_blocking(move || keeping.replace(kept)).await.map_err(|_| JoinError::Broken)??;
     link.certificates.send_replace(Arc::new(super::shown(state)));
     Ok(())
 }

@@ -23,6 +23,7 @@ use vouchsafe_wire::token::AUDIENCE_API;
 
 use crate::attacks::probe;
 use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::http::Company;
 use crate::peers::{curl, curl_as, run};
 use crate::world::{PATIENCE, TestDevice, VOUCHSAFE, World, launch_by, patiently};
@@ -37,9 +38,27 @@ pub struct Gate {
     log: PathBuf,
     state: PathBuf,
     id: String,
-    /// What says the time there, if it is not the machine's.
-    clock: Option<Clock>,
+    around: Around,
     process: Child,
+}
+
+/// What of the machine's a process sees as it is, and what not.
+enum Around {
+    Plain,
+    /// Another time.
+    Clock(Clock),
+    /// Another disk.
+    Disk(Disk),
+}
+
+impl Around {
+    fn command(&self) -> Command {
+        match self {
+            Around::Plain => Command::new(VOUCHSAFE),
+            Around::Clock(clock) => clock.command(),
+            Around::Disk(disk) => disk.command(),
+        }
+    }
 }
 
 /// Where a gateway lets devices in.
@@ -85,14 +104,20 @@ impl Door {
 impl Gate {
     pub async fn join(world: &World, name: &str, ip: Ipv4Addr) -> Self {
         let (state, code) = Self::joined(world, name).await;
-        Self::start(world, state, ip, &code, None).await
+        Self::start(world, state, ip, &code, Around::Plain).await
     }
 
     /// The same, for one whose time is said by a clock of its own.
     pub async fn join_with_clock(world: &World, name: &str, ip: Ipv4Addr) -> Self {
         let (state, code) = Self::joined(world, name).await;
-        let clock = Clock::in_state(&state);
-        Self::start(world, state, ip, &code, Some(clock)).await
+        let clock = Around::Clock(Clock::in_state(&state));
+        Self::start(world, state, ip, &code, clock).await
+    }
+
+    /// The same, for one whose state lies on a disk of its own.
+    pub async fn join_on(world: &World, name: &str, ip: Ipv4Addr, disk: &Disk) -> Self {
+        let (state, code) = Self::joined(world, name).await;
+        Self::start(world, state, ip, &code, Around::Disk(disk.clone())).await
     }
 
     /// The same, for one that finds its controller at another address than its code said, and has a clock of its own.
@@ -101,8 +126,8 @@ impl Gate {
         let mut kept = kept(&state);
         (kept["host"], kept["port"]) = (json!(by.ip().to_string()), json!(by.port()));
         std::fs::write(state.join("gateway").join("gateway.json"), kept.to_string()).expect("written");
-        let clock = Clock::in_state(&state);
-        Self::start(world, state, ip, &code, Some(clock)).await
+        let clock = Around::Clock(Clock::in_state(&state));
+        Self::start(world, state, ip, &code, clock).await
     }
 
     async fn joined(world: &World, name: &str) -> (PathBuf, JoinCode) {
@@ -120,7 +145,10 @@ impl Gate {
 
     /// Its own clock.
     pub fn clock(&self) -> &Clock {
-        self.clock.as_ref().expect("it has one")
+        match &self.around {
+            Around::Clock(clock) => clock,
+            Around::Plain | Around::Disk(_) => panic!("it has none"),
+        }
     }
 
     /// Where devices come in.
@@ -129,23 +157,17 @@ impl Gate {
     }
 
     /// Starts one that has joined.
-    async fn start(world: &World, state: PathBuf, ip: Ipv4Addr, code: &JoinCode, clock: Option<Clock>) -> Self {
+    async fn start(world: &World, state: PathBuf, ip: Ipv4Addr, code: &JoinCode, around: Around) -> Self {
         let log = world.dir.path().to_owned();
-        let (process, id) = Self::launch(&log, &state, ip, clock.as_ref()).await;
+        let (process, id) = Self::launch(&log, &state, ip, &around).await;
         let (address, domain, root_pem) = ((ip, world.port).into(), world.domain.clone(), world.root_pem.clone());
         let door = Door { address, domain, root_pem };
-        Self { ip, port: world.port, door, controller: code.port, log, state, id, clock, process }
+        Self { ip, port: world.port, door, controller: code.port, log, state, id, around, process }
     }
 
-    async fn launch(
-        log: &std::path::Path,
-        state: &std::path::Path,
-        ip: Ipv4Addr,
-        clock: Option<&Clock>,
-    ) -> (Child, String) {
+    async fn launch(log: &std::path::Path, state: &std::path::Path, ip: Ipv4Addr, around: &Around) -> (Child, String) {
         let arguments = ["gateway", "--listen", &ip.to_string()].map(String::from);
-        let program = clock.map_or_else(|| Command::new(VOUCHSAFE), Clock::command);
-        let (process, ready) = launch_by(program, log, state, &arguments).await;
+        let (process, ready) = launch_by(around.command(), log, state, &arguments).await;
         assert_eq!(ready["role"], "gateway");
         (process, ready["gateway"].as_str().expect("an id").to_owned())
     }
@@ -163,7 +185,7 @@ impl Gate {
     }
 
     pub async fn restart(&mut self) {
-        let (process, id) = Self::launch(&self.log, &self.state, self.ip, self.clock.as_ref()).await;
+        let (process, id) = Self::launch(&self.log, &self.state, self.ip, &self.around).await;
         assert_eq!(id, self.id);
         self.process = process;
     }
@@ -554,7 +576,7 @@ async fn i12_a_join_code_works_once_and_only_gateways_get_into_the_control_chann
         let line = pem.lines().nth(1).expect("a line").as_bytes();
         assert!(!wal.windows(line.len()).any(|window| window == line), "{key} is at the controller");
     }
-    let one = Gate::start(&world, state, ONE, &parsed, None).await;
+    let one = Gate::start(&world, state, ONE, &parsed, Around::Plain).await;
 
     // A device's certificate opens nothing at the controller, and neither does none.
     let alice = world.person("alice", &[]).await;
