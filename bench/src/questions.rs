@@ -148,6 +148,8 @@ async fn ask(admin: &Admin, since: u64, now: u64) -> Result<()> {
             "a week without the last, nothing in it",
             format!("?resource=finance&outcome=deny&since={}&until={}", now - 14 * day, now - 7 * day),
         ),
+        ("who used what, 30 days", format!("uses?since={since}")),
+        ("what one user used", format!("uses?since={since}&user=user-17")),
         ("a thousand of a scattered value", "?user=user-500&limit=1000".to_owned()),
     ];
     println!("{:<42} {:>9} {:>9} {:>9}", "question, milliseconds", "first", "median", "worst");

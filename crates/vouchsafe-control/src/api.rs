@@ -138,6 +138,7 @@ routes! {
     post "/v1/apply" => state::apply,
     get "/v1/audit" => audit::query,
     get "/v1/audit/counts" => audit::counts,
+    get "/v1/audit/uses" => audit::uses,
     get "/v1/audit/tail" => audit::tail,
     get "/v1/audit/export" => audit::export,
     get "/v1/audit/streams" => streams::list,

@@ -13,14 +13,17 @@ use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::RecordBatch;
 use vouchsafe_wire::api::{
-    AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, ExportQuery, OutcomeCounts, ValueCount,
+    AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, ExportQuery, OutcomeCounts, Used, Uses, UsesQuery,
+    ValueCount,
 };
 use vouchsafe_wire::audit::{Kind, Record, Words};
 
 use crate::administrator::shortened;
 use crate::context::Context;
 use crate::directory::{Actor, DirectoryError, devices};
-use crate::log::{self, Counted, Division, Field, Filter, Span, Steps, Sums, TakeError};
+use crate::log::{
+    self, Counted, Division, Field, Filter, Log, LogError, Span, Steps, Sums, TakeError, Use, UsesFilter,
+};
 use crate::store::{StoreError, blocking};
 
 /// Records that one page has unless asked otherwise.
@@ -158,7 +161,7 @@ pub(crate) async fn counts_of_all(
     record(context, detail.unwrap_or_default(), "audit.counts", by).await?;
     let mut answers = Vec::new();
     for (filter, division, top) in asked {
-        let found = count_log(context, filter, division).await?;
+        let found = asked_of_log(context, move |log, cancelled| log.count(&filter, division, cancelled)).await?;
         answers.push(told(found, division, top));
     }
     Ok(answers)
@@ -238,6 +241,56 @@ fn told(found: Counted, division: Division, top: usize) -> Counts {
         without: division.by.map_or(0, |_| total.records.saturating_sub(with)),
         top,
     }
+}
+
+/// How far back uses are told unless asked otherwise, seconds.
+pub(crate) const USES_FOR: u64 = 30 * 86_400;
+/// Most pairs of users and resources whose uses are told apart.
+const MOST_PAIRS: usize = 50_000;
+/// Pairs that are told unless asked otherwise, and most of them.
+const DEFAULT_PAIRS: u32 = 100;
+const MAX_PAIRS: u32 = 1_000;
+
+/// Says who used what, and records that it was asked.
+pub(crate) async fn uses(context: &Context, query: &UsesQuery, by: &Actor) -> Result<Uses, AuditError> {
+    let limit = match query.limit {
+        None => DEFAULT_PAIRS,
+        Some(limit @ 1..=MAX_PAIRS) => limit,
+        Some(other) => {
+            return Err(AuditError::Value { member: "limit", given: other.to_string(), expected: "1 to 1000" });
+        }
+    };
+    let (mut uses, whole) = all_uses(context, query, by).await?;
+    uses.sort_unstable_by(|a, b| (b.count, &a.user, &a.resource).cmp(&(a.count, &b.user, &b.resource)));
+    let others = uses.len();
+    uses.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let others = u64::try_from(others - uses.len()).unwrap_or(u64::MAX);
+    Ok(Uses { uses, others, whole })
+}
+
+/// The same without an end, in no order, and whether that is all of it.
+pub(crate) async fn all_uses(
+    context: &Context,
+    query: &UsesQuery,
+    by: &Actor,
+) -> Result<(Vec<Used>, bool), AuditError> {
+    let UsesQuery { user, device, resource, since, limit: _ } = query;
+    let device = match device {
+        None => None,
+        Some(text) => Some(devices::resolve(&mut *context.store.read().await?, text).await?.to_string()),
+    };
+    record(context, serde_json::to_string(query).unwrap_or_default(), "audit.uses", by).await?;
+    let since = since.unwrap_or_else(|| clock::unix_seconds(clock::now()).saturating_sub(USES_FOR));
+    let (user, resource) = (user.clone(), resource.clone());
+    let filter = UsesFilter { user, device, resource, since_us: since.saturating_mul(1_000_000) };
+    let found = asked_of_log(context, move |log, cancelled| log.uses(&filter, MOST_PAIRS, cancelled)).await?;
+    // INVARIANT: values are texts in canonical form.
+    let value = |canonical: &[u8]| serde_json::from_slice(canonical).unwrap_or_default();
+    let told = found.by_values().map(|(user, resource, one)| {
+        let Use { count, passed, last_us } = one;
+        Used { user: value(user), resource: value(resource), count, passed, last: last_us / 1_000_000 }
+    });
+    Ok((told.collect(), !found.beyond))
 }
 
 /// What somebody may ask of the log about herself.
@@ -543,30 +596,24 @@ pub(crate) async fn read_log(
     span: Span,
     limit: u32,
 ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-    let log = context.store.log().clone();
-    let turn = log.turn().await;
-    let waiting = CancellationToken::new();
-    let (cancelled, _guard) = (waiting.clone(), waiting.drop_guard());
-    let read = move || {
-        let _turn = turn;
-        log.read(&filter, span, limit, &|| cancelled.is_cancelled())
-    };
-    let found = blocking(read).await?;
-    Ok(found?)
+    asked_of_log(context, move |log, cancelled| log.read(&filter, span, limit, cancelled)).await
 }
 
-/// Counts in the log apart from the tasks, until it is done or nobody waits for it any more.
-async fn count_log(context: &Context, filter: Filter, division: Division) -> Result<Counted, StoreError> {
+/// Asks the log apart from the tasks, once it is this question's turn, until there is an answer or nobody waits for it
+/// any more.
+async fn asked_of_log<T: Send + 'static>(
+    context: &Context,
+    question: impl FnOnce(&Log, &dyn Fn() -> bool) -> Result<T, LogError> + Send + 'static,
+) -> Result<T, StoreError> {
     let log = context.store.log().clone();
     let turn = log.turn().await;
     let waiting = CancellationToken::new();
     let (cancelled, _guard) = (waiting.clone(), waiting.drop_guard());
-    let count = move || {
+    let ask = move || {
         let _turn = turn;
-        log.count(&filter, division, &|| cancelled.is_cancelled())
+        question(&log, &|| cancelled.is_cancelled())
     };
-    let found = blocking(count).await?;
-    Ok(found?)
+    Ok(blocking(ask).await??)
 }
 
 fn limit_of(query: &AuditQuery, default: u32) -> Result<u32, AuditError> {

@@ -17,6 +17,7 @@ mod segment;
 mod summed;
 mod tally;
 mod terms;
+mod uses;
 mod verify;
 mod walk;
 
@@ -43,6 +44,7 @@ pub(crate) use self::search::Span;
 use self::segment::{GROUP_HEADER_BYTES, Group};
 use self::tally::{Ended, Tally};
 use self::terms::Terms;
+pub(crate) use self::uses::{Use, Uses, UsesFilter};
 pub use self::verify::{Finding, Verification, Verified, verify};
 
 /// Size from which on a new segment begins, bytes.
@@ -305,6 +307,20 @@ impl Log {
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Counted, LogError> {
         count::count(&self.0, filter, division, cancelled)
+    }
+
+    /// Who used what, apart for at most `most` pairs of people and resources; when `cancelled` says so, what was found
+    /// by then.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub(crate) fn uses(
+        &self,
+        filter: &UsesFilter,
+        most: usize,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Uses, LogError> {
+        uses::count(&self.0, filter, most, cancelled)
     }
 
     /// Between which positions matching records can stand, by what is known of blocks.

@@ -69,6 +69,7 @@
 //! | `POST /v1/apply` | write | [`Apply`] → [`Plan`] |
 //! | `GET /v1/audit?…` | read | [`AuditQuery`] → [`AuditPage`] |
 //! | `GET /v1/audit/counts?…` | read | [`CountsQuery`] → [`Counts`] |
+//! | `GET /v1/audit/uses?…` | read | [`UsesQuery`] → [`Uses`] |
 //! | `GET /v1/audit/tail?…` | read | [`AuditQuery`] → records as lines of JSON, until the client closes |
 //! | `GET /v1/audit/export?…` | read | [`ExportQuery`] → lines of JSON, [`Exported`] |
 //! | `GET /v1/audit/streams` | read | → `Vec<`[`StreamDoc`]`>` |
@@ -97,7 +98,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::assessment::{AssessedDraft, AssessedFinding, AssessedPillar, AssessmentDoc};
 pub use self::audit::{
-    AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, ExportQuery, Exported, OutcomeCounts, ValueCount,
+    AuditPage, AuditQuery, CountedBy, Counts, CountsAt, CountsQuery, ExportQuery, Exported, OutcomeCounts, Used, Uses,
+    UsesQuery, ValueCount,
 };
 pub use self::audit_log::{AuditFork, AuditLogState, AuditProof, AuditProofQuery, AuditTrouble, AuditWitness};
 pub use self::policy::{

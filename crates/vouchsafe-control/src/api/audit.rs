@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use vouchsafe_wire::api::{AuditPage, AuditQuery, Counts, CountsQuery, ExportQuery, Exported};
+use vouchsafe_wire::api::{AuditPage, AuditQuery, Counts, CountsQuery, ExportQuery, Exported, Uses, UsesQuery};
 use vouchsafe_wire::audit::Record;
 
 use super::answer::{Answer, Lines};
@@ -24,6 +24,14 @@ pub(super) async fn counts(
     Query(query): Query<CountsQuery>,
 ) -> Answer<Json<Counts>> {
     Ok(Json(audit::counts(&context, &query, &actor).await?))
+}
+
+pub(super) async fn uses(
+    State(context): State<Context>,
+    By(actor): By,
+    Query(query): Query<UsesQuery>,
+) -> Answer<Json<Uses>> {
+    Ok(Json(audit::uses(&context, &query, &actor).await?))
 }
 
 pub(super) async fn tail(

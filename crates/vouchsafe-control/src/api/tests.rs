@@ -147,6 +147,12 @@ async fn the_log_is_counted_over_time_and_by_value_and_searched_for_words() {
         assert!(problem["title"].as_str().unwrap().starts_with(&format!("`{named}`")), "{problem}");
     }
     assert_eq!(bench.refused("GET", "/v1/audit/counts?by=path", Value::Null).await.0, 400);
+    for refused in ["limit=0", "limit=1001", "by=user", "device=nobodys"] {
+        let status = bench.refused("GET", &format!("/v1/audit/uses?{refused}"), Value::Null).await.0;
+        assert!(matches!(status, 400 | 404 | 422), "{refused}: {status}");
+    }
+    let uses = bench.done("GET", "/v1/audit/uses?user=nobody", Value::Null).await;
+    assert_eq!(uses, json!({"uses": [], "others": 0, "whole": true}));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use maud::html;
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{AuditQuery, Device, LockKind};
+use vouchsafe_wire::api::{AuditQuery, Device, LockKind, UsesQuery};
 use vouchsafe_wire::audit::Kind;
 
 use super::access::{self, Accesses};
@@ -103,7 +103,8 @@ pub(super) async fn show(
         },
     };
     let of_device = || AuditQuery { device: Some(device.id.clone()), ..AuditQuery::default() };
-    let accesses: Accesses = access::count(&context, of_device(), &actor).await?;
+    let whose = UsesQuery { device: Some(device.id.clone()), ..UsesQuery::default() };
+    let accesses: Accesses = access::count(&context, whose, &actor).await?;
     let query = AuditQuery { kind: Some(Kind::Decision.as_str().to_owned()), limit: Some(LATEST), ..of_device() };
     let latest = audit::query(&context, &query, &actor).await?.records;
     let back = format!("/devices/{}", segment(&device.id));

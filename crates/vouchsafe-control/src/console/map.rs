@@ -6,7 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use maud::{Markup, html};
 use vouchsafe_model::name::{ResourceName, UserName};
-use vouchsafe_wire::api::{AuditQuery, ResourceDoc};
+use vouchsafe_wire::api::{ResourceDoc, UsesQuery};
 
 use super::access::{self, Accesses, DAYS};
 use super::graph::{self, Graph, Node};
@@ -61,8 +61,8 @@ pub(super) async fn show(
         .filter_map(|doc| ResourceName::parse(&doc.name).ok())
         .collect();
     let reach = reach::reach(&context, &names).await?;
-    let matching = AuditQuery { user: asked.user.clone(), resource: asked.resource.clone(), ..AuditQuery::default() };
-    let accesses = access::count(&context, matching, &actor).await?;
+    let whose = UsesQuery { user: asked.user.clone(), resource: asked.resource.clone(), ..UsesQuery::default() };
+    let accesses = access::count(&context, whose, &actor).await?;
     let groups: Vec<String> =
         store::groups::list(&mut *context.store.read().await?).await?.into_iter().map(|group| group.name).collect();
     let seen = Seen::new(&asked, &reach, &accesses, &docs);

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use vouchsafe_model::name::UserName;
 use vouchsafe_policy::{Open, Way, WhatCan};
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{AuditQuery, Device, GrantDoc, Lock, LockKind, ResourceDoc, Session, User};
+use vouchsafe_wire::api::{AuditQuery, Device, GrantDoc, Lock, LockKind, ResourceDoc, Session, User, UsesQuery};
 use vouchsafe_wire::audit::{Kind, Record};
 
 use super::access::{self, Accesses, DAYS};
@@ -120,7 +120,8 @@ pub(super) async fn show(
         Err(error) => return Err(error.into()),
     };
     let of_user = || AuditQuery { user: Some(user.name.clone()), ..AuditQuery::default() };
-    let accesses = access::count(&context, of_user(), &actor).await?;
+    let accesses =
+        access::count(&context, UsesQuery { user: Some(name.to_string()), ..UsesQuery::default() }, &actor).await?;
     let query = AuditQuery { kind: Some(Kind::Decision.as_str().to_owned()), limit: Some(LATEST), ..of_user() };
     let latest = audit::query(&context, &query, &actor).await?.records;
     let person = Person { now, user, lock, sessions, devices, grants, docs, can, accesses, latest };

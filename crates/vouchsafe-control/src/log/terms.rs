@@ -5,12 +5,14 @@
 //! is searched without it, and it is made again.
 
 mod build;
+mod uses;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 pub(super) use self::build::build;
+pub(super) use self::uses::Table;
 use super::bits::Bits;
 use super::block::Field;
 
@@ -88,6 +90,8 @@ pub(super) struct Terms {
     times_piece: Piece,
     /// Where the frames of all records begin in the segment, four bytes each.
     places_piece: Piece,
+    /// Who used what.
+    uses_piece: Piece,
     /// Entries, by the first key of each piece, rising.
     pages: Vec<(Vec<u8>, Piece)>,
 }
@@ -196,7 +200,8 @@ impl Terms {
         let directory = directory.read(&file)?;
         let mut rest = directory.as_slice();
         let mut parse = || {
-            let (times_piece, places_piece) = (Piece::take(&mut rest)?, Piece::take(&mut rest)?);
+            let mut piece = || Piece::take(&mut rest);
+            let (times_piece, places_piece, uses_piece) = (piece()?, piece()?, piece()?);
             let mut pages = Vec::new();
             while !rest.is_empty() {
                 let length = usize::from(u16::from_le_bytes(take(&mut rest)?));
@@ -205,7 +210,7 @@ impl Terms {
                 pages.push((key.to_vec(), Piece::take(&mut rest)?));
             }
             let size = usize::try_from(size).ok()?;
-            Some(Self { first, size, times, times_piece, places_piece, pages })
+            Some(Self { first, size, times, times_piece, places_piece, uses_piece, pages })
         };
         parse().ok_or(Unusable)
     }
@@ -337,6 +342,11 @@ impl Open<'_> {
         let (places, []) = bytes.as_chunks::<4>() else { return Err(Unusable) };
         let places: Vec<u32> = places.iter().map(|place| u32::from_le_bytes(*place)).collect();
         if places.len() == self.terms.size { Ok(places) } else { Err(Unusable) }
+    }
+
+    /// Who used what.
+    pub(super) fn uses(&self) -> Result<Table, Unusable> {
+        Table::read(&self.terms.uses_piece.read(&self.file)?).ok_or(Unusable)
     }
 
     /// Calls `each` for the entries from `key` on, as long as it says so.

@@ -277,7 +277,7 @@ fn access(record: &Record, now: u64) -> Markup {
 
 fn reader(record: &Record, now: u64) -> Markup {
     let asked = match record.action.as_deref() {
-        Some("audit.count" | "audit.counts") => "counted your accesses",
+        Some("audit.count" | "audit.counts" | "audit.uses") => "counted your accesses",
         Some("audit.tail") => "followed what you do",
         _ => "looked at records of you",
     };

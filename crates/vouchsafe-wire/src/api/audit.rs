@@ -209,6 +209,55 @@ impl CountedBy {
     }
 }
 
+/// Of whose uses to tell: all, unless something is given.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UsesQuery {
+    /// User name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Device id or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Resource name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// From this unix second on; 30 days ago when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// How many pairs of users and resources, those with most uses: 1 to 1,000, default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Who used what: decisions that let somebody go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Uses {
+    /// Those with most uses, most first, then by names.
+    pub uses: Vec<Used>,
+    /// Pairs of users and resources that are not told.
+    #[serde(default)]
+    pub others: u64,
+    /// Whether that is all: of more than 50,000 pairs some are left out.
+    pub whole: bool,
+}
+
+/// Uses of one resource by one user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Used {
+    /// User name.
+    pub user: String,
+    /// Resource name.
+    pub resource: String,
+    /// How often.
+    pub count: u64,
+    /// How often of that it was denied, and went on by a mode.
+    #[serde(default)]
+    pub passed: u64,
+    /// The latest, unix seconds.
+    pub last: u64,
+}
+
 /// How many records the log has of something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {

@@ -6,6 +6,7 @@ mod line;
 mod stream;
 mod tiles;
 mod tree;
+mod uses;
 mod verify;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use vouchsafe_wire::api::{AuditPage, AuditQuery, CountedBy, Counts};
+use vouchsafe_wire::api::{AuditPage, AuditQuery, CountedBy, Counts, Uses, UsesQuery};
 use vouchsafe_wire::audit::{Kind, MAX_RECORD_BYTES, Record};
 
 use super::now;
@@ -80,6 +81,27 @@ pub(crate) enum Verb {
         /// How many values, the most frequent ones.
         #[arg(long, value_name = "COUNT", requires = "by", value_parser = clap::value_parser!(u32).range(1..=50))]
         top: Option<u32>,
+    },
+    /// Says who used what, and how often: access that went on, whatever it was allowed by.
+    #[command(
+        after_help = "Examples:\n  vouchsafe audit uses --since 90d\n  vouchsafe audit uses --resource finance --limit 20"
+    )]
+    Uses {
+        /// Of this user.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// From this device, by id or name.
+        #[arg(long, value_name = "DEVICE")]
+        device: Option<String>,
+        /// Of this resource.
+        #[arg(long, value_name = "NAME")]
+        resource: Option<String>,
+        /// From then on: how long ago, or an RFC 3339 time.
+        #[arg(long, value_name = "TIME", value_parser = Moment::parse, default_value = "30d")]
+        since: Moment,
+        /// At most so many pairs of users and resources, those with most uses.
+        #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
     },
     /// Writes records to files for other programs: OCSF, OpenTelemetry, or as they are; goes on where it stopped.
     #[command(
@@ -220,6 +242,17 @@ pub(crate) async fn run(verb: Verb, call: &Call) -> Result<Exit, VerbError> {
             }
             Ok(Exit::Ok)
         }
+        Verb::Uses { user, device, resource, since, limit } => {
+            let since = Some(since.unix_seconds(now()));
+            let query = encode_uses(&UsesQuery { user, device, resource, since, limit: Some(limit) });
+            let uses: Uses = client.get(&format!("/v1/audit/uses?{query}")).await?;
+            if call.out.is_json() {
+                call.out.json(&uses)?
+            } else {
+                uses::show(&call.out, &uses)?
+            }
+            Ok(Exit::Ok)
+        }
         Verb::Tail { filter, lines } => tail(call, &client, filter.query(), lines).await,
     }
 }
@@ -291,6 +324,23 @@ fn print(call: &Call, record: &Record) -> Result<(), VerbError> {
         call.out.line(&line::of(&call.out, record))?;
     }
     Ok(())
+}
+
+fn encode_uses(query: &UsesQuery) -> String {
+    let UsesQuery { user, device, resource, since, limit } = query;
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [("user", user), ("device", device), ("resource", resource)] {
+        if let Some(value) = value {
+            form.append_pair(name, value);
+        }
+    }
+    let numbers = [("since", *since), ("limit", limit.map(u64::from))];
+    for (name, value) in numbers {
+        if let Some(value) = value {
+            form.append_pair(name, &value.to_string());
+        }
+    }
+    form.finish()
 }
 
 fn encode(query: &AuditQuery) -> url::form_urlencoded::Serializer<'static, String> {

@@ -13,6 +13,7 @@ use super::super::bits::Bits;
 use super::super::block::Field;
 use super::super::segment::{self, GROUP_HEADER_BYTES, read_group};
 use super::super::{LogError, at};
+use super::uses::Count;
 use super::{Entry, FEW, HEADER_BYTES, INLINE, MARK, Piece, Records, WORD, beginning_key, path, value_key, word_key};
 
 /// Bytes from which on a page of entries is full.
@@ -25,6 +26,7 @@ struct Seen {
     places: Vec<u32>,
     /// Records of each key, rising.
     keys: HashMap<Vec<u8>, Vec<u32>>,
+    uses: Count,
 }
 
 impl Seen {
@@ -50,6 +52,7 @@ pub(in super::super) fn build(dir: &Path, first: u64, next: u64) -> Result<(), L
         for (payload, record) in &group.records {
             let number = u32::try_from(position - first).unwrap_or(u32::MAX);
             seen.times.push(record.time_us);
+            seen.uses.add(record);
             seen.places.push(u32::try_from(frame).unwrap_or(u32::MAX));
             for (field, value) in Field::values(record) {
                 if let Some(value) = value {
@@ -69,12 +72,13 @@ pub(in super::super) fn build(dir: &Path, first: u64, next: u64) -> Result<(), L
 
 /// The whole file.
 fn write(first: u64, seen: Seen) -> Vec<u8> {
-    let Seen { times, places, keys } = seen;
+    let Seen { times, places, keys, uses } = seen;
     let size = times.len();
     let mut out = vec![0; HEADER_BYTES];
     let times_piece = piece(&mut out, |out| times.iter().for_each(|time| out.extend_from_slice(&time.to_le_bytes())));
     let places_piece =
         piece(&mut out, |out| places.iter().for_each(|place| out.extend_from_slice(&place.to_le_bytes())));
+    let uses_piece = piece(&mut out, |out| uses.write(out));
     let mut keys: Vec<(Vec<u8>, Vec<u32>)> = keys.into_iter().collect();
     keys.sort_unstable();
     keys.extend(beginnings(&keys, size));
@@ -101,6 +105,7 @@ fn write(first: u64, seen: Seen) -> Vec<u8> {
     let directory = piece(&mut out, |out| {
         times_piece.write(out);
         places_piece.write(out);
+        uses_piece.write(out);
         for (key, page) in pages {
             out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
             out.extend_from_slice(key);

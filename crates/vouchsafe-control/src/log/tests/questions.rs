@@ -163,6 +163,42 @@ fn counted(records: &[&Record], division: Division) -> Counted {
     expected
 }
 
+/// Who used what, said without the log's own code.
+fn used(records: &[Record], filter: &UsesFilter) -> HashMap<(Vec<u8>, Vec<u8>), Use> {
+    let mut by: HashMap<(Vec<u8>, Vec<u8>), Use> = HashMap::new();
+    for record in records {
+        let went_on = match record.outcome.as_deref() {
+            Some("allow") => true,
+            Some("deny") => record.passed.is_some(),
+            _ => false,
+        };
+        let equals = |wanted: &Option<String>, value: &Option<String>| wanted.is_none() || wanted == value;
+        let wanted = equals(&filter.user, &record.user)
+            && equals(&filter.device, &record.device)
+            && equals(&filter.resource, &record.resource)
+            && record.time_us >= filter.since_us;
+        let (Some(user), Some(resource)) = (&record.user, &record.resource) else { continue };
+        if record.kind != Kind::Decision || !went_on || !wanted {
+            continue;
+        }
+        let canonical = vouchsafe_wire::audit::canonical_text;
+        let one = by.entry((canonical(user), canonical(resource))).or_default();
+        one.count += 1;
+        one.passed += u64::from(record.outcome.as_deref() == Some("deny"));
+        one.last_us = one.last_us.max(record.time_us);
+    }
+    by
+}
+
+fn any_uses() -> impl Strategy<Value = UsesFilter> {
+    let one = |words: &'static [&'static str]| prop::sample::select(words).prop_map(text_of);
+    let names =
+        (one(&["", "", "alice", "bob \"b\"", "nobody"]), one(&["", "", "dev_1"]), one(&["", "", "wiki", "git"]));
+    (names, prop::sample::select(vec![0_u64, 5_010, 5_060, 9_000])).prop_map(|((user, device, resource), since)| {
+        UsesFilter { user, device, resource, since_us: since * 1_000_000 }
+    })
+}
+
 fn any_division() -> impl Strategy<Value = Division> {
     let steps = prop::option::of((4_990_u64..5_100, 1_u64..40, 0_usize..20));
     let by = prop::sample::select(vec![None, Some(Field::User), Some(Field::Reason), Some(Field::Kind)]);
@@ -177,6 +213,7 @@ proptest! {
     fn the_log_answers_as_a_look_at_every_record_does(
         seeds in prop::collection::vec(any::<Seed>(), 1..400),
         asked in prop::collection::vec((any_filter(), any_division()), 8),
+        uses in prop::collection::vec(any_uses(), 4),
         (batch, segment_bytes, page) in (8_usize..60, 2_000_u64..60_000, 1_u32..50),
         (from, to) in (0_u64..400, 0_u64..500),
         damage in any::<prop::sample::Index>(),
@@ -223,6 +260,16 @@ proptest! {
                         fs::write(&path, bytes).unwrap();
                     }
                 }
+            }
+            for filter in &uses {
+                let expected = used(&all, filter);
+                let found = log.uses(filter, 1_000, &|| false).unwrap();
+                let told: HashMap<_, _> =
+                    found.by_values().map(|(user, resource, one)| ((user.to_vec(), resource.to_vec()), one)).collect();
+                prop_assert_eq!(&told, &expected, "{:?} {:?}", state, filter);
+                prop_assert!(!found.beyond);
+                let few = log.uses(filter, 1, &|| false).unwrap();
+                prop_assert_eq!((few.by_values().count(), few.beyond), (expected.len().min(1), expected.len() > 1));
             }
             for ((filter, text), division) in &asked {
                 let matching: Vec<(u64, &Record)> =

@@ -65,7 +65,7 @@ fn numbers(counts: OutcomeCounts) -> Vec<Cell> {
 }
 
 /// A bar, where a person looks at it.
-fn bar(out: &Output, records: u64, most: u64) -> String {
+pub(super) fn bar(out: &Output, records: u64, most: u64) -> String {
     if !out.is_terminal() || records == 0 {
         return String::new();
     }
