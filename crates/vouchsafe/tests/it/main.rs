@@ -38,6 +38,7 @@ mod logs;
 mod modes;
 mod network;
 mod news;
+mod papers;
 mod peers;
 mod proof;
 mod proxies;

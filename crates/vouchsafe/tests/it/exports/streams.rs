@@ -1,55 +1,20 @@
-//! Streams to rsyslog over TLS, and to a receiver that is made of OpenTelemetry's own definitions.
+//! Streams to rsyslog over TLS, to OpenTelemetry's own collector over HTTPS, and to a receiver that is made of its definitions.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::{fill, load};
 use crate::http3::python;
-use crate::peers::free_port;
+use crate::papers::Papers;
+use crate::peers::{Server, free_address, free_port};
 use crate::world::{PATIENCE, World, patiently};
-
-/// Certificates of one authority: a receiver's and a client's.
-struct Papers {
-    dir: TempDir,
-}
-
-impl Papers {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let mut root = CertificateParams::new(Vec::new()).expect("parameters");
-        root.distinguished_name.push(DnType::CommonName, "authority of the receiver");
-        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("key");
-        let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).expect("written");
-        write("root.pem", root.self_signed(&key).expect("root").pem());
-        let issuer = Issuer::new(root, key);
-        for name in ["server", "client"] {
-            let key = KeyPair::generate().expect("key");
-            let mut leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
-            leaf.distinguished_name.push(DnType::CommonName, name);
-            write(&format!("{name}.pem"), leaf.signed_by(&key, &issuer).expect("certificate").pem());
-            write(&format!("{name}.key"), key.serialize_pem());
-        }
-        Self { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).expect("read")
-    }
-}
 
 /// rsyslog, which wants a certificate of its clients.
 struct Rsyslog {
@@ -295,4 +260,76 @@ async fn a_collector_of_opentelemetry_gets_every_record_and_one_that_is_down_hol
     }
     let caught_up = stream(&world, "otel").await;
     assert_eq!((&caught_up["behind"], &caught_up["rejected"]), (&json!(0), &json!(0)), "{caught_up}");
+}
+
+/// OpenTelemetry's own collector, and what it wrote as OTLP's JSON.
+async fn real_collector(papers: &Papers, address: SocketAddr) -> (Server, PathBuf) {
+    let [certificate, key, root, out] =
+        ["server.pem", "server.key", "root.pem", "taken"].map(|name| papers.path(name).display().to_string());
+    let config = format!(
+        "receivers:\n  otlp:\n    protocols:\n      http:\n        endpoint: {address}\n        tls:\n          \
+         cert_file: {certificate}\n          key_file: {key}\n          client_ca_file: {root}\n\
+         exporters:\n  lines:\n    path: {out}\n\
+         service:\n  telemetry:\n    metrics:\n      level: none\n  pipelines:\n    logs:\n      \
+         receivers: [otlp]\n      exporters: [lines]\n"
+    );
+    let file = papers.path("collector.yaml");
+    std::fs::write(&file, config).expect("written");
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/go/bin/collector");
+    let arguments = ["--config".to_owned(), file.display().to_string()];
+    let arguments = arguments.each_ref().map(String::as_str);
+    let log = papers.path("collector.log");
+    let server = Server::start(&program.display().to_string(), &arguments, &log, address).await;
+    (server, papers.path("taken"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opentelemetry_s_own_collector_gets_every_record_over_https_that_is_verified_both_ways() {
+    let papers = Papers::new();
+    let address = free_address();
+    let (collector, out) = real_collector(&papers, address).await;
+    let world = World::start().await;
+    let root = papers.path("root.pem").display().to_string();
+    let [certificate, key] = ["client.pem", "client.key"].map(|name| papers.path(name).display().to_string());
+    let url = format!("https://{address}");
+    let own = ["--ca-file", &root, "--certificate-file", &certificate, "--key-file", &key];
+    // Who isn't proven gets nothing, and without a certificate of ours it takes nothing.
+    for (name, more, works) in [("stranger", &own[..0], false), ("nobody", &own[..2], false), ("otel", &own[..], true)]
+    {
+        let add = [&["audit", "stream", "add", name, "--otlp", &url, "--from", "0"], more].concat();
+        let (code, _, err) = world.cli(&world.state_dir(), &add).await;
+        assert_eq!(code, 0, "{err}");
+        let (code, out, err) = world.cli(&world.state_dir(), &["audit", "stream", "test", name]).await;
+        assert_eq!(code == 0, works, "{name}: {out}{err}\n{}", papers.text("collector.log"));
+    }
+    fill(&world, 20).await;
+    let until = size(&world).await;
+    let taken = || {
+        let text = std::fs::read_to_string(&out).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole).to_owned();
+        let mut records = Vec::new();
+        for export in whole.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")) {
+            for of_resource in export["resourceLogs"].as_array().into_iter().flatten() {
+                for of_scope in of_resource["scopeLogs"].as_array().into_iter().flatten() {
+                    records.extend(of_scope["logRecords"].as_array().into_iter().flatten().cloned());
+                }
+            }
+        }
+        records
+    };
+    let attribute = |record: &Value, name: &str| {
+        let all = record["attributes"].as_array().expect("attributes");
+        let found = all.iter().find(|attribute| attribute["key"] == name).map(|found| found["value"].clone());
+        found.unwrap_or_else(|| panic!("no {name}: {record}"))
+    };
+    let position = |record: &Value| -> u64 {
+        attribute(record, "vouchsafe.position")["intValue"].as_str().expect("a number").parse().expect("a number")
+    };
+    complete(until, || taken().iter().map(position).collect(), &world).await;
+    let records = taken();
+    let one = records.iter().find(|record| position(record) == 0).expect("the first");
+    assert!(one["timeUnixNano"].is_string() && one["body"]["stringValue"].is_string(), "{one}");
+    let shown = stream(&world, "otel").await;
+    assert_eq!((&shown["rejected"], &shown["failures"]), (&json!(0), &json!(0)), "{shown}");
+    drop(collector);
 }
