@@ -24,6 +24,7 @@ mod requests;
 mod resources;
 mod sessions;
 mod start;
+mod streams;
 mod views;
 mod webhooks;
 
@@ -44,6 +45,7 @@ use crate::context::Context;
 use crate::directory::{Actor, DirectoryError};
 use crate::pages;
 use crate::store::{StoreError, policy};
+use crate::streams::StreamError;
 use crate::webhooks::WebhookError;
 
 /// Most bytes of a form.
@@ -94,6 +96,8 @@ pub(crate) fn routes(context: Context) -> Router {
         .route("/webhooks", get(webhooks::list))
         .route("/v1/webhooks/{name}/test", post(webhooks::try_out))
         .route("/audit", get(log::show))
+        .route("/streams", get(streams::list))
+        .route("/v1/audit/streams/{name}/test", post(streams::try_out))
         .route("/decisions/{id}", get(decisions::show))
         .fallback(|| async { ConsoleError::NotFound })
         .method_not_allowed_fallback(|| async { ConsoleError::NotFound })
@@ -126,6 +130,9 @@ enum ConsoleError {
     /// A message could not be sent.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+    /// A place for records could not be tried.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
 }
 
 impl From<DirectoryError> for ConsoleError {
@@ -150,7 +157,12 @@ impl IntoResponse for ConsoleError {
             ConsoleError::Elsewhere => StatusCode::FORBIDDEN,
             ConsoleError::Form => StatusCode::BAD_REQUEST,
             ConsoleError::Administrator(_) => return self.administrators(),
-            ConsoleError::Webhook(WebhookError::Missing { .. } | WebhookError::Name(_)) => StatusCode::NOT_FOUND,
+            ConsoleError::Webhook(WebhookError::Missing { .. } | WebhookError::Name(_))
+            | ConsoleError::Stream(StreamError::Missing { .. } | StreamError::Name(_)) => StatusCode::NOT_FOUND,
+            ConsoleError::Stream(error) => {
+                tracing::error!(error = error as &dyn std::error::Error, "a stream could not be tried");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             ConsoleError::Webhook(error) => {
                 tracing::error!(error = error as &dyn std::error::Error, "a webhook could not be tried");
                 StatusCode::INTERNAL_SERVER_ERROR

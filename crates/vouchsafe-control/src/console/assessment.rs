@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::{AssessedFinding, AssessedPillar, AssessmentDoc};
 
-use super::parts::{chip, count, empty, grouped};
+use super::parts::{chip, count, empty, grouped, sentence};
 use super::{Admin, ConsoleError, chart, frame};
 use crate::administrator::{assessment, standing};
 use crate::context::Context;
@@ -144,7 +144,7 @@ fn one_pillar(pillar: &AssessedPillar) -> Markup {
             }
             (chart::meter("allow", u64::from(points.unwrap_or(0).min(100)), 100))
             @if !reasons.is_empty() {
-                details { summary { "Why" span .hidden { ": " (name) } } ul .plain { @for reason in reasons { li .faint { bdi { (reason) } } } } }
+                details { summary { "Why" span .hidden { ": " (name) } } ul .plain { @for reason in reasons { li .faint { (sentence(reason)) } } } }
             }
         }
     }
@@ -154,8 +154,8 @@ fn one_finding(finding: &AssessedFinding, class: &str) -> Markup {
     let AssessedFinding { id, severity, what, remedy } = finding;
     html! {
         li {
-            p { (chip(class, severity)) " " strong { bdi { (what) } } }
-            p { bdi { (remedy) } }
+            p { (chip(class, severity)) " " strong { (sentence(what)) } }
+            p { (sentence(remedy)) }
             p .faint { code { (id) } }
         }
     }
@@ -171,8 +171,8 @@ fn drafts(found: &AssessmentDoc) -> Markup {
                     li {
                         div {
                             span .name { bdi { (draft.name) } } " " (chip("", &draft.kind))
-                            p .faint { bdi { (draft.description) } @if let Some(upstream) = &draft.upstream { ", at " code { (upstream) } } }
-                            @for question in draft.questions.iter().take(2) { p .faint { "To check: " bdi { (question) } } }
+                            p .faint { (sentence(&draft.description)) @if let Some(upstream) = &draft.upstream { ", at " code { (upstream) } } }
+                            @for question in draft.questions.iter().take(2) { p .faint { "To check: " (sentence(question)) } }
                         }
                         @if draft.upstream.is_some() {
                             form method="get" action="/start/app" {

@@ -55,7 +55,10 @@ pub(super) async fn show(
     };
     let state = context.checkpoints.describe(context.store.log());
     let head = html! {
-        div .head { h1 { "Audit" } p .faint { (grouped(state.records)) " records; reading them is one, too" } }
+        div .head {
+            div { h1 { "Audit" } p .faint { (grouped(state.records)) " records; reading them is one, too" } }
+            div .actions { a .button href="/streams" { "Streams" } }
+        }
     };
     let body = html! {
         (verification(&state))

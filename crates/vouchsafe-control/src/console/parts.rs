@@ -46,6 +46,17 @@ pub(super) fn empty(what: &str, next: Markup) -> Markup {
     html! { div .empty { strong { (what) } p { (next) } } }
 }
 
+/// A sentence of ours, with what stands between backquotes as code.
+pub(super) fn sentence(text: &str) -> Markup {
+    html! {
+        bdi {
+            @for (at, part) in text.split('`').enumerate() {
+                @if at % 2 == 1 { code { (part) } } @else { (part) }
+            }
+        }
+    }
+}
+
 /// A word in a frame, by what it means: `good`, `weak`, `deny`, or nothing.
 pub(super) fn chip(class: &str, word: &str) -> Markup {
     html! { span class={ "chip " (class) } { bdi { (word) } } }

@@ -57,7 +57,7 @@ async fn get(router: &Router, path: &str, caller: Option<Caller>) -> (StatusCode
     (status, String::from_utf8(body.to_vec()).unwrap(), policy)
 }
 
-const PATHS: [&str; 26] = [
+const PATHS: [&str; 27] = [
     "/",
     "/start",
     "/start/app?upstream=http://10.0.0.7:3000",
@@ -83,6 +83,7 @@ const PATHS: [&str; 26] = [
     "/proposals/prp_00000000000000000000000001",
     "/webhooks",
     "/audit",
+    "/streams",
     "/decisions/dec_a",
 ];
 
@@ -303,6 +304,7 @@ async fn a_form_is_taken_from_the_consoles_own_page_and_with_a_decision_alone() 
         ("/v1/policy/pending/prp_00000000000000000000000001/approve", "digest=d1&note=x"),
         ("/v1/policy/pending/prp_00000000000000000000000001/reject", "digest=d1&note=x"),
         ("/v1/webhooks/chat/test", ""),
+        ("/v1/audit/streams/siem/test", ""),
     ];
     for (path, form) in forms {
         for nobody in [None, Some(caller(None))] {
@@ -329,8 +331,9 @@ async fn a_form_is_taken_from_the_consoles_own_page_and_with_a_decision_alone() 
     let approve = "/v1/policy/pending/prp_00000000000000000000000001/approve";
     assert_eq!(send_to(approve, "note=x", Some("same-origin"), None, allowed()).await, StatusCode::BAD_REQUEST);
     assert_eq!(send_to(approve, "digest=d1", Some("same-origin"), None, allowed()).await, StatusCode::NOT_FOUND);
-    let hook = "/v1/webhooks/chat/test";
-    assert_eq!(send_to(hook, "", Some("same-origin"), None, allowed()).await, StatusCode::NOT_FOUND);
+    for nowhere in ["/v1/webhooks/chat/test", "/v1/audit/streams/siem/test"] {
+        assert_eq!(send_to(nowhere, "", Some("same-origin"), None, allowed()).await, StatusCode::NOT_FOUND);
+    }
     // There is no such request.
     assert_eq!(send(Some("same-origin"), None, allowed()).await, StatusCode::NOT_FOUND);
     assert_eq!(send(None, Some(&origin), allowed()).await, StatusCode::NOT_FOUND);

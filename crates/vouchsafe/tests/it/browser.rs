@@ -503,6 +503,8 @@ async fn every_page_fits_a_desktop_and_a_phone_in_light_and_dark() {
     world.invite("mallory", &[]).await;
     let lock = json!({"kind": "user", "name": "mallory", "reason": format!("{HOSTILE}\u{202e}{}", "x".repeat(90))});
     let _: Value = world.admin.post("/v1/locks", &lock).await.expect("locked");
+    places_that_are_told(world).await;
+    let proposal = proposed(world).await;
     let (person, decision) = (format!("/users/{account}"), format!("/decisions/{denied}"));
     for (name, path) in [
         ("console-overview", "/"),
@@ -521,9 +523,11 @@ async fn every_page_fits_a_desktop_and_a_phone_in_light_and_dark() {
         ("console-policy", "/policy"),
         ("console-diff", "/policy/diff?recorded=1"),
         ("console-proposals", "/proposals"),
+        ("console-proposal", &proposal),
         ("console-webhooks", "/webhooks"),
         ("console-editor", "/policy/edit?file=zoe.cedar"),
         ("console-audit", "/audit"),
+        ("console-streams", "/streams"),
         ("console-decision", &decision),
         ("console-nothing", "/nothing"),
     ] {
@@ -590,6 +594,32 @@ async fn requests_and_a_change(world: &World, laptop: &Path) {
     version["files"].as_array_mut().expect("files").push(added);
     let publish = json!({"files": version["files"], "note": "for the quarter"});
     let _: Value = world.admin.post("/v1/policy/publish", &publish).await.expect("published");
+}
+
+/// A policy that two people have to want waits for the second; gives the page of that.
+async fn proposed(world: &World) -> String {
+    let mut version: Value = world.admin.get("/v1/policy").await.expect("policy");
+    let guarded = json!({"name": "payroll.cedar", "text":
+        "@id(\"payroll\")\n@approval(\"two-person\")\npermit (principal in Group::\"finance\", action, resource is Http);\n"});
+    version["files"].as_array_mut().expect("files").push(guarded);
+    let publish = json!({"files": version["files"], "note": "for the quarter", "base": version["version"]});
+    let waits: Value = world.admin.post("/v1/policy/publish", &publish).await.expect("proposed");
+    format!("/proposals/{}", waits["proposal"].as_str().unwrap_or_else(|| panic!("no proposal: {waits}")))
+}
+
+/// A webhook and a stream to places that nobody listens at, so that they say why nothing arrives.
+async fn places_that_are_told(world: &World) {
+    let hook = json!({"name": "chat", "url": "https://localhost:9/hooks/secret", "events": []});
+    let _: Value = world.admin.post("/v1/webhooks", &hook).await.expect("added");
+    let place = json!({"name": "siem", "kind": "syslog", "address": "localhost:9", "format": "ocsf", "from": 0});
+    let _: Value = world.admin.post("/v1/audit/streams", &place).await.expect("added");
+    for () in patiently() {
+        let stream: Value = world.admin.get("/v1/audit/streams/siem").await.expect("a stream");
+        if stream["failures"].as_u64() > Some(0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Two connectors have joined, of which one is attached.
