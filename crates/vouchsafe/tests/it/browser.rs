@@ -499,12 +499,11 @@ async fn every_page_fits_a_desktop_and_a_phone_in_light_and_dark() {
     let grant = json!({"user": account, "resource": "marketing", "reason": "test"});
     let _: Value = world.admin.post("/v1/grants", &grant).await.expect("granted");
     let _connector = connectors(world).await;
-    requests_and_a_change(world, &laptop).await;
+    let proposal = requests_and_a_change(world, &laptop).await;
     world.invite("mallory", &[]).await;
     let lock = json!({"kind": "user", "name": "mallory", "reason": format!("{HOSTILE}\u{202e}{}", "x".repeat(90))});
     let _: Value = world.admin.post("/v1/locks", &lock).await.expect("locked");
     places_that_are_told(world).await;
-    let proposal = proposed(world).await;
     let (person, decision) = (format!("/users/{account}"), format!("/decisions/{denied}"));
     for (name, path) in [
         ("console-overview", "/"),
@@ -575,8 +574,9 @@ async fn ends_a_session(world: &World, chrome: &Chrome) {
     chrome.until(&format!("document.querySelector('[data-feed]').innerText.includes('{path}')")).await;
 }
 
-/// Somebody asks for access, so does who looks, and one was refused; and a policy was added.
-async fn requests_and_a_change(world: &World, laptop: &Path) {
+/// Somebody asks for access, so does who looks, and one was refused; and a policy was added, and one proposed that two
+/// people have to want. Gives the page of that.
+async fn requests_and_a_change(world: &World, laptop: &Path) -> String {
     let zoe = world.person("zoe", &["administrators"]).await;
     let tablet = world.device(&zoe, "tablet").await;
     let ask = ["request", "marketing", "--for", "2h", "--reason", "figures for the quarter", "--json"];
@@ -594,16 +594,19 @@ async fn requests_and_a_change(world: &World, laptop: &Path) {
     version["files"].as_array_mut().expect("files").push(added);
     let publish = json!({"files": version["files"], "note": "for the quarter"});
     let _: Value = world.admin.post("/v1/policy/publish", &publish).await.expect("published");
-}
-
-/// A policy that two people have to want waits for the second; gives the page of that.
-async fn proposed(world: &World) -> String {
-    let mut version: Value = world.admin.get("/v1/policy").await.expect("policy");
-    let guarded = json!({"name": "payroll.cedar", "text":
-        "@id(\"payroll\")\n@approval(\"two-person\")\npermit (principal in Group::\"finance\", action, resource is Http);\n"});
-    version["files"].as_array_mut().expect("files").push(guarded);
-    let publish = json!({"files": version["files"], "note": "for the quarter", "base": version["version"]});
-    let waits: Value = world.admin.post("/v1/policy/publish", &publish).await.expect("proposed");
+    let draft = world.dir.path().join("draft");
+    for file in version["files"].as_array().expect("files") {
+        let path = draft.join(file["name"].as_str().expect("a name"));
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        std::fs::write(path, file["text"].as_str().expect("a text")).expect("written");
+    }
+    let guarded = "@id(\"payroll\")\n@approval(\"two-person\")\n\
+                   permit (principal in Group::\"finance\", action, resource is Http);\n";
+    std::fs::write(draft.join("payroll.cedar"), guarded).expect("written");
+    let draft = draft.display().to_string();
+    let publish = ["policy", "publish", &draft, "--reason", "figures are for finance alone", "--json"];
+    let (_, waits, err) = world.cli(&tablet.dir, &publish).await;
+    let waits: Value = serde_json::from_str(&waits).unwrap_or_else(|_| panic!("{waits}{err}"));
     format!("/proposals/{}", waits["proposal"].as_str().unwrap_or_else(|| panic!("no proposal: {waits}")))
 }
 

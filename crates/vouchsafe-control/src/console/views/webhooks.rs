@@ -4,12 +4,12 @@ use axum::response::Response;
 use maud::{Markup, html};
 use vouchsafe_wire::api::{WebhookDoc, WebhookTried};
 
-use super::{page as framed, table};
+use super::page as framed;
+use crate::console::parts::{cards, chip, empty, segment};
 use crate::pages::layout::{at, at_or, chips};
 
 /// All of them, and what came of a try.
 pub(in crate::console) fn page(who: &str, webhooks: &[WebhookDoc], tried: Option<(&str, &WebhookTried)>) -> Response {
-    let rows = html! { @for webhook in webhooks { (row(webhook)) } };
     framed(
         "Webhooks",
         who,
@@ -22,43 +22,42 @@ pub(in crate::console) fn page(who: &str, webhooks: &[WebhookDoc], tried: Option
                     p .notice role="alert" { (name) " did not take the message: " (tried.outcome) }
                 }
             }
-            @if webhooks.is_empty() {
-                section {
-                    h2 { "Nobody is told" }
-                    p .faint { "Add one with " code { "vouchsafe webhook add chat https://…" } "; the address and its secret are for the command line alone." }
+            section aria-label="Webhooks" {
+                @if webhooks.is_empty() {
+                    (empty("Nobody is told", html! {
+                        "Add one with " code { "vouchsafe webhook add chat https://…" } "; the address and its secret are for the command line alone."
+                    }))
+                } @else {
+                    (cards(&["Name", "State", "Last attempt", "Waiting", "Told", "Added", ""], webhooks.iter().map(row)))
                 }
-            } @else {
-                (table(&["Name", "State", "Last attempt", "Waiting", "Told", "Added", "Try"], rows))
             }
         },
     )
 }
 
-fn row(webhook: &WebhookDoc) -> Markup {
+fn row(webhook: &WebhookDoc) -> Vec<Markup> {
     let WebhookDoc { name, origin, events, by, created, last, last_at, failures, waiting, dropped } = webhook;
-    html! {
-        tr {
-            td { strong { (name) } p .faint { code { (origin) } } }
-            td {
-                @match (failures, last) {
-                    (0, None) => span .chip .weak { "nothing sent yet" },
-                    (0, Some(_)) => span .chip .good { "delivers" },
-                    (failures, _) => span .chip .deny { "failing: " (failures) " in a row" },
-                }
-                @if *dropped > 0 { p .faint { (dropped) " given up" } }
+    vec![
+        html! { span .name { bdi { (name) } } p .faint { code { (origin) } } },
+        html! {
+            @match (failures, last) {
+                (0, None) => (chip("weak", "nothing sent yet")),
+                (0, Some(_)) => (chip("good", "delivers")),
+                (failures, _) => (chip("deny", &format!("failing: {failures} in a row"))),
             }
-            td {
-                (at_or(*last_at, "never"))
-                @if let Some(last) = last { p .faint { (last) } }
+            @if *dropped > 0 { p .faint { (dropped) " given up" } }
+        },
+        html! {
+            (at_or(*last_at, "never"))
+            @if let Some(last) = last { p .faint { bdi { (last) } } }
+        },
+        html! { (waiting) },
+        chips(events, "everything"),
+        html! { (at(*created)) p .faint { "by " bdi { (by) } } },
+        html! {
+            form method="post" action={ "/v1/webhooks/" (segment(name)) "/test" } {
+                button .small { "Send one" span .hidden { " message to " (name) } }
             }
-            td { (waiting) }
-            td { (chips(events, "everything")) }
-            td .nowrap { (at(*created)) p .faint { "by " (by) } }
-            td {
-                form method="post" action={ "/v1/webhooks/" (name) "/test" } {
-                    button aria-label={ "Send a message to " (name) } { "Send one" }
-                }
-            }
-        }
-    }
+        },
+    ]
 }
