@@ -16,6 +16,7 @@ mod floods;
 mod handshake;
 mod http;
 mod idle;
+mod intake;
 mod load;
 mod memory;
 mod ours;
@@ -38,6 +39,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(name) if name.starts_with("fixed-") => return fixed::run(name, &arguments.collect::<Vec<_>>()),
         Some(name) if name.starts_with("revoke-") => return revoke::end(name, &arguments.collect::<Vec<_>>()),
         Some("bulk-upstream") => return bulk::upstream(),
+        Some("feed-records") => {
+            let dir = arguments.next().ok_or("no directory")?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+            return runtime.block_on(intake::feed(&dir));
+        }
         Some("attack") => return floods::attack::run(&arguments.collect::<Vec<_>>()),
         Some(_) | None => {}
     }
@@ -73,6 +79,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if wants("simulate") {
         let count = if only.is_some() { arguments.next() } else { None };
         alone()?.block_on(simulate::run(count))?;
+    }
+    if wants("intake") {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.block_on(intake::run())?;
     }
     // By name only: it writes ten gigabytes.
     if only.as_deref() == Some("questions") {

@@ -8,16 +8,22 @@
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use url::Url;
 use vouchsafe_control::{Controller, OpenOptions};
 use vouchsafe_demo::admin::Admin;
+use vouchsafe_demo::authenticator::Authenticator;
+use vouchsafe_demo::browser::Browser;
+use vouchsafe_demo::browser::dial::Direct;
 use vouchsafe_model::id::GatewayId;
 use vouchsafe_model::name::BaseDomain;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::link::RecordBatch;
 use vouchsafe_runtime::task::TaskGroup;
+use vouchsafe_wire::api::Invited;
 use vouchsafe_wire::audit::{Draft, Kind, Member, Members};
 
 use crate::cpu;
@@ -42,9 +48,10 @@ pub(crate) async fn run(count: Option<String>) -> Result<()> {
     let since = now - DAYS * 86_400;
     record(&state, count, since).await?;
     let tasks = TaskGroup::new();
-    let served = serve(&state)?;
+    let (served, ready) = serve(&state)?;
     let admin = Admin::new(state.join("admin.sock"), tasks.clone());
     ask(&admin, since, now).await?;
+    look(&admin, &ready, tasks).await?;
     drop(served);
     Ok(())
 }
@@ -180,7 +187,7 @@ async fn ask(admin: &Admin, since: u64, now: u64) -> Result<()> {
     Ok(())
 }
 
-fn draft(source: &str, number: u64, time_us: u64) -> Result<Draft> {
+pub(crate) fn draft(source: &str, number: u64, time_us: u64) -> Result<Draft> {
     // Spreads neighbouring numbers.
     let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let user = mixed % 1_000;
@@ -232,4 +239,41 @@ fn draft(source: &str, number: u64, time_us: u64) -> Result<Draft> {
         m.text(Member::Words, words);
     };
     Ok(Draft::write(source, before, Some(&format!("ses_{user:026}")), after)?)
+}
+
+/// Looks at the console as an administrator's browser does, each page over a connection of its own.
+async fn look(admin: &Admin, ready: &Value, tasks: TaskGroup) -> Result<()> {
+    let text = |name: &str| ready.get(name).and_then(Value::as_str).unwrap_or_default();
+    let port = u16::try_from(ready.get("port").and_then(Value::as_u64).unwrap_or_default())?;
+    let root_pem = fs::read_to_string(text("root"))?;
+    let invited: Invited = admin.post("/v1/users", &json!({"name": "looker", "groups": ["administrators"]})).await?;
+    let mut authenticator = Authenticator::new();
+    let browser = Browser::new(Arc::new(Direct::loopback(port)), &root_pem, tasks)?;
+    browser.accept_invite(&invited.link, &mut authenticator, "looker").await?;
+    let url = |path: &str| Url::parse(&format!("https://console.{}:{port}{path}", text("domain")));
+    browser.open(&url("/connectors")?, &authenticator).await?;
+    println!("{:<42} {:>9} {:>9} {:>9}", "page of the console, milliseconds", "first", "median", "worst");
+    let pages =
+        ["/", "/?window=7d", "/map", "/users", "/devices", "/sessions", "/resources", "/audit", "/audit?text=report"];
+    for path in pages {
+        let mut times = Vec::new();
+        for _ in 0..TIMES {
+            let asked = Instant::now();
+            let page = browser.get(&url(path)?).await?;
+            times.push(asked.elapsed());
+            if page.status != 200 {
+                return Err(format!("{path}: {}", page.status).into());
+            }
+        }
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        let first = times.first().copied().unwrap_or_default();
+        let worst = times.iter().max().copied().unwrap_or_default();
+        println!(
+            "{path:<42} {:>9.1} {:>9.1} {:>9.1}",
+            millis(first),
+            millis(percentile(&mut times, 50)),
+            millis(worst)
+        );
+    }
+    Ok(())
 }

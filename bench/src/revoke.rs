@@ -13,7 +13,7 @@
 
 mod clients;
 mod h3;
-mod installed;
+pub(crate) mod installed;
 mod kind;
 mod network;
 mod report;

@@ -46,7 +46,7 @@ pub(crate) async fn run(count: Option<String>) -> Result<()> {
     let dir = tempfile::tempdir_in(std::env::current_dir()?)?;
     let state = dir.path().join("state");
     let tasks = TaskGroup::new();
-    let served = serve(&state)?;
+    let (served, _) = serve(&state)?;
     let admin = Admin::new(state.join("admin.sock"), tasks.clone());
     let mut files: Value = admin.get::<Value>("/v1/policy").await?.get("files").cloned().unwrap_or(json!([]));
     if let Some(files) = files.as_array_mut() {
@@ -69,7 +69,7 @@ pub(crate) async fn run(count: Option<String>) -> Result<()> {
         let new = if text("name") == "bench.cedar" { policy(Some(3)) } else { text("text").to_owned() };
         fs::write(draft.join(text("name")), new)?;
     }
-    let served = serve(&state)?;
+    let (served, _) = serve(&state)?;
     println!("idle:  {}", api(&admin, Duration::from_secs(3), None).await?);
     let (pid, before, begun) = (served.pid(), cpu::of(served.pid()), Instant::now());
     let mut asking = Command::new(program()?)
@@ -107,10 +107,10 @@ pub(crate) async fn run(count: Option<String>) -> Result<()> {
 }
 
 /// The program itself on all processors.
-pub(crate) fn serve(state: &Path) -> Result<Process> {
+pub(crate) fn serve(state: &Path) -> Result<(Process, Value)> {
     let mut command = Command::new(program()?);
     command.args(["up", "--json", "--port", "0", "--dir"]).arg(state);
-    Ok(Process::announced_by(command)?.0)
+    Process::announced_by(command)
 }
 
 /// How long the API takes for a small question, until it is enough.

@@ -271,12 +271,12 @@ pub(crate) fn person(number: usize) -> String {
     format!("person-{number}")
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
 }
 
 /// Runs a command, which gets that line, to its end, which must be a good one.
-fn finished(mut command: Command, line: &str) -> Result<()> {
+pub(crate) fn finished(mut command: Command, line: &str) -> Result<()> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut input) = child.stdin.take() {
         writeln!(input, "{line}")?;
