@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use ahash::RandomState;
+use smallvec::SmallVec;
 use vouchsafe_wire::audit::{each_word, texts};
 use vouchsafe_wire::spool;
 
@@ -14,27 +16,80 @@ use super::super::block::Field;
 use super::super::segment::{self, GROUP_HEADER_BYTES, read_group};
 use super::super::{LogError, at};
 use super::uses::Count;
-use super::{Entry, FEW, HEADER_BYTES, INLINE, MARK, Piece, Records, WORD, beginning_key, path, value_key, word_key};
+use super::{BEGINNING, Entry, FEW, HEADER_BYTES, INLINE, MARK, Piece, Records, WORD, beginning_key, path, tag};
 
 /// Bytes from which on a page of entries is full.
 const PAGE_BYTES: usize = 4_096;
 
-/// What was seen of a segment.
+/// Texts whose words are remembered: most members of a record say what many others say.
+const REMEMBERED_TEXTS: usize = 4_096;
+
+/// Records of one key, rising. Most keys are of one record.
+type Postings = SmallVec<[u32; INLINE as usize]>;
+
+/// What was seen of a segment. What is hashed comes from strangers, so it is hashed with a key of this process.
 #[derive(Default)]
 struct Seen {
     times: Vec<u64>,
     places: Vec<u32>,
-    /// Records of each key, rising.
-    keys: HashMap<Vec<u8>, Vec<u32>>,
+    /// Places of keys in `records`.
+    keys: HashMap<Box<[u8]>, usize, RandomState>,
+    records: Vec<Postings>,
+    /// Places of the words of texts.
+    texts: HashMap<Box<[u8]>, Box<[usize]>, RandomState>,
     uses: Count,
+    /// The key that is looked up.
+    key: Vec<u8>,
 }
 
 impl Seen {
-    fn add(&mut self, key: Vec<u8>, number: u32) {
-        let records = self.keys.entry(key).or_default();
-        if records.last() != Some(&number) {
-            records.push(number);
+    fn add_value(&mut self, field: Field, value: &[u8], number: u32) {
+        let place = self.place(tag(field), value);
+        self.push(place, number);
+    }
+
+    /// Adds the words of a text in canonical form.
+    fn add_text(&mut self, text: &[u8], number: u32) {
+        if let Some(words) = self.texts.get(text) {
+            for place in words {
+                push(&mut self.records, *place, number);
+            }
+            return;
         }
+        let mut words = Vec::new();
+        each_word(text, |word| words.push(self.place(WORD, word)));
+        for place in &words {
+            self.push(*place, number);
+        }
+        if self.texts.len() < REMEMBERED_TEXTS {
+            self.texts.insert(text.into(), words.into());
+        }
+    }
+
+    /// The place of a key, a new one if need be.
+    fn place(&mut self, tag: u8, rest: &[u8]) -> usize {
+        self.key.clear();
+        self.key.push(tag);
+        self.key.extend_from_slice(rest);
+        if let Some(place) = self.keys.get(self.key.as_slice()) {
+            return *place;
+        }
+        let place = self.records.len();
+        self.keys.insert(self.key.as_slice().into(), place);
+        self.records.push(Postings::new());
+        place
+    }
+
+    fn push(&mut self, place: usize, number: u32) {
+        push(&mut self.records, place, number);
+    }
+}
+
+fn push(records: &mut [Postings], place: usize, number: u32) {
+    if let Some(records) = records.get_mut(place)
+        && records.last() != Some(&number)
+    {
+        records.push(number);
     }
 }
 
@@ -56,10 +111,10 @@ pub(in super::super) fn build(dir: &Path, first: u64, next: u64) -> Result<(), L
             seen.places.push(u32::try_from(frame).unwrap_or(u32::MAX));
             for (field, value) in Field::values(record) {
                 if let Some(value) = value {
-                    seen.add(value_key(field, value), number);
+                    seen.add_value(field, value, number);
                 }
             }
-            texts(payload, |text| each_word(text, |word| seen.add(word_key(word), number)));
+            texts(payload, |text| seen.add_text(text, number));
             frame += spool::HEADER_BYTES + payload.len();
             position += 1;
         }
@@ -72,22 +127,26 @@ pub(in super::super) fn build(dir: &Path, first: u64, next: u64) -> Result<(), L
 
 /// The whole file.
 fn write(first: u64, seen: Seen) -> Vec<u8> {
-    let Seen { times, places, keys, uses } = seen;
+    let Seen { times, places, keys, mut records, uses, .. } = seen;
     let size = times.len();
     let mut out = vec![0; HEADER_BYTES];
     let times_piece = piece(&mut out, |out| times.iter().for_each(|time| out.extend_from_slice(&time.to_le_bytes())));
     let places_piece =
         piece(&mut out, |out| places.iter().for_each(|place| out.extend_from_slice(&place.to_le_bytes())));
     let uses_piece = piece(&mut out, |out| uses.write(out));
-    let mut keys: Vec<(Vec<u8>, Vec<u32>)> = keys.into_iter().collect();
-    keys.sort_unstable();
-    keys.extend(beginnings(&keys, size));
-    keys.sort_unstable();
+    let mut keys: Vec<(Box<[u8]>, Postings)> = keys
+        .into_iter()
+        .map(|(key, place)| (key, records.get_mut(place).map(std::mem::take).unwrap_or_default()))
+        .collect();
+    keys.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let beginnings = beginnings(&keys, size);
+    let at = keys.partition_point(|(key, _)| key.first() < Some(&BEGINNING));
+    keys.splice(at..at, beginnings);
     let mut pages: Vec<(&[u8], Vec<u8>)> = Vec::new();
     for (key, numbers) in &keys {
         let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
         let records = if count <= INLINE {
-            Records::Inline(numbers.clone())
+            Records::Inline(numbers.to_vec())
         } else {
             Records::Piece(piece(&mut out, |out| Bits::write(numbers, size, out)))
         };
@@ -126,12 +185,12 @@ fn write(first: u64, seen: Seen) -> Vec<u8> {
     out
 }
 
-/// What more than a few words begin with, and the records that have one of them. Of beginnings that the same words have,
-/// the longest.
-fn beginnings(keys: &[(Vec<u8>, Vec<u32>)], size: usize) -> Vec<(Vec<u8>, Vec<u32>)> {
-    let start = keys.partition_point(|(key, _)| *key < word_key(b""));
+/// What more than a few words begin with, and the records that have one of them, in order. Of beginnings that the same
+/// words have, the longest.
+fn beginnings(keys: &[(Box<[u8]>, Postings)], size: usize) -> Vec<(Box<[u8]>, Postings)> {
+    let start = keys.partition_point(|(key, _)| key.first() < Some(&WORD));
     let words = keys.get(start..).unwrap_or_default();
-    let words = words.get(..words.partition_point(|(key, _)| key.starts_with(&[WORD]))).unwrap_or_default();
+    let words = words.get(..words.partition_point(|(key, _)| key.first() == Some(&WORD))).unwrap_or_default();
     let mut found = Vec::new();
     let mut groups = vec![words];
     while let Some(group) = groups.pop() {
@@ -145,10 +204,11 @@ fn beginnings(keys: &[(Vec<u8>, Vec<u32>)], size: usize) -> Vec<(Vec<u8>, Vec<u3
         if !word.is_empty() {
             let mut records = Bits::none(size);
             group.iter().flat_map(|(_, numbers)| numbers).for_each(|number| records.insert(*number));
-            found.push((beginning_key(word), records.iter().collect()));
+            found.push((beginning_key(word).into(), records.iter().collect()));
         }
         groups.extend(group.chunk_by(|(one, _), (other, _)| one.get(shared) == other.get(shared)));
     }
+    found.sort_unstable_by(|(one, _): &(Box<[u8]>, Postings), (other, _)| one.cmp(other));
     found
 }
 
