@@ -39,7 +39,7 @@ use crate::ca::CaError;
 use crate::checkpoints::CheckpointError;
 use crate::directory::DirectoryError;
 use crate::precondition::{HINT_MOVED, Moved};
-use crate::store::{OfTheStore, StoreError};
+use crate::store::StoreError;
 
 /// Failure to change or explain what may be reached.
 #[derive(Debug, thiserror::Error)]
@@ -279,16 +279,6 @@ pub(crate) enum AdministratorError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl OfTheStore for AdministratorError {
-    fn is_of_the_store(&self) -> bool {
-        match self {
-            AdministratorError::Store(_) => true,
-            AdministratorError::Directory(error) => error.is_of_the_store(),
-            _ => false,
-        }
-    }
 }
 
 impl AdministratorError {

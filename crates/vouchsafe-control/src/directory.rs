@@ -11,14 +11,14 @@ pub(crate) mod sessions;
 pub(crate) mod users;
 
 pub(crate) use actor::Actor;
-pub(crate) use sessions::{end_session, end_unwritten};
+pub(crate) use sessions::end_session;
 
 use sqlx::SqliteConnection;
 use vouchsafe_model::id::ParseIdError;
 use vouchsafe_model::name::{GatewayName, GroupName, NameError, UserName};
 
 use crate::precondition::{HINT_MOVED, Moved};
-use crate::store::{self, OfTheStore, StoreError};
+use crate::store::{self, StoreError};
 
 /// Group whose members administer vouchsafe by the policy that an installation starts with. The
 /// last of them who can sign in is kept from being shut out.
@@ -104,12 +104,6 @@ pub(crate) enum DirectoryError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl OfTheStore for DirectoryError {
-    fn is_of_the_store(&self) -> bool {
-        matches!(self, DirectoryError::Store(_))
-    }
 }
 
 fn quoted(names: &[String]) -> String {

@@ -33,7 +33,6 @@ pub(crate) mod resources;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod streams;
-mod suspended;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod tokens;
@@ -56,7 +55,6 @@ use vouchsafe_wire::audit::{Record, RecordError};
 use vouchsafe_wire::spool::push_frame;
 
 use self::feed::{Entry, FeedReader};
-pub(crate) use self::suspended::{OfTheStore, Revocation, Suspended};
 use crate::log::{CONTROLLER_SOURCE, Log, LogError, TakeError};
 use crate::webhooks::{Event, EventKind};
 
@@ -81,9 +79,6 @@ pub enum StoreError {
     /// The outbox holds a record that the log has with other content.
     #[error("the audit log does not take the controller's own records; hint: database and log are not of one backup")]
     Outbox(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A statement of a change failed; what failed, its caller was told.
-    #[error("the change could not be written")]
-    Unwritten,
     /// The end of a change was not waited for: the process is going down.
     #[error("the process ends")]
     Ending,
@@ -121,24 +116,6 @@ struct Signals {
     /// A message to a webhook was committed.
     messages: Notify,
     held: OnceLock<Box<dyn Any + Send + Sync>>,
-    suspended: Suspended,
-}
-
-impl Signals {
-    /// Treats somebody as revoked though that can't be written, and has gateways ask.
-    fn suspend(&self, revocation: &Revocation, why: &StoreError) {
-        self.suspended.add(revocation, why);
-        self.ask_again(&revocation.whom);
-    }
-
-    /// Has the gateway of this process ask for these facts again. The others hear of it by their channels.
-    fn ask_again<'c>(&self, whom: impl IntoIterator<Item = &'c Change>) {
-        for change in whom {
-            // No row of the feed tells of it.
-            let delta = Delta { sequence: 0, change: change.clone(), outcome: None };
-            let _ = self.changes.send(News::Changed(delta));
-        }
-    }
 }
 
 impl Store {
@@ -154,14 +131,9 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));
-        let pool = || {
-            SqlitePoolOptions::new().after_connect(|connection, _| {
-                Box::pin(async move { sqlx::query(suspended::TABLE).execute(connection).await.map(drop) })
-            })
-        };
-        let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         migrator(usize::MAX).run(&writer).await?;
-        let reader = pool().max_connections(4).connect_with(options).await?;
+        let reader = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
         let (snapshot, snapshot_signals) = mpsc::unbounded_channel();
         let known = outbox::state(&mut *reader.acquire().await?).await?.log_size;
         let dir = path.with_file_name(LOG_DIRECTORY);
@@ -175,7 +147,6 @@ impl Store {
             snapshot,
             messages: Notify::new(),
             held: OnceLock::new(),
-            suspended: Suspended::default(),
         });
         let store = Self { writer, reader, signals, log, outbox: Arc::new(Mutex::new(Outbox::Behind)) };
         // What a crash left in the outbox is moved before anything else happens.
@@ -208,12 +179,9 @@ impl Store {
             move_to_log(&self.log, left).await?;
             *outbox = Outbox::Moved;
         }
-        let mut transaction = self.begin().await?;
-        self.signals.suspended.tell(&mut transaction).await?;
+        let transaction = self.begin().await?;
         Ok(Write {
             transaction,
-            revokes: None,
-            takes_back: Vec::new(),
             outbox,
             log: self.log.clone(),
             signals: Arc::clone(&self.signals),
@@ -222,27 +190,6 @@ impl Store {
             snapshot: Snapshot::Unchanged,
             messages: Messages::None,
         })
-    }
-
-    /// Begins a change that revokes something: where it can't be written, this process treats it as done.
-    ///
-    /// [`Write::settle`] ends it; without that it is as if nothing had been asked for.
-    pub(crate) async fn revoking(&self, revocation: Revocation) -> Result<Write, StoreError> {
-        match self.write().await {
-            Ok(mut write) => {
-                write.revokes = Some(revocation);
-                Ok(write)
-            }
-            Err(error) => {
-                self.signals.suspend(&revocation, &error);
-                Err(error)
-            }
-        }
-    }
-
-    /// Whom this process treats as revoked though it isn't written.
-    pub(crate) fn suspended(&self) -> &Suspended {
-        &self.signals.suspended
     }
 
     /// A commit that met a full disk leaves a connection on which nothing begins any more, also when there is room again.
@@ -285,9 +232,7 @@ impl Store {
 
     /// Begins reading: all that is read through one of these is of one moment.
     pub(crate) async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        let mut read = self.reader.begin().await?;
-        self.signals.suspended.tell(&mut read).await?;
-        Ok(read)
+        Ok(self.reader.begin().await?)
     }
 }
 
@@ -306,10 +251,6 @@ enum Messages {
 /// One change under way. Dropping it undoes everything.
 pub(crate) struct Write {
     transaction: Transaction<'static, Sqlite>,
-    /// What it revokes, where that is what it is for.
-    revokes: Option<Revocation>,
-    /// Who may go on again with this commit, whatever could not be written of them before.
-    takes_back: Vec<Change>,
     outbox: OwnedMutexGuard<Outbox>,
     log: Log,
     signals: Arc<Signals>,
@@ -345,43 +286,6 @@ impl Write {
         self.snapshot = Snapshot::Changed;
     }
 
-    /// It turns out to revoke nothing.
-    pub(crate) fn revokes_nothing(&mut self) {
-        self.revokes = None;
-    }
-
-    /// It turns out to revoke this, too.
-    pub(crate) fn revokes(&mut self, revocation: Revocation) {
-        self.revokes = Some(revocation);
-    }
-
-    /// Notes who may go on again with this commit: what was to keep them out and could not be written is taken back.
-    pub(crate) fn take_back(&mut self, change: Change) {
-        self.takes_back.push(change);
-    }
-
-    /// Commits what [`Store::revoking`] began, if all of it was done. Where it failed because the store did, and not
-    /// because it may not be, whom it is about is treated as revoked all the same.
-    pub(crate) async fn settle<T, E: From<StoreError> + OfTheStore + 'static>(
-        mut self,
-        done: Result<T, E>,
-    ) -> Result<T, E> {
-        match done {
-            Ok(value) => {
-                self.commit().await?;
-                Ok(value)
-            }
-            Err(error) => {
-                if error.is_of_the_store()
-                    && let Some(revocation) = self.revokes.take()
-                {
-                    self.signals.suspend(&revocation, &StoreError::Unwritten);
-                }
-                Err(error)
-            }
-        }
-    }
-
     /// Makes everything durable, tells the gateways, and moves the records to the log.
     ///
     /// It runs to its end even when nobody waits for it any more: a client that hangs up must not
@@ -393,31 +297,6 @@ impl Write {
     }
 
     async fn finish(mut self) -> Result<(), StoreError> {
-        let (signals, revokes) = (Arc::clone(&self.signals), self.revokes.take());
-        let takes_back = std::mem::take(&mut self.takes_back);
-        // What could not be written before is on record with whatever is written next.
-        let untold = signals.suspended.take_records();
-        self.records.extend(untold.iter().cloned());
-        let done = self.write_all().await;
-        match (&done, &revokes) {
-            (Ok(()), _) => {
-                let written = revokes.as_ref().is_some_and(|revocation| signals.suspended.written(revocation));
-                if written | signals.suspended.taken_back(&takes_back) {
-                    let whom = revokes.iter().flat_map(|revocation| &revocation.whom).chain(&takes_back);
-                    signals.ask_again(whom);
-                }
-            }
-            (Err(error), revokes) => {
-                signals.suspended.return_records(untold);
-                if let Some(revocation) = revokes {
-                    signals.suspend(revocation, error);
-                }
-            }
-        }
-        done
-    }
-
-    async fn write_all(mut self) -> Result<(), StoreError> {
         let rows = self.write_outbox().await?;
         let now = clock::unix_micros(clock::now());
         let mut newest = None;

@@ -100,8 +100,6 @@ pub(super) struct Teller {
     snapshot: u64,
     /// Row of the feed that told of the newest snapshot: what is older is not the truth any more.
     snapshot_row: u64,
-    /// Changes with whom is treated as revoked though it isn't written: no row tells of that.
-    suspended: watch::Receiver<u64>,
     /// The ping that is to be answered, once the snapshot of this row is out.
     due: Option<(u64, u64)>,
 }
@@ -123,7 +121,6 @@ impl Teller {
         let (store, snapshot) = (context.store.clone(), hello.snapshot_sequence);
         let checkpoints = Arc::clone(&context.checkpoints);
         let (signed, checkpoint) = (checkpoints.follow(), (0, Instant::now()));
-        let suspended = store.suspended().follow();
         Self {
             store,
             gateway,
@@ -137,7 +134,6 @@ impl Teller {
             checkpoint,
             snapshot,
             snapshot_row,
-            suspended,
             due: None,
         }
     }
@@ -161,12 +157,6 @@ impl Teller {
                 changed = self.snapshots.changed() => {
                     changed.map_err(|_| Ended::Gone)?;
                     self.send_snapshot().await?;
-                }
-                changed = self.suspended.changed() => {
-                    changed.map_err(|_| Ended::Gone)?;
-                    let through = self.feed.position();
-                    let deltas = Deltas { after: through, through, changes: Vec::new(), everything: true };
-                    send(&self.out, DownKind::Deltas(deltas)).await?;
                 }
                 changed = self.rosters.changed() => {
                     changed.map_err(|_| Ended::Gone)?;

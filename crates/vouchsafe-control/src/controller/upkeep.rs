@@ -17,8 +17,6 @@ use crate::store::{StoreError, Write, blocking, grants, purge, sessions, setting
 
 /// How often expired rows are removed.
 const PERIOD: Duration = Duration::from_secs(60);
-/// How often it is tried to write what could not be.
-const UNWRITTEN: Duration = Duration::from_secs(2);
 /// How often it is looked whether a policy should have been confirmed.
 const CONFIRMATIONS: Duration = Duration::from_secs(5);
 /// How long to wait when certificates can't be renewed: there is a month left then.
@@ -42,26 +40,6 @@ pub(super) fn start(context: &Context) {
             tokio::select! {
                 () = tokio::time::sleep(PERIOD) => {}
                 () = upkeep.tasks.draining() => return,
-            }
-        }
-    });
-    let unwritten = context.clone();
-    tasks.spawn_vital("unwritten revocations", async move {
-        let mut suspended = unwritten.store.suspended().follow();
-        loop {
-            match directory::end_unwritten(&unwritten).await {
-                Ok(true) => tokio::select! {
-                    changed = suspended.changed() => if changed.is_err() { return },
-                    () = unwritten.tasks.draining() => return,
-                },
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "revocations can't be written yet");
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(UNWRITTEN) => {}
-                () = unwritten.tasks.draining() => return,
             }
         }
     });

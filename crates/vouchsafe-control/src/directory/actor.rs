@@ -7,10 +7,7 @@ use vouchsafe_model::id::{DecisionId, DeviceId, SessionId};
 use vouchsafe_model::name::UserName;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::Caller;
-use vouchsafe_runtime::link::Change;
 use vouchsafe_wire::audit::{Kind, Record};
-
-use crate::store::Revocation;
 
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,11 +93,6 @@ impl Actor {
             Actor::Controller => record.user = Some(self.label()),
         }
         record
-    }
-
-    /// A revocation that is about to be written: `verb` and `target` as in [`Actor::changed`].
-    pub(crate) fn revokes(&self, verb: &str, target: String, whom: Vec<Change>) -> Revocation {
-        Revocation { whom, record: Box::new(self.changed(verb, target, String::new())) }
     }
 
     /// The record of an administrative change: `verb` such as `user.add`, `target` such as

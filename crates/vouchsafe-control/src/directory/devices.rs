@@ -11,7 +11,7 @@ use vouchsafe_wire::api;
 use super::{Actor, DirectoryError, sessions::end_all};
 use crate::context::Context;
 use crate::identity;
-use crate::store::{Revocation, Write, devices, facts, sessions};
+use crate::store::{Write, devices, facts, sessions};
 
 /// The id of a device by its id or name.
 pub(crate) async fn resolve(connection: &mut SqliteConnection, text: &str) -> Result<DeviceId, DirectoryError> {
@@ -33,19 +33,10 @@ pub(crate) async fn show(connection: &mut SqliteConnection, text: &str) -> Resul
 
 /// Removes a device: its certificate is worth nothing from the commit on, and its sessions end.
 pub(crate) async fn remove(context: &Context, text: &str, by: &Actor) -> Result<(), DirectoryError> {
-    let mut read = context.store.read().await?;
-    let id = resolve(&mut read, text).await?;
-    drop(read);
-    let mut write = context.store.revoking(removal(&id, by)).await?;
-    let done = match show(write.connection(), &id.to_string()).await {
-        Ok(device) => remove_in(&mut write, device, by).await,
-        Err(error) => Err(error),
-    };
-    write.settle(done).await
-}
-
-fn removal(id: &DeviceId, by: &Actor) -> Revocation {
-    by.revokes("device.remove", format!("device/{id}"), vec![Change::Device(*id)])
+    let mut write = context.store.write().await?;
+    let device = show(write.connection(), text).await?;
+    remove_in(&mut write, device, by).await?;
+    Ok(write.commit().await?)
 }
 
 /// Removes a device of that owner; others' aren't there for her. Gives its name.
@@ -55,30 +46,15 @@ pub(crate) async fn remove_own(
     owner: &UserName,
     by: &Actor,
 ) -> Result<String, DirectoryError> {
-    // Nobody may have another's device treated as removed, however the store fares.
-    let mut read = context.store.read().await?;
-    own(&mut read, id, owner).await?;
-    drop(read);
-    let mut write = context.store.revoking(removal(id, by)).await?;
-    let done = match own(write.connection(), id, owner).await {
-        Ok(device) => {
-            let name = device.name.clone();
-            remove_in(&mut write, device, by).await.map(|()| name)
-        }
-        Err(error) => Err(error),
+    let mut write = context.store.write().await?;
+    let device = devices::show(write.connection(), id).await?;
+    let Some(device) = device.filter(|device| device.owner.as_deref() == Some(owner.as_str())) else {
+        return Err(DirectoryError::Missing { what: "device", name: id.to_string() });
     };
-    write.settle(done).await
-}
-
-async fn own(
-    connection: &mut SqliteConnection,
-    id: &DeviceId,
-    owner: &UserName,
-) -> Result<api::Device, DirectoryError> {
-    let device = devices::show(connection, id).await?;
-    device
-        .filter(|device| device.owner.as_deref() == Some(owner.as_str()))
-        .ok_or_else(|| DirectoryError::Missing { what: "device", name: id.to_string() })
+    let name = device.name.clone();
+    remove_in(&mut write, device, by).await?;
+    write.commit().await?;
+    Ok(name)
 }
 
 async fn remove_in(write: &mut Write, device: api::Device, by: &Actor) -> Result<(), DirectoryError> {

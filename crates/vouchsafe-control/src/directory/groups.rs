@@ -46,20 +46,10 @@ pub(crate) async fn remove(
     by: &Actor,
 ) -> Result<(), DirectoryError> {
     let name = GroupName::parse(name)?;
-    let mut read = context.store.read().await?;
-    let whom = of_members(&show(&mut read, &name).await?)?;
-    drop(read);
-    let mut write = context.store.revoking(by.revokes("group.remove", format!("group/{name}"), whom)).await?;
-    let done = match show(write.connection(), &name).await.and_then(|group| Ok(expected.check(Some(&group))?)) {
-        Ok(()) => remove_in(&mut write, &name, by).await,
-        Err(error) => Err(error),
-    };
-    write.settle(done).await
-}
-
-/// The members of a group, whose facts change with it.
-pub(crate) fn of_members(group: &api::Group) -> Result<Vec<Change>, DirectoryError> {
-    group.members.iter().map(|member| Ok(Change::User(UserName::parse(member)?))).collect()
+    let mut write = context.store.write().await?;
+    expected.check(Some(&show(write.connection(), &name).await?))?;
+    remove_in(&mut write, &name, by).await?;
+    Ok(write.commit().await?)
 }
 
 /// Removes a group within a change: all its members lose what it gave them.
@@ -68,8 +58,8 @@ pub(crate) async fn remove_in(write: &mut Write, name: &GroupName, by: &Actor) -
         return Err(DirectoryError::AdministratorsStay);
     }
     let group = show(write.connection(), name).await?;
-    for change in of_members(&group)? {
-        write.change(change);
+    for member in &group.members {
+        write.change(Change::User(UserName::parse(member)?));
     }
     groups::remove(write.connection(), name).await?;
     let detail =
@@ -94,28 +84,12 @@ pub(crate) async fn set_member(
     by: &Actor,
 ) -> Result<api::Group, DirectoryError> {
     let (group, user) = (GroupName::parse(group)?, UserName::parse(user)?);
-    let mut write = match membership {
-        Membership::Member => context.store.write().await?,
-        Membership::NotMember => {
-            let (target, whom) = (format!("group/{group}/{user}"), vec![Change::User(user.clone())]);
-            context.store.revoking(by.revokes("group.remove-member", target, whom)).await?
-        }
-    };
-    let done = checked_member_in(&mut write, &group, &user, membership, expected, by).await;
-    write.settle(done).await
-}
-
-async fn checked_member_in(
-    write: &mut Write,
-    group: &GroupName,
-    user: &UserName,
-    membership: Membership,
-    expected: &Precondition,
-    by: &Actor,
-) -> Result<api::Group, DirectoryError> {
-    expected.check(Some(&show(write.connection(), group).await?))?;
-    set_member_in(write, group, user, membership, by).await?;
-    show(write.connection(), group).await
+    let mut write = context.store.write().await?;
+    expected.check(Some(&show(write.connection(), &group).await?))?;
+    set_member_in(&mut write, &group, &user, membership, by).await?;
+    let group = show(write.connection(), &group).await?;
+    write.commit().await?;
+    Ok(group)
 }
 
 /// The same within a change.

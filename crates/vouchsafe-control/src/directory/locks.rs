@@ -15,23 +15,12 @@ use crate::store::{StoreError, Write, locks, resources, sessions};
 
 /// Locks something. What is locked already gets the new reason and end.
 pub(crate) async fn lock(context: &Context, new: &NewLock, by: &Actor) -> Result<Lock, DirectoryError> {
-    let NewLock { kind, name, reason, seconds: _ } = new;
+    let NewLock { kind, name, reason, seconds } = new;
     if reason.chars().count() > 200 || reason.chars().any(char::is_control) {
         return Err(DirectoryError::Reason);
     }
-    let mut read = context.store.read().await?;
-    let name = existing(&mut read, *kind, name).await?;
-    drop(read);
-    let whom = concerned(*kind, &name)?.into_iter().collect();
-    let revocation = by.revokes("lock.add", format!("{}/{name}", kind.as_str()), whom);
-    let mut write = context.store.revoking(revocation).await?;
-    let done = lock_in(&mut write, new, &name, by).await;
-    write.settle(done).await
-}
-
-async fn lock_in(write: &mut Write, new: &NewLock, name: &str, by: &Actor) -> Result<Lock, DirectoryError> {
-    let NewLock { kind, name: _, reason, seconds } = new;
     let created = clock::unix_seconds(clock::now());
+    let mut write = context.store.write().await?;
     let administrators = able_administrators(write.connection()).await?;
     let name = existing(write.connection(), *kind, name).await?;
     let expires = seconds.map(|seconds| created.saturating_add(seconds));
@@ -44,13 +33,14 @@ async fn lock_in(write: &mut Write, new: &NewLock, name: &str, by: &Actor) -> Re
         LockKind::Session => sessions::find(write.connection(), &lock.name.parse()?).await?.into_iter().collect(),
         LockKind::Resource => Vec::new(),
     };
-    end_all(write, &open, "locked", by).await?;
+    end_all(&mut write, &open, "locked", by).await?;
     keep_an_administrator(write.connection(), &administrators).await?;
-    changed(write, &lock)?;
+    changed(&mut write, &lock)?;
     let until = expires.map_or("until unlocked".to_owned(), |at| format!("until {at}"));
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let detail = format!("{until}; {} sessions ended{why}", open.len());
     write.audit(by.changed("lock.add", target(&lock), detail));
+    write.commit().await?;
     Ok(lock)
 }
 
@@ -68,9 +58,6 @@ pub(crate) async fn unlock(context: &Context, kind: &str, name: &str, by: &Actor
     let lock = locks::find(write.connection(), kind, &name).await?.ok_or_else(missing)?;
     locks::forget(write.connection(), kind, &name).await?;
     release(&mut write, &lock, "lock.remove", by).await?;
-    if let Some(change) = concerned(kind, &name)? {
-        write.take_back(change);
-    }
     Ok(write.commit().await?)
 }
 
@@ -110,22 +97,14 @@ fn target(lock: &Lock) -> String {
 
 /// Notes what a lock, or its end, makes untrue.
 fn changed(write: &mut Write, lock: &Lock) -> Result<(), StoreError> {
-    match concerned(lock.kind, &lock.name)? {
-        Some(change) => write.change(change),
-        None => write.snapshot_changed(),
+    let corrupt = || StoreError::Corrupt { what: "name of a lock" };
+    match lock.kind {
+        LockKind::User => write.change(Change::User(UserName::parse(&lock.name).map_err(|_| corrupt())?)),
+        LockKind::Device => write.change(Change::Device(lock.name.parse().map_err(|_| corrupt())?)),
+        LockKind::Session => write.change(Change::Session(lock.name.parse().map_err(|_| corrupt())?)),
+        LockKind::Resource => write.snapshot_changed(),
     }
     Ok(())
-}
-
-/// Whose facts a lock of it makes untrue; `None` for a resource.
-fn concerned(kind: LockKind, name: &str) -> Result<Option<Change>, StoreError> {
-    let corrupt = || StoreError::Corrupt { what: "name of a lock" };
-    Ok(match kind {
-        LockKind::User => Some(Change::User(UserName::parse(name).map_err(|_| corrupt())?)),
-        LockKind::Device => Some(Change::Device(name.parse().map_err(|_| corrupt())?)),
-        LockKind::Session => Some(Change::Session(name.parse().map_err(|_| corrupt())?)),
-        LockKind::Resource => None,
-    })
 }
 
 /// The name or id that a lock of it has.

@@ -32,9 +32,6 @@ pub(crate) async fn end_session(
     Ok(SessionEnd::Ended)
 }
 
-/// Sessions that one transaction ends.
-const UNWRITTEN: usize = 500;
-
 /// Ends several sessions.
 pub(super) async fn end_all(write: &mut Write, open: &[OpenSession], why: &str, by: &Actor) -> Result<(), StoreError> {
     for session in open {
@@ -56,32 +53,12 @@ pub(super) async fn end_all(write: &mut Write, open: &[OpenSession], why: &str, 
 /// Ends a session for an administrator.
 pub(crate) async fn end(context: &Context, id: &str, by: &Actor) -> Result<(), DirectoryError> {
     let session: SessionId = id.parse()?;
-    let target = format!("session/{session}");
-    let revocation = by.revokes("session.end", target.clone(), vec![Change::Session(session)]);
-    let mut write = context.store.revoking(revocation).await?;
-    let done = match end_session(&mut write, &session, "ended by an administrator", by).await {
-        Ok(SessionEnd::NotOpen) => Err(DirectoryError::Missing { what: "session", name: id.to_owned() }),
-        Ok(SessionEnd::Ended) => {
-            write.audit(by.changed("session.end", target, String::new()));
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    };
-    write.settle(done).await
-}
-
-/// Ends sessions that are treated as ended since that could not be written, and writes what is to be on record of it.
-/// Says whether nothing is left.
-pub(crate) async fn end_unwritten(context: &Context) -> Result<bool, StoreError> {
-    if !context.store.suspended().waits() {
-        return Ok(true);
-    }
-    let sessions = context.store.suspended().sessions();
     let mut write = context.store.write().await?;
-    for session in sessions.iter().take(UNWRITTEN) {
-        end_session(&mut write, session, "this could not be written before", &Actor::Controller).await?;
-        write.take_back(Change::Session(*session));
+    match end_session(&mut write, &session, "ended by an administrator", by).await? {
+        SessionEnd::NotOpen => Err(DirectoryError::Missing { what: "session", name: id.to_owned() }),
+        SessionEnd::Ended => {
+            write.audit(by.changed("session.end", format!("session/{session}"), String::new()));
+            Ok(write.commit().await?)
+        }
     }
-    write.commit().await?;
-    Ok(!context.store.suspended().waits())
 }

@@ -148,57 +148,35 @@ pub(crate) async fn change(
     expected: &Precondition,
     by: &Actor,
 ) -> Result<api::User, DirectoryError> {
-    let name = UserName::parse(name)?;
-    let revokes = wanted.disabled == Some(true) || wanted.groups.is_some();
-    let mut write = match revokes {
-        true => {
-            let whom = vec![Change::User(name.clone())];
-            context.store.revoking(by.revokes("user.change", format!("user/{name}"), whom)).await?
-        }
-        false => context.store.write().await?,
-    };
-    let done = change_in(&mut write, &name, wanted, expected, by).await;
-    write.settle(done).await
-}
-
-async fn change_in(
-    write: &mut Write,
-    name: &UserName,
-    wanted: &api::UserChange,
-    expected: &Precondition,
-    by: &Actor,
-) -> Result<api::User, DirectoryError> {
     let api::UserChange { disabled, groups: wanted_groups } = wanted;
-    let user = show(write.connection(), name).await?;
+    let name = UserName::parse(name)?;
+    let mut write = context.store.write().await?;
+    let user = show(write.connection(), &name).await?;
     expected.check(Some(&user))?;
     let administrators = able_administrators(write.connection()).await?;
     let mut details = Vec::new();
     if let Some(wanted_groups) = wanted_groups {
         let wanted = existing_groups(write.connection(), wanted_groups).await?;
         let present = user.groups.iter().map(|group| GroupName::parse(group)).collect::<Result<BTreeSet<_>, _>>()?;
-        if *disabled != Some(true) && present.is_subset(&wanted) {
-            // Whoever only gains something loses nothing when that can't be written.
-            write.revokes_nothing();
-        }
         for group in wanted.difference(&present) {
-            groups::add_member(write.connection(), group, name).await?;
+            groups::add_member(write.connection(), group, &name).await?;
             details.push(format!("into group {group}"));
         }
         for group in present.difference(&wanted) {
-            groups::remove_member(write.connection(), group, name).await?;
+            groups::remove_member(write.connection(), group, &name).await?;
             details.push(format!("out of group {group}"));
         }
     }
     match (disabled, user.state == "disabled") {
         (Some(true), false) => {
-            users::set_disabled(write.connection(), name, true).await?;
-            users::remove_openings(write.connection(), name).await?;
-            let open = sessions::of_user(write.connection(), name).await?;
-            end_all(write, &open, "user disabled", by).await?;
+            users::set_disabled(write.connection(), &name, true).await?;
+            users::remove_openings(write.connection(), &name).await?;
+            let open = sessions::of_user(write.connection(), &name).await?;
+            end_all(&mut write, &open, "user disabled", by).await?;
             details.push(format!("disabled; {} sessions ended", open.len()));
         }
         (Some(false), true) => {
-            users::set_disabled(write.connection(), name, false).await?;
+            users::set_disabled(write.connection(), &name, false).await?;
             details.push("enabled".to_owned());
         }
         (Some(true), true) | (Some(false), false) | (None, _) => {}
@@ -208,7 +186,9 @@ async fn change_in(
         write.change(Change::User(name.clone()));
         write.audit(by.changed("user.change", format!("user/{name}"), details.join("; ")));
     }
-    show(write.connection(), name).await
+    let user = show(write.connection(), &name).await?;
+    write.commit().await?;
+    Ok(user)
 }
 
 /// Deletes a user: sessions end, passkeys, memberships, grants and pending links go. The name is
@@ -220,28 +200,17 @@ pub(crate) async fn delete(
     by: &Actor,
 ) -> Result<(), DirectoryError> {
     let name = UserName::parse(name)?;
-    let whom = vec![Change::User(name.clone())];
-    let mut write = context.store.revoking(by.revokes("user.delete", format!("user/{name}"), whom)).await?;
-    let done = delete_in(&mut write, &name, expected, by).await;
-    write.settle(done).await
-}
-
-async fn delete_in(
-    write: &mut Write,
-    name: &UserName,
-    expected: &Precondition,
-    by: &Actor,
-) -> Result<(), DirectoryError> {
-    expected.check(Some(&show(write.connection(), name).await?))?;
+    let mut write = context.store.write().await?;
+    expected.check(Some(&show(write.connection(), &name).await?))?;
     let administrators = able_administrators(write.connection()).await?;
-    let open = sessions::of_user(write.connection(), name).await?;
-    end_all(write, &open, "user deleted", by).await?;
-    let granted = grants::of_user(write.connection(), name).await?;
+    let open = sessions::of_user(write.connection(), &name).await?;
+    end_all(&mut write, &open, "user deleted", by).await?;
+    let granted = grants::of_user(write.connection(), &name).await?;
     if !granted.is_empty() {
         write.snapshot_changed();
     }
-    users::remove_openings(write.connection(), name).await?;
-    users::delete(write.connection(), name).await?;
+    users::remove_openings(write.connection(), &name).await?;
+    users::delete(write.connection(), &name).await?;
     keep_an_administrator(write.connection(), &administrators).await?;
     write.change(Change::User(name.clone()));
     let mut detail = vec![format!("{} sessions ended", open.len())];
@@ -249,33 +218,25 @@ async fn delete_in(
         let list: Vec<_> = granted.iter().map(|grant| format!("{} to {}", grant.id, grant.resource)).collect();
         detail.push(format!("grants removed: {}", list.join(", ")));
     }
-    let owned = devices::of_owner(write.connection(), name).await?;
+    let owned = devices::of_owner(write.connection(), &name).await?;
     if !owned.is_empty() {
         detail.push(format!("devices left: {}", owned.join(", ")));
     }
     write.audit(by.changed("user.delete", format!("user/{name}"), detail.join("; ")));
-    Ok(())
+    Ok(write.commit().await?)
 }
 
 /// Ends all sessions of a user.
 pub(crate) async fn sign_out(context: &Context, name: &str, by: &Actor) -> Result<api::Ended, DirectoryError> {
     let name = UserName::parse(name)?;
-    // Should it not be possible to end them, it is known which they are.
-    let mut read = context.store.read().await?;
-    let whom = sessions::of_user(&mut read, &name).await?.iter().map(|open| Change::Session(open.id)).collect();
-    drop(read);
-    let mut write = context.store.revoking(by.revokes("user.sign-out", format!("user/{name}"), whom)).await?;
-    let done = sign_out_in(&mut write, &name, by).await;
-    write.settle(done).await
-}
-
-async fn sign_out_in(write: &mut Write, name: &UserName, by: &Actor) -> Result<api::Ended, DirectoryError> {
-    exists(write.connection(), name).await?;
-    let open = sessions::of_user(write.connection(), name).await?;
+    let mut write = context.store.write().await?;
+    exists(write.connection(), &name).await?;
+    let open = sessions::of_user(write.connection(), &name).await?;
     let ended = u64::try_from(open.len()).unwrap_or(u64::MAX);
     if !open.is_empty() {
-        end_all(write, &open, "signed out everywhere by an administrator", by).await?;
+        end_all(&mut write, &open, "signed out everywhere by an administrator", by).await?;
         write.audit(by.changed("user.sign-out", format!("user/{name}"), format!("{ended} sessions ended")));
     }
+    write.commit().await?;
     Ok(api::Ended { sessions: ended })
 }

@@ -11,7 +11,6 @@ use vouchsafe_model::id::{DeviceId, PasskeyId, SessionId};
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_policy::{Open, Way, WhatCan};
 use vouchsafe_runtime::clock;
-use vouchsafe_runtime::link::Change;
 use vouchsafe_wire::api::AuditPage;
 
 use super::Service;
@@ -25,10 +24,9 @@ use crate::administrator::own::{self, Reached};
 use crate::audit::{self, Own};
 use crate::context::Context;
 use crate::directory;
-use crate::directory::Actor;
 use crate::pages;
 use crate::pages::me::{Activity, App, Apps, MyPage, Told};
-use crate::store::{Store, StoreError, devices, passkeys, requests, resources, sessions, tokens, users};
+use crate::store::{StoreError, devices, passkeys, requests, resources, sessions, tokens, users};
 
 /// Records of each kind on the page.
 const FEW: u32 = 5;
@@ -197,15 +195,15 @@ pub(super) async fn sign_out(
 ) -> Result<Response, PageRefusal> {
     let (signed_in, fields) = form(&service.context, &peer, &headers, &body).await?;
     let actor = signed_in.actor(&peer);
-    let (store, user) = (&service.context.store, &signed_in.facts.user.name);
-    let (why, which) = match field(&fields, "everywhere") {
-        Some(_) => {
-            let open = sessions::of_user(&mut *store.read().await?, user).await?;
-            ("signed out everywhere", open.iter().map(|session| session.id).collect())
+    let mut write = service.context.store.write().await?;
+    if field(&fields, "everywhere").is_some() {
+        for session in sessions::of_user(write.connection(), &signed_in.facts.user.name).await? {
+            directory::end_session(&mut write, &session.id, "signed out everywhere", &actor).await?;
         }
-        None => ("signed out", vec![signed_in.facts.session]),
-    };
-    end(store, &which, why, &actor).await?;
+    } else {
+        directory::end_session(&mut write, &signed_in.facts.session, "signed out", &actor).await?;
+    }
+    write.commit().await?;
     Ok(([(header::SET_COOKIE, clear_cookie())], Redirect::to("/signed-out")).into_response())
 }
 
@@ -218,28 +216,15 @@ pub(super) async fn end_session(
 ) -> Result<Response, PageRefusal> {
     let (signed_in, fields) = form(&service.context, &peer, &headers, &body).await?;
     let id: SessionId = field(&fields, "session").and_then(|id| id.parse().ok()).ok_or(Refusal::NotFound)?;
-    let store = &service.context.store;
-    let found = sessions::find(&mut *store.read().await?, &id).await?;
-    if found.is_none_or(|session| session.user != signed_in.facts.user.name) {
+    let mut write = service.context.store.write().await?;
+    let own =
+        sessions::find(write.connection(), &id).await?.is_some_and(|session| session.user == signed_in.facts.user.name);
+    if !own {
         return Err(Refusal::NotFound.into());
     }
-    end(store, &[id], "ended on the person's own page", &signed_in.actor(&peer)).await?;
+    directory::end_session(&mut write, &id, "ended on the person's own page", &signed_in.actor(&peer)).await?;
+    write.commit().await?;
     Ok(Redirect::to("/#sessions").into_response())
-}
-
-/// Ends sessions of hers; those that can't be written as ended are treated so all the same.
-async fn end(store: &Store, which: &[SessionId], why: &str, actor: &Actor) -> Result<(), StoreError> {
-    let target = which.first().filter(|_| which.len() == 1).map(|id| format!("session/{id}"));
-    let target = target.unwrap_or_else(|| format!("user/{}", actor.label()));
-    let whom = which.iter().copied().map(Change::Session).collect();
-    let mut write = store.revoking(actor.revokes("session.end", target, whom)).await?;
-    let mut done = Ok(());
-    for id in which {
-        if done.is_ok() {
-            done = directory::end_session(&mut write, id, why, actor).await.map(drop);
-        }
-    }
-    write.settle(done).await
 }
 
 /// `POST /devices/remove`: one of the person's own devices.

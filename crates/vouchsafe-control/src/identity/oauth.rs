@@ -12,7 +12,6 @@ use vouchsafe_model::id::SessionId;
 use vouchsafe_model::subject::{DeviceFacts, SubjectFacts};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::ProvenDevice;
-use vouchsafe_runtime::link::Change;
 use vouchsafe_wire::device::{DeviceAuthorization, GRANT_DEVICE_CODE, GRANT_REFRESH, OauthError, TokenAnswer};
 use vouchsafe_wire::token::{ACCESS_LIFE_SECONDS, AUDIENCE_API, AUDIENCE_GATEWAY, AccessClaims, Confirmation};
 
@@ -349,10 +348,8 @@ pub(super) async fn revoke(
         return Ok(StatusCode::OK);
     };
     if facts.device.as_ref().map(|device| device.id) == Some(device) {
-        let (by, whom) = (peer.nobody(), vec![Change::Session(session)]);
-        write.revokes(by.revokes("session.end", format!("session/{session}"), whom));
-        let done = end_session(&mut write, &session, "signed out on the device", &by).await;
-        write.settle(done.map(drop)).await?;
+        end_session(&mut write, &session, "signed out on the device", &peer.nobody()).await?;
+        write.commit().await?;
     }
     Ok(StatusCode::OK)
 }

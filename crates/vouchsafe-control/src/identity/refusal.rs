@@ -9,7 +9,7 @@ use crate::api;
 use crate::audit::AuditError;
 use crate::ca::CaError;
 use crate::directory::DirectoryError;
-use crate::store::{OfTheStore, StoreError};
+use crate::store::StoreError;
 
 /// Why a request is not fulfilled. The words are for people and say the next step.
 #[derive(Debug, thiserror::Error)]
@@ -76,12 +76,6 @@ pub(super) enum Refusal {
     /// State of our own could not be written or read.
     #[error("Something went wrong on our side. Try again in a moment.")]
     Internal(&'static str),
-}
-
-impl OfTheStore for Refusal {
-    fn is_of_the_store(&self) -> bool {
-        matches!(self, Refusal::Store(_))
-    }
 }
 
 impl Refusal {

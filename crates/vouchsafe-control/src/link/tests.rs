@@ -1,5 +1,3 @@
-mod unwritten;
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -41,9 +41,6 @@ pub(crate) async fn subject_by_session(
             None => NoSubject::Unknown,
         }));
     };
-    if suspended(connection, "session", &id.to_string()).await? {
-        return Ok(Err(NoSubject::Ended));
-    }
     if from_db(expires) <= now || locks::find(connection, LockKind::Session, &id.to_string()).await?.is_some() {
         return Ok(Err(NoSubject::Ended));
     }
@@ -71,12 +68,6 @@ pub(crate) async fn subject_by_session(
     }))
 }
 
-/// Whether it is treated as revoked though that could not be written.
-async fn suspended(connection: &mut SqliteConnection, kind: &str, name: &str) -> Result<bool, StoreError> {
-    let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM temp.suspended WHERE kind = $1 AND name = $2)");
-    Ok(found.bind(kind).bind(name).fetch_one(connection).await?)
-}
-
 /// The session and host label that a cookie (SHA-256 in hex) is of, also of ended sessions.
 pub(crate) async fn session_of_cookie(
     connection: &mut SqliteConnection,
@@ -96,9 +87,7 @@ pub(crate) async fn session_of_cookie(
 pub(crate) async fn user(connection: &mut SqliteConnection, name: &UserName) -> Result<Option<UserFacts>, StoreError> {
     let id: Option<String> = sqlx::query_scalar(
         "SELECT id FROM users WHERE name = $1 AND disabled = 0 AND deleted = 0
-             AND NOT EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'user' AND locks.name = users.name)
-             AND NOT EXISTS (SELECT 1 FROM temp.suspended AS s WHERE (s.kind = 'user' AND s.name = users.name)
-                                                                OR s.kind = 'everything')",
+             AND NOT EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'user' AND locks.name = users.name)",
     )
     .bind(name.as_str())
     .fetch_optional(&mut *connection)
@@ -129,8 +118,6 @@ pub(crate) async fn people(connection: &mut SqliteConnection, groups: &Wanted) -
         "SELECT json_group_array(name) FROM (
              SELECT name FROM users WHERE disabled = 0 AND deleted = 0
                  AND NOT EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'user' AND locks.name = users.name)
-                 AND NOT EXISTS (SELECT 1 FROM temp.suspended AS s WHERE (s.kind = 'user' AND s.name = users.name)
-                                                                    OR s.kind = 'everything')
              ORDER BY name)",
     )
     .fetch_one(&mut *connection)
@@ -163,9 +150,7 @@ pub(crate) async fn device(
 ) -> Result<Option<DeviceFacts>, StoreError> {
     let row: Option<(String, Option<String>, String, String)> = sqlx::query_as(
         "SELECT name, owner, grade, tags FROM devices WHERE id = $1
-             AND NOT EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'device' AND locks.name = devices.id)
-             AND NOT EXISTS (SELECT 1 FROM temp.suspended AS s WHERE (s.kind = 'device' AND s.name = devices.id)
-                                                                OR s.kind = 'everything')",
+             AND NOT EXISTS (SELECT 1 FROM locks WHERE locks.kind = 'device' AND locks.name = devices.id)",
     )
     .bind(id.to_string())
     .fetch_optional(connection)

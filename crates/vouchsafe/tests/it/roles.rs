@@ -755,62 +755,6 @@ async fn i6_a_lock_ends_everything_on_all_gateways_and_holds_over_a_restart_unti
     assert!(one.tunnel(&laptop, "strict").await.is_err(), "the resource is still locked");
 }
 
-/// A revocation that the database doesn't take is an error, and cuts what is open on all gateways all the same.
-#[tokio::test(flavor = "multi_thread")]
-async fn a129_what_can_not_be_written_as_revoked_is_cut_on_all_gateways_within_a_second() {
-    let world = controller().await;
-    let one = Gate::join(&world, "one", ONE).await;
-    let two = Gate::join(&world, "two", TWO).await;
-    let company = company(world).await;
-    let mut tunnels = [opened(&one, &company, "patient").await, opened(&two, &company, "patient").await];
-    for tunnel in &mut tunnels {
-        assert!(says(tunnel).await);
-    }
-    let (world, laptop) = (&company.world, &company.laptop);
-    let database = world.state_dir().join("vouchsafe.db").display().to_string();
-    let sql = async |statement: &str| {
-        let script =
-            "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], timeout=30); db.execute(sys.argv[2]); db.commit()";
-        let ran = run("python3", &["-c", script, &database, statement]).await;
-        assert_eq!(ran.code, 0, "{ran:?}");
-    };
-    sql("CREATE TRIGGER broken BEFORE INSERT ON feed BEGIN SELECT RAISE(ABORT, 'no room'); END").await;
-    let begin = Instant::now();
-    let refused = world.admin.delete("/v1/groups/marketing/members/alice").await;
-    assert!(refused.is_err(), "it was not written");
-    let [first, second] = &mut tunnels;
-    tokio::join!(cut(first), cut(second));
-    assert!(begin.elapsed() < Duration::from_secs(1), "both were cut after {:?}", begin.elapsed());
-    for gate in [&one, &two] {
-        assert!(gate.tunnel(laptop, "patient").await.is_err(), "and stay closed");
-    }
-    let group: Value = world.admin.get("/v1/groups/marketing").await.expect("a group");
-    assert_eq!(group["members"], json!(["alice"]), "nothing of it is written");
-    // The audit log has it as what it is, once it takes records; here it does.
-    let failed = AuditQuery { kind: Some("admin".into()), ..AuditQuery::default() };
-    let mut told = Vec::new();
-    for () in patiently() {
-        told = world.audit(failed.clone()).await;
-        told.retain(|record| record.outcome.as_deref() == Some("failed"));
-        if !told.is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let [record] = told.as_slice() else { panic!("not one record: {told:?}") };
-    assert_eq!(record.action.as_deref(), Some("group.remove-member"), "{record:?}");
-    assert!(record.detail.as_deref().is_some_and(|detail| detail.contains("could not be written")), "{record:?}");
-    // Written at last: she is out of the group, and may come back into it.
-    sql("DROP TRIGGER broken").await;
-    world.admin.delete("/v1/groups/marketing/members/alice").await.expect("removed");
-    for gate in [&one, &two] {
-        assert!(gate.tunnel(laptop, "patient").await.is_err(), "nobody permits it any more");
-    }
-    let _: Value = world.admin.replace("/v1/groups/marketing/members/alice", &json!({})).await.expect("added");
-    opened(&one, &company, "patient").await;
-    opened(&two, &company, "patient").await;
-}
-
 /// Who has what a gateway had before its renewal gets nowhere from when the gateway uses what it was issued.
 #[tokio::test(flavor = "multi_thread")]
 async fn a283_an_older_key_of_a_gateway_is_worth_nothing_once_the_next_is_in_use() {
