@@ -31,7 +31,7 @@ mod webhooks;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
 use axum::middleware::map_response;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use http::request::Parts;
@@ -57,6 +57,7 @@ const MAX_FIELDS: usize = 24;
 pub(crate) fn routes(context: Context) -> Router {
     Router::new()
         .route("/", get(overview::show))
+        .route("/you", get(you))
         .route("/events", get(feed::follow))
         .route("/map", get(map::show))
         .route("/sessions", get(sessions::list))
@@ -272,6 +273,11 @@ fn paged<'l, T>(all: &'l [T], size: usize, fields: &Fields, path: &str) -> (&'l 
         }
     };
     (shown, ways)
+}
+
+/// `GET /you`: to the page of whoever looks, on the host where she signed in.
+async fn you(State(context): State<Context>, Admin(_): Admin) -> Redirect {
+    Redirect::to(&format!("{}/", context.settings.origin(OwnHost::Auth.label())))
 }
 
 async fn show_policy(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {

@@ -48,6 +48,18 @@ impl Settings {
         }
     }
 
+    /// A command for the owner of this machine, as it has to be typed.
+    pub(crate) fn command(&self, words: &str) -> String {
+        let dir = self.dir.display().to_string();
+        match dir.as_str() {
+            "/var/lib/vouchsafe" => format!("vouchsafe {words}"),
+            dir if dir.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-".contains(letter)) => {
+                format!("vouchsafe {words} --dir {dir}")
+            }
+            dir => format!("vouchsafe {words} --dir '{}'", dir.replace('\'', "'\\''")),
+        }
+    }
+
     /// Issuer of tokens and assertions.
     pub(crate) fn issuer(&self) -> String {
         self.origin("auth")

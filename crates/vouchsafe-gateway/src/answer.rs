@@ -80,6 +80,7 @@ pub(crate) fn status(reason: Reason, form: Form) -> StatusCode {
         | Reason::UnknownResource
         | Reason::Permitted => StatusCode::FORBIDDEN,
         Reason::Ambiguous => StatusCode::BAD_REQUEST,
+        Reason::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         Reason::FactsUnavailable | Reason::ControllerSilent | Reason::AuditUnavailable | Reason::TooManyFlows => {
             StatusCode::SERVICE_UNAVAILABLE
         }

@@ -106,14 +106,12 @@ async fn respond(
             let observed = read::unread(connection, protocol);
             let form = Form::wanted(request.method(), request.headers());
             let case = Case { shared, connection, observed, form };
-            let (status, why) = match unreadable {
-                Unreadable::Ambiguous(why) => (StatusCode::BAD_REQUEST, why),
-                Unreadable::Misdirected => {
-                    let why = "This connection is for another host name; open a new one.";
-                    (StatusCode::MISDIRECTED_REQUEST, why.to_owned())
+            match unreadable {
+                Unreadable::Ambiguous(why) => {
+                    Box::pin(case.refuse_as(StatusCode::BAD_REQUEST, Reason::Ambiguous, &why)).await
                 }
-            };
-            Box::pin(case.refuse_as(status, Reason::Ambiguous, &why)).await
+                Unreadable::Misdirected => Box::pin(case.refuse(Reason::Misdirected, None)).await,
+            }
         }
         Ok(asked) => dispatch(shared, connection, asked, request).await,
     }

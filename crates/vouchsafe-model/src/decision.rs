@@ -147,6 +147,9 @@ reasons! {
     UnknownResource = "unknown_resource", "There is nothing here that you have access to.", Some(Advice::RequestAccess);
     /// The request could be read in more than one way.
     Ambiguous = "ambiguous_request", "The request is malformed or could be read in more than one way.", None;
+    /// The request came over the connection of another name. Browsers share one between names whose address and certificate
+    /// are the same, are told so, and ask again over a connection of its own (RFC 9110 §15.5.20).
+    Misdirected = "misdirected_request", "This connection is for another host name; open a new one.", None;
     /// The facts needed to decide could not be had.
     FactsUnavailable = "facts_unavailable", "Access can't be decided right now.", None;
     /// The gateway hasn't heard from its controller for longer than the lease and the resource's grace.
@@ -178,6 +181,7 @@ impl Reason {
             | Reason::DeviceUnknown
             | Reason::UnknownResource
             | Reason::Ambiguous
+            | Reason::Misdirected
             | Reason::FactsUnavailable
             | Reason::ControllerSilent
             | Reason::AuditUnavailable

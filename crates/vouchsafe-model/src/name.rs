@@ -24,7 +24,7 @@ pub struct NameError {
 pub const RESERVED_LABELS: [&str; 6] = ["auth", "console", "api", "gw", "www", "vouchsafe"];
 
 fn shorten(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_default).collect()
+    text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 const WORD_RULE: &str = "1 to 64 characters of a-z, 0-9, `.`, `_`, `-`, `+` or `@`, starting with a letter or digit";

@@ -14,9 +14,10 @@ use crate::directory::Actor;
 use crate::store::{Write, facts};
 
 /// Whether a user may also do what a form of the console comes to under another name: the API's method and path.
-/// What a policy says about the one holds for the other.
+/// What a policy says about the one holds for the other. No gateway has decided on that name, and what her connection
+/// was agreed on isn't told here: it counts as none that a policy can demand.
 pub(crate) async fn may(context: &Context, by: &Actor, operation: &str) -> Result<(), AdministratorError> {
-    decided(context, &mut *context.store.read().await?, by, operation).await
+    decided(context, &mut *context.store.read().await?, by, operation, KeyAgreement::Other).await
 }
 
 /// Decides again, within the change and before anything of it: her session, her locks, and the policy in force.
@@ -27,7 +28,8 @@ pub(super) async fn still_may(
     by: &Actor,
     operation: &str,
 ) -> Result<(), AdministratorError> {
-    decided(context, write.connection(), by, operation).await
+    // Facts and policies may have changed since the gateway let her in; her connection can't have.
+    decided(context, write.connection(), by, operation, KeyAgreement::PostQuantum).await
 }
 
 async fn decided(
@@ -35,6 +37,7 @@ async fn decided(
     connection: &mut SqliteConnection,
     by: &Actor,
     operation: &str,
+    agreement: KeyAgreement,
 ) -> Result<(), AdministratorError> {
     let (session, ip) = match by {
         Actor::Local { .. } | Actor::Controller => return Ok(()),
@@ -47,8 +50,7 @@ async fn decided(
     let subject = facts::subject_by_session(&mut *connection, session, clock::unix_seconds(now)).await?;
     let engine = context.live.engine(&mut *connection).await?;
     let subject = PreparedSubject::new(engine, Arc::new(subject.map_err(|_| AdministratorError::NoLonger)?));
-    // Facts and policies may have changed since the gateway let her in; her connection can't have.
-    match subject.decide_console(Action::ConsoleWrite, operation, ip, KeyAgreement::PostQuantum, now) {
+    match subject.decide_console(Action::ConsoleWrite, operation, ip, agreement, now) {
         Ok(_) => Ok(()),
         Err(_) => Err(AdministratorError::NoLonger),
     }

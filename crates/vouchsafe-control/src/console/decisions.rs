@@ -3,17 +3,19 @@
 use axum::extract::{Path, State};
 use axum::response::Response;
 use maud::{Markup, html};
+use vouchsafe_model::decision::Reason;
 use vouchsafe_policy::{Condition, Considered, Explanation, Holds, PolicyListing};
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{AuditQuery, ExplainRequest};
+use vouchsafe_wire::api::{AuditQuery, ExplainRequest, Lock, LockKind};
 use vouchsafe_wire::audit::{Kind, Record};
 
-use super::parts::{chip, empty, link, outcome, segment};
+use super::parts::{chip, empty, link, outcome, segment, sentence};
 use super::{Admin, ConsoleError, frame};
 use crate::administrator::explain;
 use crate::audit;
 use crate::context::Context;
 use crate::pages::layout::{ago, at};
+use crate::store;
 
 /// Policies that are shown with what became of each.
 const MOST_CONSIDERED: usize = 12;
@@ -43,7 +45,15 @@ pub(super) async fn show(
         Some(_) | None => None,
     };
     let now = explained(&context, &record).await;
-    Ok(page(&actor.label(), &record, end.as_ref(), &texts.unwrap_or_default(), now.as_ref()))
+    let lock = match (&record.reason, &record.resource) {
+        (Some(reason), Some(name)) if reason == Reason::UnknownResource.code() => {
+            let read = &mut *context.store.read().await?;
+            let found = store::locks::find(read, LockKind::Resource, name).await?;
+            found.filter(|lock| lock.created <= record.time_us / 1_000_000)
+        }
+        (_, _) => None,
+    };
+    Ok(page(&actor.label(), &record, end.as_ref(), &texts.unwrap_or_default(), (now.as_ref(), lock.as_ref())))
 }
 
 /// What would be decided now; `None` where nobody can say, such as of a person who is gone.
@@ -69,7 +79,7 @@ fn page(
     record: &Record,
     end: Option<&Record>,
     texts: &[PolicyListing],
-    now: Option<&Explanation>,
+    (now, lock): (Option<&Explanation>, Option<&Lock>),
 ) -> Response {
     let seconds = record.time_us / 1_000_000;
     let (class, word) = outcome(record);
@@ -96,7 +106,15 @@ fn page(
                     p .faint { (ago(seconds, clock::unix_seconds(clock::now()))) ", " (at(seconds)) " · " code { (id) } }
                 }
             }
-            @if let Some(words) = &record.words { p { bdi { (words) } } }
+            @if let Some(words) = &record.words { p { (sentence(words)) } }
+            @if let Some(lock) = lock {
+                p .notice {
+                    "It was locked, and still is: by " bdi { (lock.by) } " since " (at(lock.created))
+                    @if !lock.reason.is_empty() { ", since “" bdi { (lock.reason) } "”" }
+                    ". A lock closes a resource to everybody, as if it weren’t there. "
+                    @if let Some(name) = &record.resource { "It is taken away on " (link("resources", name)) "." }
+                }
+            }
             p .faint {
                 "Reason " code { (record.reason.as_deref().unwrap_or("unknown")) }
                 @if !record.advice.is_empty() { "; what helps: " (record.advice.join(", ")) }
@@ -115,7 +133,7 @@ fn page(
             }
             @for name in &record.policies { (policy(name, texts)) }
         }
-        (now_section(record, now))
+        @if lock.is_none() { (now_section(record, now)) }
         @if let Some(end) = end {
             section aria-labelledby="end" { h2 #end { "How the flow ended" } (facts(&ended(end))) }
         }
@@ -219,7 +237,7 @@ fn now_section(record: &Record, now: Option<&Explanation>) -> Markup {
                     }
                     @if !would_change.is_empty() {
                         h3 { "What would change it" }
-                        ul { @for words in would_change.iter().take(MOST_CONSIDERED) { li { (words) } } }
+                        ul { @for words in would_change.iter().take(MOST_CONSIDERED) { li { (sentence(words)) } } }
                     }
                     @if !considered.is_empty() {
                         details open[decision.outcome != "allow"] {

@@ -17,7 +17,7 @@ use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::AuditQuery;
 use vouchsafe_wire::audit::{Kind, Record};
 
-use super::figures::{LATEST, is_consoles_own};
+use super::figures::{LATEST, is_left_out};
 use super::parts::{RECORD_HEAD, record, row};
 use super::{Admin, ConsoleError, overview};
 use crate::audit;
@@ -93,7 +93,7 @@ impl Follower {
         let mut records = Vec::new();
         for (_, bytes) in found.iter().rev() {
             let record = Record::from_canonical(bytes).map_err(|_| StoreError::Corrupt { what: "audit record" })?;
-            if records.len() < LATEST && !is_consoles_own(&record) {
+            if records.len() < LATEST && !is_left_out(&record) {
                 records.push(record);
             }
         }

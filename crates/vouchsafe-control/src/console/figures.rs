@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use vouchsafe_model::decision::Reason;
 use vouchsafe_model::mode::Lenience;
 use vouchsafe_model::name::ResourceName;
 use vouchsafe_runtime::clock;
@@ -22,9 +23,10 @@ const TOP: usize = 6;
 /// Decisions that are shown one by one.
 pub(super) const LATEST: usize = 20;
 
-/// Whether it is a decision on the console or the API: whoever looks at a page would see little else.
-pub(super) fn is_consoles_own(record: &Record) -> bool {
-    record.resource.as_deref() == Some("console")
+/// Whether it is none that people look for: on the console or the API, of which whoever looks at a page would see little
+/// else; or a browser's that asks again by itself.
+pub(super) fn is_left_out(record: &Record) -> bool {
+    record.resource.as_deref() == Some("console") || record.reason.as_deref() == Some(Reason::Misdirected.code())
 }
 
 /// For how long back, and in what steps.
@@ -101,7 +103,7 @@ pub(super) async fn count(
     let mut latest = Vec::new();
     let query = AuditQuery { kind: Some(Kind::Decision.as_str().to_owned()), since: Some(since), ..matching };
     audit::fold(context, &query, LOOKED_AT, "audit.count", by, |record| {
-        if latest.len() < LATEST && !is_consoles_own(&record) {
+        if latest.len() < LATEST && !is_left_out(&record) {
             latest.push(record);
         }
     })
@@ -109,8 +111,9 @@ pub(super) async fn count(
     Ok(Figures { latest, ..told(&answers, since, until) })
 }
 
-/// What the index is asked: decisions over time and why they were denied; of those, what a mode let pass; and the
-/// console's own of each, unless it is about one resource anyway.
+/// What the index is asked: decisions over time and why they were denied; of those, what a mode let pass; and, unless it
+/// is about one resource anyway, what is left out of each: the console's own, and what browsers send over a connection of
+/// another name before they ask again.
 fn questions(matching: &AuditQuery, since: u64, until: u64, step: u64) -> Vec<CountsQuery> {
     let AuditQuery { user, device, resource, reason, id, text, .. } = matching.clone();
     let all = CountsQuery {
@@ -140,9 +143,12 @@ fn questions(matching: &AuditQuery, since: u64, until: u64, step: u64) -> Vec<Co
     ];
     if all.resource.is_none() {
         let own = Some(ResourceName::console().to_string());
-        asked.push(CountsQuery { step: Some(step), resource: own.clone(), ..all });
-        // No mode lets anything pass there.
-        asked.push(CountsQuery { resource: own, ..denied });
+        let misdirected = Some(Reason::Misdirected.code().to_owned());
+        asked.push(CountsQuery { step: Some(step), resource: own.clone(), ..all.clone() });
+        asked.push(CountsQuery { step: Some(step), reason: misdirected.clone(), ..all });
+        // No mode lets anything of these pass.
+        asked.push(CountsQuery { resource: own, ..denied.clone() });
+        asked.push(CountsQuery { reason: misdirected, ..denied });
     }
     asked
 }
@@ -164,7 +170,7 @@ fn told(answers: &[Counts], since: u64, until: u64) -> Figures {
         }
     };
     answers.by_ref().take(2).for_each(&mut less);
-    if let Some(own) = answers.next() {
+    for own in answers.by_ref().take(2) {
         for (bucket, at) in buckets.iter_mut().zip(&own.over_time) {
             let own = self::bucket(at);
             bucket.allowed = bucket.allowed.saturating_sub(own.allowed);
@@ -219,6 +225,7 @@ mod tests {
             passed,
             record(5, "allow", "console"),
             record(5, "deny", "console"),
+            Record { resource: None, reason: Some("misdirected_request".to_owned()), ..record(5, "deny", "") },
         ];
         let context = context_with(records, dir.path()).await;
         let [hour, ..] = WINDOWS;

@@ -110,7 +110,7 @@ fn places(current: &str) -> Markup {
 }
 
 fn whose(who: &str) -> Markup {
-    html! { p .who { "Signed in as " strong { bdi { (who) } } } }
+    html! { p .who { "Signed in as " a href="/you" title="Your page, where you sign out" { strong { bdi { (who) } } } } }
 }
 
 fn icon(lines: &str) -> Markup {

@@ -10,7 +10,7 @@ use vouchsafe_wire::audit::Kind;
 use super::parts::{chip, empty, grouped, records};
 use super::{Admin, ConsoleError, Fields, chart, frame};
 use crate::audit::{self, AuditError};
-use crate::context::Context;
+use crate::context::{Context, Settings};
 
 /// Records on one page.
 const PAGE: u32 = 50;
@@ -61,7 +61,7 @@ pub(super) async fn show(
         }
     };
     let body = html! {
-        (verification(&state))
+        (verification(&context.settings, &state))
         section aria-label="Filters" { (filters(&fields, &asked)) }
         @if let Some(wrong) = &wrong { p .notice role="alert" { bdi { (wrong) } } }
         section aria-label="Records" {
@@ -88,7 +88,7 @@ fn to(fields: &Fields, after: Option<u64>) -> String {
 }
 
 /// What of the log is signed, by which key, and what is wrong.
-fn verification(state: &AuditLogState) -> Markup {
+fn verification(settings: &Settings, state: &AuditLogState) -> Markup {
     let AuditLogState { origin, key, records, signed, root, trouble, .. } = state;
     html! {
         section aria-labelledby="verification" {
@@ -107,7 +107,7 @@ fn verification(state: &AuditLogState) -> Markup {
                 "The newest checkpoint covers " (grouped(*signed)) " of " (grouped(*records)) " records"
                 @if signed < records { "; the others follow within a second, unless something is wrong" }
                 ". Nobody changes, removes or swaps one of those without it being seen by "
-                code { "vouchsafe audit verify" } "."
+                code { (settings.command("audit verify")) } ". All of it goes into files with " code { (settings.command("audit export --out audit.ocsf")) } "."
             }
             (chart::meter(if trouble.is_some() { "deny" } else { "allow" }, *signed, *records))
             details {
@@ -117,7 +117,7 @@ fn verification(state: &AuditLogState) -> Markup {
                     dt { "Verifier key" } dd { code { (key) } }
                     @if let Some(root) = root { dt { "Root of the tree" } dd { code { (root) } } }
                 }
-                p .faint { "Keep the key where the log isn’t, and a checkpoint now and then: " code { "vouchsafe audit verify --key KEY --checkpoint FILE" } " says then what was changed, and where." }
+                p .faint { "Keep the key where the log isn’t, and a checkpoint now and then: " code { (settings.command("audit verify --key KEY --checkpoint FILE")) } " says then what was changed, and where." }
             }
         }
     }

@@ -16,7 +16,7 @@ use super::sessions::lock_form;
 use super::{Admin, ConsoleError, Fields, chart, frame, paged};
 use crate::administrator::{AdministratorError, progress, rights};
 use crate::audit;
-use crate::context::Context;
+use crate::context::{Context, Settings};
 use crate::pages::layout::chips;
 use crate::store::{self, resources};
 
@@ -134,10 +134,10 @@ pub(super) async fn show(
                 (chart::over_time(&figures))
                 p .faint { (grouped(allowed)) " allowed, " (grouped(denied)) " denied, " (grouped(passed)) " passed by a mode" }
             }
-            section .w4 aria-labelledby="mode" { h2 #mode { "Mode" } (mode(&doc, now)) (way_on(under_way.as_ref())) }
+            section .w4 aria-labelledby="mode" { h2 #mode { "Mode" } (mode(&doc, now)) (way_on(&context.settings, under_way.as_ref())) }
         }
         div .grid {
-            section .w8 aria-labelledby="who" { h2 #who { "Who has access, and why" } (who_table(&who)) }
+            section .w8 aria-labelledby="who" { h2 #who { "Who has access, and why" } (who_table(&who, lock.is_some())) }
             section .w4 aria-labelledby="facts" {
                 h2 #facts { "Resource" }
                 dl {
@@ -165,7 +165,7 @@ fn actions(doc: &ResourceDoc) -> &'static [&'static str] {
 }
 
 /// How far it is on its way to enforcing.
-fn way_on(progress: Option<&Progress>) -> Markup {
+fn way_on(settings: &Settings, progress: Option<&Progress>) -> Markup {
     let Some(progress) = progress else {
         return html! { p .faint { "A denial stands." } };
     };
@@ -185,7 +185,8 @@ fn way_on(progress: Option<&Progress>) -> Markup {
         @if let Some(next) = next {
             p .faint {
                 @if *safe { "It is safe to go on: " } @else { "When all of it holds: " }
-                code { "vouchsafe resource mode " (progress.resource) " " (next) }
+                code { (settings.command(&format!("resource mode {} {next}", progress.resource))) }
+                @if next == "warn" { ". It still keeps nobody out, but asks everybody to sign in, so that people are named here" }
             }
         }
         @let denied = people.iter().filter(|person| person.would_deny > 0).take(5);
@@ -200,7 +201,7 @@ fn way_on(progress: Option<&Progress>) -> Markup {
     }
 }
 
-fn who_table(who: &[WhoCan]) -> Markup {
+fn who_table(who: &[WhoCan], is_locked: bool) -> Markup {
     let all = who.iter().flat_map(|can| can.can.iter().map(move |class| (&can.action, class)));
     let mut classes: Vec<_> = all.collect();
     // The same people in the same way are one row, whatever they may do.
@@ -214,7 +215,9 @@ fn who_table(who: &[WhoCan]) -> Markup {
         }
     });
     html! {
-        @if rows.is_empty() {
+        @if is_locked {
+            (empty("Nobody, while it is locked", html! { "Its lock closes it to everybody, whatever policies say. It stands above, with what takes it away." }))
+        } @else if rows.is_empty() {
             (empty("Nobody", html! { "No policy and no grant opens it to anybody. " a href="/policy" { "To the policy" } }))
         } @else {
             (cards(

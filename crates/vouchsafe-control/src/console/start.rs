@@ -75,7 +75,7 @@ impl Steps {
             (
                 self.is_enforcing,
                 "Enforce",
-                html! { "When you have seen who uses it, and everybody who should has a right: from then on others are kept out." },
+                html! { "When you have seen how it is used, and everybody who should has a right: from then on others are kept out." },
             ),
         ]
     }
@@ -244,10 +244,11 @@ fn form(context: &Context, wanted: &Wanted, wrong: Option<&str>, actor: &Actor) 
                     }
                     div .w6 .field {
                         label for="device" { "On what" }
-                        select #device name="device" {
+                        select #device name="device" aria-describedby="device-help" {
                             option value="enrolled" selected[*needs_device] { "enrolled devices only" }
                             option value="none" selected[!needs_device] { "any device, with a passkey" }
                         }
+                        p #device-help .faint { "An enrolled device has a key of its own that no other has: " code { "vouchsafe enroll" } " makes it." @if !is_on_device(actor) { " You aren’t on one now." } }
                     }
                     div .w6 .field {
                         label for="from" { "From which networks people come today" }
@@ -411,6 +412,9 @@ fn planned_page(
                 "From " bdi { (wanted.from) } " everybody goes on as before, signed in or not, and you see who would have been kept out. "
                 "From elsewhere it is closed. It enforces by itself from " @match moment::parse_rfc3339(&wanted.until) { Some(end) => (at(clock::unix_seconds(end))), None => bdi { (wanted.until) } } " on."
             }
+            @if wanted.needs_device && !is_on_device(actor) {
+                p .notice { "You aren’t on an enrolled device. Once it enforces, you are kept out from here as well: enrol one until then (" code { "vouchsafe enroll" } "), or choose any device." }
+            }
             div .actions {
                 @if refused.is_none() { form method="post" action="/v1/apply" { (hidden(true)) button .go { "Protect it" } } }
                 form method="get" action="/start/app" { (hidden(false)) button { "Change something" } }
@@ -424,6 +428,11 @@ fn planned_page(
         *response.status_mut() = StatusCode::CONFLICT;
     }
     response
+}
+
+/// Whether whoever looks has proven a device.
+fn is_on_device(actor: &Actor) -> bool {
+    matches!(actor, Actor::User { device: Some(_), .. })
 }
 
 fn refusal(problem: &Problem) -> Markup {
@@ -476,10 +485,14 @@ pub(super) async fn protected(
             section .w6 aria-labelledby="next" {
                 h2 #next { "How it goes on" }
                 ol .way-on {
-                    li .done { strong { "Watch" } p .faint { "Nobody is kept out. Who came, and who would have been kept out, stands on " a href={ "/resources/" (doc.name) } { "its page" } "." } }
+                    li .done { strong { "Watch" } p .faint { "Nobody is kept out, and nobody is asked to sign in. How much it is used, from where, and what would have been denied stands on " a href={ "/resources/" (doc.name) } { "its page" } "." } }
+                    li { strong { "Warn" } p .faint {
+                        code { (context.settings.command(&format!("resource mode {} warn", doc.name))) }
+                        " still keeps nobody out who signs in, but asks for that: from then on people are named, and told what they will need."
+                    } }
                     li { strong { "Give rights" } p .faint { "To everybody who should go on: by the group, or " a href="/policy" { "the policy" } "." } }
                     li { strong { "Enforce" } p .faint {
-                        "When its page says that it is safe: " code { "vouchsafe resource mode " (doc.name) " enforce" } ". "
+                        "When its page says that it is safe: " code { (context.settings.command(&format!("resource mode {} enforce", doc.name))) } ". "
                         @if let Some(until) = ends(&doc) { "By itself it does from " (at(until)) " on." }
                     } }
                     li { strong { "Close the way around" } p .faint { "Let " code { (doc.upstream) } " answer vouchsafe alone, by the firewall or by where it listens." } }

@@ -127,7 +127,8 @@ pub(super) fn count(
     let needle = Needle::new(&Filter { user, device, resource, kind, since_us: Some(since_us), ..Filter::default() });
     let wanted = Wanted::new(filter);
     let mut uses = Uses { most, ..Uses::default() };
-    for segment in search::segments(shared) {
+    // The newest first: of more pairs than are told apart, those that were used last are.
+    for segment in search::segments(shared).into_iter().rev() {
         if cancelled() {
             break;
         }

@@ -161,7 +161,8 @@ fn apps(page: &MyPage) -> Markup {
             @match &page.apps {
                 None => (empty("They can’t be shown now", html! { "What you may open hasn’t changed. Try again in a moment." })),
                 Some(Apps { apps, .. }) if apps.is_empty() => (empty("Nothing is open to you yet", html! {
-                    "An administrator can open an app to you, or you " a href="/ask" { "ask for one" } " by its name."
+                    "An administrator can open an app to you, or you " a href="/ask" { "ask for one" } " by its name. "
+                    "Whoever administers this begins in the " a href=(page.console) { "console" } "."
                 })),
                 Some(Apps { apps, more, whole }) => {
                     ul .apps {

@@ -94,7 +94,7 @@ pub(super) struct Driver {
     state: Arc<State>,
     link: Arc<RemoteLink>,
     follower: Follower,
-    keeper: Arc<Keeper>,
+    keeper: Keeper,
     tasks: TaskGroup,
     has_snapshot: bool,
 }
@@ -104,7 +104,7 @@ impl Driver {
         state: Arc<State>,
         link: Arc<RemoteLink>,
         follower: Follower,
-        keeper: Arc<Keeper>,
+        keeper: Keeper,
         tasks: TaskGroup,
     ) -> Self {
         Self { state, link, follower, keeper, tasks, has_snapshot: false }

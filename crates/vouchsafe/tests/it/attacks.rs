@@ -6,6 +6,7 @@ mod absent;
 mod agreement;
 mod assertion;
 mod authority;
+mod canaries;
 mod credentials;
 mod framing;
 mod generator;
@@ -194,6 +195,7 @@ impl Lab {
                 "condition_failed",
                 "credential_invalid",
                 "forbidden",
+                "misdirected_request",
                 "no_permit",
                 "sign_in_required",
                 "unknown_resource",

@@ -18,14 +18,14 @@ use crate::roles::{self, Gate};
 use crate::world::{PATIENCE, VOUCHSAFE, World, patiently};
 
 /// A receiver of OTLP, and what it has read.
-struct Receiver {
-    port: u16,
+pub struct Receiver {
+    pub port: u16,
     lines: Lines<BufReader<ChildStdout>>,
     _child: Child,
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
@@ -49,6 +49,15 @@ impl Receiver {
     async fn next(&mut self) -> Value {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("in time").expect("readable");
         serde_json::from_str(&line.expect("opentelemetry-proto is installed by ./test")).expect("JSON")
+    }
+
+    /// Everything that it has got, until nothing more comes for a while.
+    pub async fn drain(&mut self) -> Vec<Value> {
+        let mut all = Vec::new();
+        while let Ok(line) = tokio::time::timeout(Duration::from_secs(2), self.lines.next_line()).await {
+            all.push(serde_json::from_str(&line.expect("read").expect("a line")).expect("JSON"));
+        }
+        all
     }
 
     /// The spans of the trace in which that decision is, by their names.

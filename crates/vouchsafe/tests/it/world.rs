@@ -290,10 +290,12 @@ pub async fn launch_by(mut program: Command, log: &Path, state: &Path, arguments
         .args(arguments)
         .args(["--json", "--dir"])
         .arg(state)
-        .env("VOUCHSAFE_LOG", "debug")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .kill_on_drop(true);
+    if !program.as_std().get_envs().any(|(name, _)| name == "VOUCHSAFE_LOG") {
+        program.env("VOUCHSAFE_LOG", "debug");
+    }
     let logged = || std::fs::read_to_string(log.join("up.log")).unwrap_or_default();
     let mut attempts = 0;
     loop {

@@ -7,7 +7,7 @@ use http::Method;
 use vouchsafe_model::moment;
 use vouchsafe_model::name::{ResourceName, UserName};
 use vouchsafe_runtime::clock;
-use vouchsafe_wire::api::{ModeDoc, ResourceDoc, TrialDoc};
+use vouchsafe_wire::api::{ModeDoc, Progress, ResourceDoc, TrialDoc};
 use vouchsafe_wire::resource::second_text;
 
 use super::{RESOURCES, facts};
@@ -85,7 +85,10 @@ pub(super) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
                 "`enforce` has no bounds: leave out `--from`, `--owner`, `--reason` and the end",
             ));
         }
-        Word::Enforce => None,
+        Word::Enforce => {
+            warn_of(call, &client, &name).await;
+            None
+        }
         Word::Observe | Word::Warn => {
             let present: ResourceDoc = client.get(&path(RESOURCES, name.as_str(), "")).await?;
             Some(bounds(present.observe, from, owner, reason, until)?)
@@ -101,6 +104,16 @@ pub(super) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
     let doc = ModeDoc { mode: mode.as_str().to_owned(), observe };
     let kept: ResourceDoc = client.send(Method::PUT, &path(RESOURCES, name.as_str(), "/mode"), &doc).await?;
     show(call, &kept, |kept| facts(call, kept))
+}
+
+/// Says what speaks against enforcing, where it is only watched so far. It is the owner's to decide all the same.
+async fn warn_of(call: &Call, client: &AdminClient, name: &ResourceName) {
+    let Ok(progress) = client.get::<Progress>(&path(RESOURCES, name.as_str(), "/progress?days=7")).await else {
+        return;
+    };
+    for check in progress.checks.iter().filter(|check| !check.holds) {
+        call.out.note(&call.out.paint_error(Style::Warn, &format!("before this, {}", check.words)));
+    }
 }
 
 /// The bounds as given; what isn't given is as it was.

@@ -83,7 +83,7 @@ async fn a_slow_disk_makes_people_wait_then_denies_and_concerns_nobody_elsewhere
     assert_eq!(ask("/quick").await.0.status, 200);
 
     // The controller's: no gateway waits for it, nor is it taken for dead. A change is answered once it is durable.
-    let slow = Duration::from_secs(2);
+    let slow = Duration::from_secs(5);
     controllers.sync_takes(slow);
     let begun = Instant::now();
     let carol = json!({"name": "carol", "groups": []});
@@ -104,6 +104,7 @@ async fn a_slow_disk_makes_people_wait_then_denies_and_concerns_nobody_elsewhere
     controllers.sync_takes(Duration::ZERO);
 
     // The gateway's, a little: a tunnel begins when its record is durable, a request when it is written.
+    let slow = Duration::from_secs(2);
     gateways.sync_takes(slow);
     let begun = Instant::now();
     let mut late = gate.door().tunnel(&laptop, "echo").await.expect("it begins, late");
