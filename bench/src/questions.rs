@@ -175,7 +175,11 @@ async fn ask(admin: &Admin, since: u64, now: u64) -> Result<()> {
         let worst = times.iter().max().copied().unwrap_or_default();
         let records = match found.get("records").and_then(Value::as_array) {
             Some(records) => records.len() as u64,
-            None => found.pointer("/total/records").and_then(Value::as_u64).unwrap_or_default(),
+            None => {
+                let counted = found.pointer("/total/records").or_else(|| found.get("others")).and_then(Value::as_u64);
+                counted.unwrap_or_default()
+                    + found.get("uses").and_then(Value::as_array).map_or(0, |uses| uses.len() as u64)
+            }
         };
         println!(
             "{name:<42} {:>9.1} {:>9.1} {:>9.1}   {records} found",

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::GrantDoc;
 
@@ -13,7 +14,8 @@ use crate::administrator::{approval, modes, requests};
 use crate::checkpoints;
 use crate::context::Context;
 use crate::directory::{self, Actor, locks};
-use crate::store::{StoreError, Write, blocking, grants, purge, sessions, settings};
+use crate::log::Log;
+use crate::store::{StoreError, Write, grants, purge, sessions, settings};
 
 /// How often expired rows are removed.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -61,14 +63,24 @@ pub(super) fn start(context: &Context) {
     let log = context.store.log().clone();
     let indexing = context.tasks.clone();
     tasks.spawn_vital("audit index", async move {
+        let indexer = match Indexer::start(log.clone()) {
+            Ok(indexer) => indexer,
+            Err(error) => return tracing::error!(%error, "no thread can be started for the audit log's index"),
+        };
         loop {
-            let one = log.clone();
             let more = tokio::select! {
-                more = blocking(move || one.index_next()) => more,
+                more = indexer.next() => more,
                 () = indexing.draining() => return,
             };
-            if more.is_ok_and(|more| more) {
-                continue;
+            match more {
+                Some(true) => continue,
+                Some(false) => {}
+                None => {
+                    tracing::error!(
+                        "the audit log isn't indexed any more, so searches take longer; restart the controller"
+                    );
+                    return indexing.draining().await;
+                }
             }
             tokio::select! {
                 () = log.to_index() => {}
@@ -93,6 +105,35 @@ pub(super) fn start(context: &Context) {
         }
         checkpoints::finish(&goodbye).await;
     });
+}
+
+/// How much later than others the index gets a processor (`nice(2)`).
+const INDEX_NICE: i32 = 15;
+
+/// The thread that makes the index. Making it takes a core for a tenth of a second at a time, and nobody waits for it: so
+/// it is a thread of its own that comes after those that people wait for.
+struct Indexer(std::sync::mpsc::Sender<oneshot::Sender<bool>>);
+
+impl Indexer {
+    fn start(log: Log) -> std::io::Result<Self> {
+        let (ask, asked) = std::sync::mpsc::channel::<oneshot::Sender<bool>>();
+        std::thread::Builder::new().name("audit index".to_owned()).spawn(move || {
+            // On Linux this is about the calling thread alone. Where it is refused, it is indexed all the same.
+            let _ = rustix::process::nice(INDEX_NICE);
+            while let Ok(answer) = asked.recv() {
+                // Nobody may wait any more.
+                let _ = answer.send(log.index_next());
+            }
+        })?;
+        Ok(Self(ask))
+    }
+
+    /// Makes what is to be made next; says whether there may be more, or nothing where the thread is gone.
+    async fn next(&self) -> Option<bool> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).ok()?;
+        answered.await.ok()
+    }
 }
 
 /// Renews what gateways show, if it is time; says when to ask again.
