@@ -98,6 +98,10 @@ pub fn request(fields: Vec<Field>, max_fields: usize) -> Result<(Request<()>, Op
         parts.scheme =
             scheme.map(|text| Scheme::try_from(&*text)).transpose().map_err(|_| Malformed("its scheme is none"))?;
     }
+    // A fragment is no part of it (RFC 9114 §4.3.1), and would be cut off without a word.
+    if path.as_ref().is_some_and(|text| text.contains(&b'#')) {
+        return Err(Malformed("its path has a fragment"));
+    }
     parts.path_and_query =
         path.map(|text| PathAndQuery::try_from(&*text)).transpose().map_err(|_| Malformed("its path is none"))?;
     let mut request = Request::new(());
@@ -253,6 +257,7 @@ mod tests {
             &[(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "")],
             &[(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "admin")],
             &[(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "*")],
+            &[(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/a#b")],
             &[(":method", "GET"), (":scheme", "https"), (":authority", "a b"), (":path", "/")],
             &[(":method", "GE T"), (":scheme", "https"), (":authority", "a"), (":path", "/")],
             &[(":method", "CONNECT"), (":scheme", "https"), (":authority", "a:1"), (":path", "/")],
