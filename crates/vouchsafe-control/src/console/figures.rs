@@ -144,17 +144,23 @@ fn questions(matching: &AuditQuery, since: u64, until: u64, step: u64) -> Vec<Co
     if all.resource.is_none() {
         let own = Some(ResourceName::console().to_string());
         let misdirected = Some(Reason::Misdirected.code().to_owned());
-        asked.push(CountsQuery { step: Some(step), resource: own.clone(), ..all.clone() });
-        asked.push(CountsQuery { step: Some(step), reason: misdirected.clone(), ..all });
+        let mut left_out = vec![CountsQuery { resource: own, ..all.clone() }];
+        // Of another reason there are none.
+        if all.reason.is_none() {
+            left_out.push(CountsQuery { reason: misdirected, ..all });
+        }
+        asked.extend(left_out.iter().map(|query| CountsQuery { step: Some(step), ..query.clone() }));
         // No mode lets anything of these pass.
-        asked.push(CountsQuery { resource: own, ..denied.clone() });
-        asked.push(CountsQuery { reason: misdirected, ..denied });
+        let CountsQuery { outcome, by, top, .. } = denied;
+        asked.extend(left_out.into_iter().map(|query| CountsQuery { outcome: outcome.clone(), by, top, ..query }));
     }
     asked
 }
 
 /// Takes the answers to [`questions`] together.
 fn told(answers: &[Counts], since: u64, until: u64) -> Figures {
+    // Behind the four that are always asked: over time, and by reason.
+    let left_out = answers.len().saturating_sub(4) / 2;
     let mut answers = answers.iter();
     let all = answers.next().map(|counts| counts.over_time.as_slice()).unwrap_or_default();
     let mut buckets: Vec<Bucket> = all.iter().map(bucket).collect();
@@ -170,7 +176,7 @@ fn told(answers: &[Counts], since: u64, until: u64) -> Figures {
         }
     };
     answers.by_ref().take(2).for_each(&mut less);
-    for own in answers.by_ref().take(2) {
+    for own in answers.by_ref().take(left_out) {
         for (bucket, at) in buckets.iter_mut().zip(&own.over_time) {
             let own = self::bucket(at);
             bucket.allowed = bucket.allowed.saturating_sub(own.allowed);
@@ -234,6 +240,9 @@ mod tests {
         assert_eq!(figures.reasons, [("reason_of_deny".to_owned(), 2)]);
         assert_eq!(figures.buckets.len(), 60);
         assert_eq!(figures.latest.len(), 4, "what is older, or the console's own, isn't shown");
+        let of_reason = AuditQuery { reason: Some("reason_of_deny".to_owned()), ..AuditQuery::default() };
+        let figures = count(&context, hour, of_reason, &Actor::Controller).await.unwrap();
+        assert_eq!(figures.totals(), (0, 1, 2), "what is left out has other reasons: {figures:?}");
         let of_wiki = AuditQuery { resource: Some("wiki".to_owned()), ..AuditQuery::default() };
         let figures = count(&context, hour, of_wiki, &Actor::Controller).await.unwrap();
         assert_eq!(figures.totals(), (1, 1, 1));

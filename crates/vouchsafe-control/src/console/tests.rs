@@ -99,6 +99,10 @@ async fn i13_nothing_is_shown_without_a_decision() {
             assert!(policy.contains("default-src 'none'"));
         }
     }
+    for nobody in [None, Some(caller(None))] {
+        assert_eq!(get(&router, "/you", nobody).await.0, StatusCode::FORBIDDEN);
+    }
+    assert_eq!(get(&router, "/you", Some(caller(Some(admin())))).await.0, StatusCode::SEE_OTHER);
 }
 
 #[tokio::test]
