@@ -108,6 +108,11 @@ pub(super) async fn run(args: Args, call: &Call) -> Result<Exit, VerbError> {
 
 /// Says what speaks against enforcing, where it is only watched so far. It is the owner's to decide all the same.
 async fn warn_of(call: &Call, client: &AdminClient, name: &ResourceName) {
+    // Where it enforces already there is nothing to count.
+    let present = client.get::<ResourceDoc>(&path(RESOURCES, name.as_str(), "")).await;
+    if present.is_ok_and(|doc| doc.observe.is_none()) {
+        return;
+    }
     let Ok(progress) = client.get::<Progress>(&path(RESOURCES, name.as_str(), "/progress?days=7")).await else {
         return;
     };
