@@ -238,6 +238,18 @@ impl World {
         records
     }
 
+    /// The same, once there are enough of them, or as they are when patience ends. Delivery takes some milliseconds.
+    pub async fn audit_when(&self, query: AuditQuery, enough: impl Fn(&[Record]) -> bool) -> Vec<Record> {
+        for () in patiently() {
+            let records = self.audit(query.clone()).await;
+            if enough(&records) {
+                return records;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.audit(query).await
+    }
+
     /// The decision of that id. Waits for it: delivery takes some milliseconds.
     pub async fn decision(&self, id: &str) -> Record {
         for () in patiently() {

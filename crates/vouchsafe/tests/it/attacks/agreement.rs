@@ -166,14 +166,8 @@ async fn a181_a_policy_that_demands_a_post_quantum_group_refuses_every_other_con
     let hybrid = |record: &&Record| {
         record.path.as_deref() == Some("/public/quantum/x") && record.outcome.as_deref() == Some("allow")
     };
-    let records = lab
-        .world
-        .audit(vouchsafe_wire::api::AuditQuery {
-            kind: Some("decision".to_owned()),
-            limit: Some(200),
-            ..Default::default()
-        })
-        .await;
+    let query = vouchsafe_wire::api::AuditQuery { kind: Some("decision".to_owned()), ..Default::default() };
+    let records = lab.world.audit_when(query, |records| records.iter().filter(hybrid).count() >= 9).await;
     let records: Vec<_> = records.iter().filter(hybrid).collect();
     assert_eq!(records.len(), 9, "one record of each decision");
     assert!(records.iter().all(|record| record.tls.as_deref() == Some("1.3 X25519MLKEM768")), "{records:?}");
