@@ -74,6 +74,8 @@ pub struct Caller {
     pub host: OwnHost,
     /// Address of the client's socket.
     pub ip: IpAddr,
+    /// Whether the key of the client's connection was agreed on with a post-quantum group; not so where nobody knows.
+    pub post_quantum: bool,
     /// Device proven on this connection.
     pub device: Option<ProvenDevice>,
     /// Subject that was decided on; present on `console` and `api`, where policy already allowed

@@ -175,6 +175,9 @@ pub struct CallerDoc {
     pub host: String,
     /// Address of the client.
     pub ip: String,
+    /// Whether the key of its connection was agreed on with a post-quantum group.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub post_quantum: bool,
     /// Device proven on the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<CallerDevice>,

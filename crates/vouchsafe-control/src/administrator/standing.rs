@@ -14,10 +14,9 @@ use crate::directory::Actor;
 use crate::store::{Write, facts};
 
 /// Whether a user may also do what a form of the console comes to under another name: the API's method and path.
-/// What a policy says about the one holds for the other. No gateway has decided on that name, and what her connection
-/// was agreed on isn't told here: it counts as none that a policy can demand.
+/// What a policy says about the one holds for the other, and no gateway has decided on that name.
 pub(crate) async fn may(context: &Context, by: &Actor, operation: &str) -> Result<(), AdministratorError> {
-    decided(context, &mut *context.store.read().await?, by, operation, KeyAgreement::Other).await
+    decided(context, &mut *context.store.read().await?, by, operation).await
 }
 
 /// Decides again, within the change and before anything of it: her session, her locks, and the policy in force.
@@ -28,8 +27,7 @@ pub(super) async fn still_may(
     by: &Actor,
     operation: &str,
 ) -> Result<(), AdministratorError> {
-    // Facts and policies may have changed since the gateway let her in; her connection can't have.
-    decided(context, write.connection(), by, operation, KeyAgreement::PostQuantum).await
+    decided(context, write.connection(), by, operation).await
 }
 
 async fn decided(
@@ -37,11 +35,10 @@ async fn decided(
     connection: &mut SqliteConnection,
     by: &Actor,
     operation: &str,
-    agreement: KeyAgreement,
 ) -> Result<(), AdministratorError> {
-    let (session, ip) = match by {
+    let (session, ip, agreement) = match by {
         Actor::Local { .. } | Actor::Controller => return Ok(()),
-        Actor::User { session: Some(session), ip, .. } => (session, *ip),
+        Actor::User { session: Some(session), ip, post_quantum, .. } => (session, *ip, KeyAgreement::of(*post_quantum)),
         Actor::User { .. } | Actor::Device { .. } | Actor::Anonymous { .. } => {
             return Err(AdministratorError::NoLonger);
         }
@@ -53,5 +50,50 @@ async fn decided(
     match subject.decide_console(Action::ConsoleWrite, operation, ip, agreement, now) {
         Ok(_) => Ok(()),
         Err(_) => Err(AdministratorError::NoLonger),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use serde_json::json;
+    use vouchsafe_model::name::UserName;
+
+    use super::*;
+    use crate::store::testing;
+    use crate::testing::Bench;
+
+    const DEMANDS: &str = r#"@id("quantum") forbid (principal, action == Action::"console:write", resource)
+        when { context.request.operation like "* /v1/locks/*" } unless { context.tls.post_quantum };"#;
+
+    #[tokio::test]
+    async fn a181_what_her_connection_was_agreed_on_counts_for_operations_under_another_name() {
+        let bench = Bench::open().await;
+        bench.done("POST", "/v1/users", json!({"name": "ann", "groups": ["administrators"]})).await;
+        let current = bench.done("GET", "/v1/policy", json!(null)).await;
+        let mut files = current["files"].as_array().unwrap().clone();
+        files.push(json!({"name": "quantum.cedar", "text": DEMANDS}));
+        bench.done("POST", "/v1/policy/publish", json!({"files": files})).await;
+        let session = testing::session(&bench.context().store, "ann", None, "cookie").await;
+        let on = |post_quantum| Actor::User {
+            name: UserName::parse("ann").unwrap(),
+            session: Some(session),
+            device: None,
+            ip: Ipv4Addr::LOCALHOST.into(),
+            post_quantum,
+            decision: None,
+        };
+        for (operation, post_quantum, passes) in [
+            ("DELETE /v1/locks/user/eve", true, true),
+            ("DELETE /v1/locks/user/eve", false, false),
+            ("DELETE /v1/groups/none", false, true),
+        ] {
+            let seen = may(bench.context(), &on(post_quantum), operation).await;
+            assert_eq!(seen.is_ok(), passes, "{operation} {post_quantum}: {seen:?}");
+            let mut write = bench.context().store.write().await.unwrap();
+            let seen = still_may(bench.context(), &mut write, &on(post_quantum), operation).await;
+            assert_eq!(seen.is_ok(), passes, "{operation} {post_quantum}: {seen:?}");
+        }
     }
 }

@@ -35,7 +35,7 @@ fn caller(host: OwnHost, subject: Option<&str>) -> Caller {
         })
     });
     let decision = subject.as_ref().map(|_| DecisionId::from_random([3; 16]));
-    Caller { host, ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), device: None, subject, decision }
+    Caller { host, ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), post_quantum: true, device: None, subject, decision }
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ pub(super) async fn answer(
         None => return plain(StatusCode::BAD_REQUEST),
     };
     if let Some(subject) = &caller.subject
-        && !channel.guard.allows(subject, caller.ip, parts.method.as_str(), &parts.uri.to_string())
+        && !channel.guard.allows(subject, &caller, parts.method.as_str(), &parts.uri.to_string())
     {
         return overruled(channel, gateway, &caller, &parts).await;
     }
@@ -95,11 +95,12 @@ async fn caller(
     doc: &CallerDoc,
     headers: &HeaderMap,
 ) -> Result<Result<Caller, StatusCode>, StoreError> {
-    let CallerDoc { host, ip, device, decision } = doc;
+    let CallerDoc { host, ip, post_quantum, device, decision } = doc;
     let parsed = || {
         Some(Caller {
             host: OwnHost::from_label(host)?,
             ip: ip.parse().ok()?,
+            post_quantum: *post_quantum,
             device: match device {
                 None => None,
                 Some(CallerDevice { id, certificate_sha256, not_after_us }) => Some(ProvenDevice {

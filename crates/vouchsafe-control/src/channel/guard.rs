@@ -2,7 +2,6 @@
 //! policies. A gateway that was taken over can then speak for those who pass through it, but make nobody an
 //! administrator (I13).
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -12,6 +11,7 @@ use vouchsafe_model::subject::SubjectFacts;
 use vouchsafe_policy::{Engine, KeyAgreement, PolicyFile, PolicySource, PreparedSubject};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::cores::side_by_side;
+use vouchsafe_runtime::internal::Caller;
 use vouchsafe_runtime::link::{ControlLink as _, Snapshot};
 use vouchsafe_wire::canonical::CanonicalTarget;
 
@@ -44,7 +44,7 @@ impl Guard {
     }
 
     /// Whether that subject may do this with console or API.
-    pub(super) fn allows(&self, subject: &Arc<SubjectFacts>, ip: IpAddr, method: &str, target: &str) -> bool {
+    pub(super) fn allows(&self, subject: &Arc<SubjectFacts>, caller: &Caller, method: &str, target: &str) -> bool {
         let Some(engine) = self.0.read().clone() else { return false };
         // The gateway sends what it decided on, which is canonical.
         let Ok(target) = CanonicalTarget::parse(method, target, PathRules::default()) else { return false };
@@ -54,8 +54,8 @@ impl Guard {
         };
         let operation = format!("{} {}", target.method(), target.path());
         let prepared = PreparedSubject::new(engine, Arc::clone(subject));
-        // The gateway judged the connection, which nobody else can; what is looked at here is its word.
-        prepared.decide_console(action, &operation, ip, KeyAgreement::PostQuantum, clock::now()).is_ok()
+        let agreement = KeyAgreement::of(caller.post_quantum);
+        prepared.decide_console(action, &operation, caller.ip, agreement, clock::now()).is_ok()
     }
 }
 

@@ -24,6 +24,7 @@ fn caller(subject: Option<SubjectFacts>) -> Caller {
     Caller {
         host: OwnHost::Console,
         ip: IpAddr::from([192, 0, 2, 1]),
+        post_quantum: true,
         device: None,
         decision: subject.as_ref().map(|_| DecisionId::from_random([1; 16])),
         subject: subject.map(Arc::new),

@@ -231,7 +231,14 @@ async fn each_of_our_hosts_is_answered_by_its_own_part() {
         let mut request = Request::get(path).body(body::empty()).unwrap();
         if let Some(host) = host {
             let ip = "192.0.2.1".parse().unwrap();
-            request.extensions_mut().insert(Caller { host, ip, device: None, subject: None, decision: None });
+            request.extensions_mut().insert(Caller {
+                host,
+                ip,
+                post_quantum: true,
+                device: None,
+                subject: None,
+                decision: None,
+            });
         }
         bench.controller.service().call(request).await.status()
     };

@@ -27,6 +27,8 @@ pub(crate) enum Actor {
         device: Option<DeviceId>,
         /// From where.
         ip: IpAddr,
+        /// Whether the key of her connection was agreed on with a post-quantum group.
+        post_quantum: bool,
         /// The decision that allowed it.
         decision: Option<DecisionId>,
     },
@@ -55,6 +57,7 @@ impl Actor {
             session: Some(subject.session),
             device: subject.device.as_ref().map(|device| device.id),
             ip: caller.ip,
+            post_quantum: caller.post_quantum,
             decision: caller.decision,
         })
     }
@@ -78,7 +81,7 @@ impl Actor {
                 record.user = Some(self.label());
                 record.protocol = Some("unix".to_owned());
             }
-            Actor::User { name, session, device, ip, decision } => {
+            Actor::User { name, session, device, ip, post_quantum: _, decision } => {
                 record.user = Some(name.to_string());
                 record.session = session.map(|session| session.to_string());
                 record.device = device.map(|device| device.to_string());

@@ -166,7 +166,9 @@ async fn exchange(
         cookie: cookie.expose().to_owned(),
         max_age_seconds: clock::unix_seconds(facts.expires).saturating_sub(now),
     };
-    let actor = Actor::User { name: facts.user.name, session: Some(facts.session), device, ip, decision: None };
+    // For the record alone: nothing is decided on it.
+    let (name, session) = (facts.user.name, Some(facts.session));
+    let actor = Actor::User { name, session, device, ip, post_quantum: false, decision: None };
     Ok(Ok((redeemed, actor)))
 }
 

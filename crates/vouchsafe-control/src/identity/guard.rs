@@ -39,6 +39,10 @@ impl Peer {
         self.0.device.as_ref().map(|device| device.id)
     }
 
+    pub(super) fn is_post_quantum(&self) -> bool {
+        self.0.post_quantum
+    }
+
     /// The device that the connection proved.
     pub(super) fn device(&self) -> Result<&ProvenDevice, Refusal> {
         self.0.device.as_ref().ok_or(Refusal::DeviceRequired)
@@ -99,6 +103,7 @@ impl SignedIn {
             session: Some(self.facts.session),
             device: from.device_id(),
             ip: from.ip(),
+            post_quantum: from.is_post_quantum(),
             decision: None,
         }
     }

@@ -198,6 +198,7 @@ async fn register(
                 session: None,
                 device: peer.device_id(),
                 ip: peer.ip(),
+                post_quantum: peer.is_post_quantum(),
                 decision: None,
             };
             note(write, &actor, ACTION, &id, how);

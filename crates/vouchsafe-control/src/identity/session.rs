@@ -102,6 +102,7 @@ pub(super) fn signed_in_record(session: &NewSession, peer: &Peer, action: &str) 
         session: Some(session.id),
         device: session.device,
         ip: peer.ip(),
+        post_quantum: peer.is_post_quantum(),
         decision: None,
     };
     let mut record = actor.record(Kind::SignIn, clock::now());

@@ -68,7 +68,7 @@ impl Client {
     }
 
     fn caller(&self, host: OwnHost) -> Caller {
-        Caller { host, ip: self.ip, device: self.device.clone(), subject: None, decision: None }
+        Caller { host, ip: self.ip, post_quantum: true, device: self.device.clone(), subject: None, decision: None }
     }
 }
 

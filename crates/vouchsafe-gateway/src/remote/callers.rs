@@ -137,7 +137,7 @@ mod tests {
 
     fn from(number: u32) -> Caller {
         let ip = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
-        Caller { host: OwnHost::Auth, ip, device: None, subject: None, decision: None }
+        Caller { host: OwnHost::Auth, ip, post_quantum: false, device: None, subject: None, decision: None }
     }
 
     fn on(device: u8) -> Caller {

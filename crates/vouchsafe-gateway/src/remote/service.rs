@@ -82,7 +82,7 @@ fn addressed(request: Request<Body>) -> Option<Request<Body>> {
 }
 
 fn describe(caller: &Caller) -> Option<HeaderValue> {
-    let Caller { host, ip, device, subject: _, decision } = caller;
+    let Caller { host, ip, post_quantum, device, subject: _, decision } = caller;
     let device = device.as_ref().map(|ProvenDevice { id, certificate_sha256, not_after }| CallerDevice {
         id: id.to_string(),
         certificate_sha256: hex(certificate_sha256),
@@ -91,6 +91,7 @@ fn describe(caller: &Caller) -> Option<HeaderValue> {
     let doc = CallerDoc {
         host: host.label().to_owned(),
         ip: ip.to_string(),
+        post_quantum: *post_quantum,
         device,
         decision: decision.map(|id| id.to_string()),
     };

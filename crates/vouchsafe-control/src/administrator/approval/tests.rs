@@ -80,6 +80,7 @@ async fn signed_in(bench: &Bench, name: &str) -> Actor {
         session: Some(testing::session(&bench.context().store, name, None, &format!("cookie-{name}")).await),
         device: None,
         ip: Ipv4Addr::LOCALHOST.into(),
+        post_quantum: true,
         decision: None,
     }
 }
@@ -187,6 +188,7 @@ async fn i8_both_must_be_ones_who_may_when_it_counts() {
         session: Some(vouchsafe_model::id::SessionId::from_random([7; 16])),
         device: None,
         ip: Ipv4Addr::LOCALHOST.into(),
+        post_quantum: true,
         decision: None,
     };
     assert!(matches!(two.approve(&proposal, &gone).await, Err(AdministratorError::NoLonger)));

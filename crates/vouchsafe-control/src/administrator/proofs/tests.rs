@@ -139,6 +139,7 @@ async fn i6_who_has_lost_the_right_while_something_was_proven_publishes_nothing(
         session: Some(SessionId::from_random([7; 16])),
         device: None,
         ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        post_quantum: true,
         decision: None,
     };
     let refused = publish(bench.context(), &asked, &gone).await;

@@ -36,6 +36,7 @@ fn user(name: &str) -> Actor {
         session: Some(SessionId::from_random([1; 16])),
         device: None,
         ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        post_quantum: true,
         decision: None,
     }
 }

@@ -153,6 +153,7 @@ async fn who_asked_the_log_for_somebody_is_told_to_her() {
         session: None,
         device: None,
         ip: [192, 0, 2, 77].into(),
+        post_quantum: true,
         decision: None,
     };
     let about = |name: &str| AuditQuery { user: Some(name.to_owned()), ..AuditQuery::default() };
