@@ -11,6 +11,7 @@ mod bits;
 mod block;
 mod count;
 mod filter;
+mod gently;
 mod merkle;
 mod search;
 mod segment;
@@ -43,6 +44,7 @@ pub(crate) use self::merkle::{MERKLE_DIRECTORY, Merkle, checkpoint_path, cosigne
 pub(crate) use self::search::Span;
 use self::segment::{GROUP_HEADER_BYTES, Group};
 use self::tally::{Ended, Tally};
+pub(crate) use self::terms::Maker;
 use self::terms::Terms;
 pub(crate) use self::uses::{Use, Uses, UsesFilter};
 pub use self::verify::{Finding, Verification, Verified, verify};
@@ -332,8 +334,8 @@ impl Log {
     }
 
     /// Makes the terms of a closed segment that has none; says whether there may be another.
-    pub(crate) fn index_next(&self) -> bool {
-        self.0.index_next()
+    pub(crate) fn index_next(&self, maker: &mut Maker) -> bool {
+        self.0.index_next(maker)
     }
 
     /// Comes back when [`Log::index_next`] has something to do again.
@@ -361,6 +363,8 @@ impl Log {
     }
 }
 
+/// What a frame takes, about, bytes.
+const FRAME_BYTES: usize = 384;
 /// Name under which the controller's own records stand in the log.
 pub(crate) const CONTROLLER_SOURCE: &str = "controller";
 /// Kinds of records that gateways make; what else is done is done by the controller, so a gateway that was taken
@@ -378,7 +382,7 @@ pub(crate) fn check<'f>(
     frames: &'f [u8],
 ) -> Result<Vec<(&'f [u8], Scanned<'f>)>, TakeError> {
     let own = canonical_text(source);
-    let mut records = Vec::new();
+    let mut records = Vec::with_capacity(frames.len() / FRAME_BYTES);
     let (mut rest, mut seq) = (frames, first_seq);
     while !rest.is_empty() {
         let malformed = |source| TakeError::Malformed { seq, source };
@@ -421,7 +425,8 @@ impl Appender {
             group.iter().for_each(|(frame, _)| self.buffer.extend_from_slice(frame));
             tally.add_group(source, group.iter().map(|(_, record)| record), GROUP_HEADER_BYTES + bytes);
         }
-        let written = self.file.write_all_at(&self.buffer, self.tally.end).and_then(|()| self.file.sync_data());
+        let written =
+            gently::write_all_at(&self.file, &self.buffer, self.tally.end).and_then(|()| self.file.sync_data());
         if let Err(source) = written {
             self.spoiled = true;
             return Err(LogError::File { path, source });
@@ -506,7 +511,7 @@ impl Shared {
         }
     }
 
-    fn index_next(&self) -> bool {
+    fn index_next(&self, maker: &mut Maker) -> bool {
         // The newest first: they are asked for most.
         let Some(first) = self.unindexed.lock().wanted.pop_last() else { return false };
         let next = {
@@ -517,7 +522,7 @@ impl Shared {
         if self.terms(first, next).is_some() {
             return true;
         }
-        if let Err(error) = terms::build(&self.dir, first, next) {
+        if let Err(error) = maker.make(&self.dir, first, next) {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, first, "a segment of the audit log can't be indexed; searches read all of it");
             self.unindexed.lock().failed.insert(first);

@@ -1,8 +1,12 @@
 //! What goes on while the controller runs: removing what has expired, and saying goodbye.
 
 use std::sync::OnceLock;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::oneshot;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::GrantDoc;
@@ -14,7 +18,7 @@ use crate::administrator::{approval, modes, requests};
 use crate::checkpoints;
 use crate::context::Context;
 use crate::directory::{self, Actor, locks};
-use crate::log::Log;
+use crate::log::{Log, Maker};
 use crate::store::{StoreError, Write, grants, purge, sessions, settings};
 
 /// How often expired rows are removed.
@@ -107,22 +111,29 @@ pub(super) fn start(context: &Context) {
     });
 }
 
-/// How much later than others the index gets a processor (`nice(2)`).
-const INDEX_NICE: i32 = 15;
+/// How long its memory is kept for the next segment.
+const IDLE_INDEX: Duration = Duration::from_secs(10);
 
 /// The thread that makes the index. Making it takes a core for a tenth of a second at a time, and nobody waits for it: so
-/// it is a thread of its own that comes after those that people wait for.
+/// it is a thread of its own that has a core only while nobody else wants it (`SCHED_IDLE`). A core that it runs on
+/// counts as a free one, so whoever wakes up is put there rather than behind another.
 struct Indexer(std::sync::mpsc::Sender<oneshot::Sender<bool>>);
 
 impl Indexer {
     fn start(log: Log) -> std::io::Result<Self> {
         let (ask, asked) = std::sync::mpsc::channel::<oneshot::Sender<bool>>();
         std::thread::Builder::new().name("audit index".to_owned()).spawn(move || {
-            // On Linux this is about the calling thread alone. Where it is refused, it is indexed all the same.
-            let _ = rustix::process::nice(INDEX_NICE);
-            while let Ok(answer) = asked.recv() {
-                // Nobody may wait any more.
-                let _ = answer.send(log.index_next());
+            // Where it is refused, it is indexed all the same.
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+            let mut maker = Maker::default();
+            loop {
+                match asked.recv_timeout(IDLE_INDEX) {
+                    // Nobody may wait any more.
+                    Ok(answer) => drop(answer.send(log.index_next(&mut maker))),
+                    Err(RecvTimeoutError::Timeout) => maker = Maker::default(),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
             }
         })?;
         Ok(Self(ask))

@@ -14,7 +14,7 @@ use vouchsafe_tlog::hash::{HASH_BYTES, Hash};
 use vouchsafe_tlog::tree::{self, Edge, LEVELS, Stored, TILE_WIDTH};
 
 use super::walk::Walker;
-use super::{Log, LogError, at};
+use super::{Log, LogError, at, gently};
 
 /// Name of the directory beside the segments.
 pub(crate) const MERKLE_DIRECTORY: &str = "merkle";
@@ -220,7 +220,7 @@ impl Levels {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.file(level)?.write_all_at(bytes, first * HASH_BYTES as u64).map_err(at(&self.path(level)))
+        gently::write_all_at(self.file(level)?, bytes, first * HASH_BYTES as u64).map_err(at(&self.path(level)))
     }
 
     fn sync(&self) -> Result<(), LogError> {

@@ -5,13 +5,14 @@
 //! is searched without it, and it is made again.
 
 mod build;
+mod numbered;
 mod uses;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-pub(super) use self::build::build;
+pub(crate) use self::build::Maker;
 pub(super) use self::uses::Table;
 use super::bits::Bits;
 use super::block::Field;
@@ -113,6 +114,12 @@ enum Records {
     Piece(Piece),
 }
 
+/// The same of an entry that is written.
+enum Where<'n> {
+    Inline(&'n [u32]),
+    Piece(Piece),
+}
+
 impl Entry {
     /// Takes the key of an entry, and all of it if it is `wanted`.
     fn read(rest: &mut &[u8], wanted: impl FnOnce(&[u8]) -> bool) -> Option<Option<Self>> {
@@ -133,13 +140,13 @@ impl Entry {
         Some(Some(Self { key: key.to_vec(), count, records }))
     }
 
-    fn write(key: &[u8], count: u32, records: &Records, out: &mut Vec<u8>) {
+    fn write(key: &[u8], count: u32, records: &Where<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
         out.extend_from_slice(key);
         out.extend_from_slice(&count.to_le_bytes());
         match records {
-            Records::Inline(numbers) => numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes())),
-            Records::Piece(piece) => piece.write(out),
+            Where::Inline(numbers) => numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes())),
+            Where::Piece(piece) => piece.write(out),
         }
     }
 }

@@ -1,12 +1,10 @@
 //! Making the file from the segment.
 
-use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use ahash::RandomState;
 use smallvec::SmallVec;
 use vouchsafe_wire::audit::{each_word, texts};
 use vouchsafe_wire::spool;
@@ -14,9 +12,10 @@ use vouchsafe_wire::spool;
 use super::super::bits::Bits;
 use super::super::block::Field;
 use super::super::segment::{self, GROUP_HEADER_BYTES, read_group};
-use super::super::{LogError, at};
+use super::super::{LogError, at, gently};
+use super::numbered::Numbered;
 use super::uses::Count;
-use super::{BEGINNING, Entry, FEW, HEADER_BYTES, INLINE, MARK, Piece, Records, WORD, beginning_key, path, tag};
+use super::{BEGINNING, Entry, FEW, HEADER_BYTES, INLINE, MARK, Piece, WORD, Where, beginning_key, path, tag};
 
 /// Bytes from which on a page of entries is full.
 const PAGE_BYTES: usize = 4_096;
@@ -27,174 +26,207 @@ const REMEMBERED_TEXTS: usize = 4_096;
 /// Records of one key, rising. Most keys are of one record.
 type Postings = SmallVec<[u32; INLINE as usize]>;
 
-/// What was seen of a segment. What is hashed comes from strangers, so it is hashed with a key of this process.
+/// Makes files of terms. Its memory is kept from one segment to the next: to give it back and take it again costs more
+/// than what is done with it.
+#[derive(Default)]
+pub(crate) struct Maker {
+    segment: Vec<u8>,
+    seen: Seen,
+    pages: Vec<u8>,
+    out: Vec<u8>,
+}
+
+/// What was seen of a segment.
 #[derive(Default)]
 struct Seen {
     times: Vec<u64>,
     places: Vec<u32>,
-    /// Places of keys in `records`.
-    keys: HashMap<Box<[u8]>, usize, RandomState>,
+    keys: Numbered,
+    /// By the number of the key.
     records: Vec<Postings>,
-    /// Places of the words of texts.
-    texts: HashMap<Box<[u8]>, Box<[usize]>, RandomState>,
+    texts: Numbered,
+    /// Numbers of the words of all texts, and where those of each text end.
+    words: Vec<u32>,
+    word_ends: Vec<usize>,
     uses: Count,
     /// The key that is looked up.
     key: Vec<u8>,
 }
 
 impl Seen {
+    fn clear(&mut self) {
+        let Self { times, places, keys, records, texts, words, word_ends, uses, key } = self;
+        (times.clear(), places.clear(), records.clear(), words.clear(), word_ends.clear(), key.clear());
+        keys.clear();
+        texts.clear();
+        *uses = Count::default();
+    }
+
     fn add_value(&mut self, field: Field, value: &[u8], number: u32) {
-        let place = self.place(tag(field), value);
-        self.push(place, number);
+        let key = self.number_of(tag(field), value);
+        push(&mut self.records, key, number);
     }
 
     /// Adds the words of a text in canonical form.
     fn add_text(&mut self, text: &[u8], number: u32) {
-        if let Some(words) = self.texts.get(text) {
-            for place in words {
-                push(&mut self.records, *place, number);
+        if let Some(known) = self.texts.find(text) {
+            let end_of = |text: usize| self.word_ends.get(text).copied().unwrap_or_default();
+            let words = known.checked_sub(1).map_or(0, end_of)..end_of(known);
+            for word in self.words.get(words).unwrap_or_default() {
+                push(&mut self.records, *word, number);
             }
             return;
         }
-        let mut words = Vec::new();
-        each_word(text, |word| words.push(self.place(WORD, word)));
-        for place in &words {
-            self.push(*place, number);
-        }
-        if self.texts.len() < REMEMBERED_TEXTS {
-            self.texts.insert(text.into(), words.into());
+        let remembered = self.texts.len() < REMEMBERED_TEXTS;
+        let mut words = std::mem::take(&mut self.words);
+        each_word(text, |word| {
+            let key = self.number_of(WORD, word);
+            push(&mut self.records, key, number);
+            if remembered {
+                words.push(key);
+            }
+        });
+        self.words = words;
+        if remembered {
+            self.texts.number_of(text);
+            self.word_ends.push(self.words.len());
         }
     }
 
-    /// The place of a key, a new one if need be.
-    fn place(&mut self, tag: u8, rest: &[u8]) -> usize {
+    /// The number of a key, a new one if need be.
+    fn number_of(&mut self, tag: u8, rest: &[u8]) -> u32 {
         self.key.clear();
         self.key.push(tag);
         self.key.extend_from_slice(rest);
-        if let Some(place) = self.keys.get(self.key.as_slice()) {
-            return *place;
+        let number = self.keys.number_of(&self.key);
+        if self.keys.len() > self.records.len() {
+            self.records.push(Postings::new());
         }
-        let place = self.records.len();
-        self.keys.insert(self.key.as_slice().into(), place);
-        self.records.push(Postings::new());
-        place
-    }
-
-    fn push(&mut self, place: usize, number: u32) {
-        push(&mut self.records, place, number);
+        number
     }
 }
 
-fn push(records: &mut [Postings], place: usize, number: u32) {
-    if let Some(records) = records.get_mut(place)
+fn push(records: &mut [Postings], key: u32, number: u32) {
+    if let Some(records) = records.get_mut(key as usize)
         && records.last() != Some(&number)
     {
         records.push(number);
     }
 }
 
-/// Makes the file of the closed segment from `first` to before `next`; it appears whole or not at all.
-pub(in super::super) fn build(dir: &Path, first: u64, next: u64) -> Result<(), LogError> {
-    let segment = segment::path(dir, first);
-    let bytes = fs::read(&segment).map_err(at(&segment))?;
-    let mut seen = Seen::default();
-    let (mut rest, mut position, mut place) = (bytes.as_slice(), first, 0);
-    while position < next {
-        let Some(group) = read_group(rest, position) else {
-            return Err(LogError::Damaged { path: segment, position, offset: place as u64 });
-        };
-        let mut frame = place + GROUP_HEADER_BYTES;
-        for (payload, record) in &group.records {
-            let number = u32::try_from(position - first).unwrap_or(u32::MAX);
-            seen.times.push(record.time_us);
-            seen.uses.add(record);
-            seen.places.push(u32::try_from(frame).unwrap_or(u32::MAX));
-            for (field, value) in Field::values(record) {
-                if let Some(value) = value {
-                    seen.add_value(field, value, number);
-                }
-            }
-            texts(payload, |text| seen.add_text(text, number));
-            frame += spool::HEADER_BYTES + payload.len();
-            position += 1;
-        }
-        place += group.length;
-        rest = rest.get(group.length..).unwrap_or_default();
+impl Maker {
+    /// Makes the file of the closed segment from `first` to before `next`; it appears whole or not at all.
+    pub(in super::super) fn make(&mut self, dir: &Path, first: u64, next: u64) -> Result<(), LogError> {
+        let segment = segment::path(dir, first);
+        File::open(&segment).and_then(|file| gently::read_all(&file, &mut self.segment)).map_err(at(&segment))?;
+        self.look(&segment, first, next)?;
+        self.write(first);
+        keep(dir, first, &self.out).map_err(at(&path(dir, first)))
     }
-    let file = write(first, seen);
-    keep(dir, first, &file).map_err(at(&path(dir, first)))
-}
 
-/// The whole file.
-fn write(first: u64, seen: Seen) -> Vec<u8> {
-    let Seen { times, places, keys, mut records, uses, .. } = seen;
-    let size = times.len();
-    let mut out = vec![0; HEADER_BYTES];
-    let times_piece = piece(&mut out, |out| times.iter().for_each(|time| out.extend_from_slice(&time.to_le_bytes())));
-    let places_piece =
-        piece(&mut out, |out| places.iter().for_each(|place| out.extend_from_slice(&place.to_le_bytes())));
-    let uses_piece = piece(&mut out, |out| uses.write(out));
-    let mut keys: Vec<(Box<[u8]>, Postings)> = keys
-        .into_iter()
-        .map(|(key, place)| (key, records.get_mut(place).map(std::mem::take).unwrap_or_default()))
-        .collect();
-    keys.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    let beginnings = beginnings(&keys, size);
-    let at = keys.partition_point(|(key, _)| key.first() < Some(&BEGINNING));
-    keys.splice(at..at, beginnings);
-    let mut pages: Vec<(&[u8], Vec<u8>)> = Vec::new();
-    for (key, numbers) in &keys {
-        let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-        let records = if count <= INLINE {
-            Records::Inline(numbers.to_vec())
-        } else {
-            Records::Piece(piece(&mut out, |out| Bits::write(numbers, size, out)))
-        };
-        match pages.last_mut().filter(|(_, page)| page.len() < PAGE_BYTES) {
-            Some((_, page)) => Entry::write(key, count, &records, page),
-            None => {
-                let mut page = Vec::new();
-                Entry::write(key, count, &records, &mut page);
-                pages.push((key, page));
+    fn look(&mut self, segment: &Path, first: u64, next: u64) -> Result<(), LogError> {
+        let seen = &mut self.seen;
+        seen.clear();
+        let (mut rest, mut position, mut place) = (self.segment.as_slice(), first, 0);
+        while position < next {
+            let Some(group) = read_group(rest, position) else {
+                return Err(LogError::Damaged { path: segment.to_owned(), position, offset: place as u64 });
+            };
+            let mut frame = place + GROUP_HEADER_BYTES;
+            for (payload, record) in &group.records {
+                let number = u32::try_from(position - first).unwrap_or(u32::MAX);
+                seen.times.push(record.time_us);
+                seen.uses.add(record);
+                seen.places.push(u32::try_from(frame).unwrap_or(u32::MAX));
+                for (field, value) in Field::values(record) {
+                    if let Some(value) = value {
+                        seen.add_value(field, value, number);
+                    }
+                }
+                texts(payload, |text| seen.add_text(text, number));
+                frame += spool::HEADER_BYTES + payload.len();
+                position += 1;
+            }
+            place += group.length;
+            rest = rest.get(group.length..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// The whole file, into `out`.
+    fn write(&mut self, first: u64) {
+        let Self { seen: Seen { times, places, keys, records, uses, .. }, pages, out, .. } = self;
+        let size = times.len();
+        out.clear();
+        out.resize(HEADER_BYTES, 0);
+        let times_piece = piece(out, |out| times.iter().for_each(|time| out.extend_from_slice(&time.to_le_bytes())));
+        let places_piece =
+            piece(out, |out| places.iter().for_each(|place| out.extend_from_slice(&place.to_le_bytes())));
+        let uses_piece = piece(out, |out| std::mem::take(uses).write(out));
+        let with_records = |(key, number): (_, u32)| records.get(number as usize).map(|records| (key, records));
+        let keys: Vec<(&[u8], &Postings)> = keys.sorted().filter_map(with_records).collect();
+        let beginnings = beginnings(&keys, size);
+        let (before, behind) = keys.split_at(keys.partition_point(|(key, _)| key.first() < Some(&BEGINNING)));
+        let between = beginnings.iter().map(|(key, numbers)| (&**key, numbers));
+        let entries = before.iter().copied().chain(between).chain(behind.iter().copied());
+        // Where pages begin, with their first keys.
+        let mut starts: Vec<(&[u8], usize)> = Vec::new();
+        pages.clear();
+        for (key, numbers) in entries {
+            let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+            if starts.last().is_none_or(|(_, start)| pages.len() - start >= PAGE_BYTES) {
+                starts.push((key, pages.len()));
+            }
+            if count <= INLINE {
+                Entry::write(key, count, &Where::Inline(numbers), pages);
+            } else {
+                let set = piece(out, |out| Bits::write(numbers, size, out));
+                Entry::write(key, count, &Where::Piece(set), pages);
             }
         }
-    }
-    let pages: Vec<(&[u8], Piece)> =
-        pages.iter().map(|(key, page)| (*key, piece(&mut out, |out| out.extend_from_slice(page)))).collect();
-    let directory = piece(&mut out, |out| {
-        times_piece.write(out);
-        places_piece.write(out);
-        uses_piece.write(out);
-        for (key, page) in pages {
-            out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
-            out.extend_from_slice(key);
-            page.write(out);
+        let ends = starts.iter().skip(1).map(|(_, start)| *start).chain([pages.len()]);
+        let pages: Vec<(&[u8], Piece)> = starts
+            .iter()
+            .zip(ends)
+            .map(|((key, start), end)| {
+                let page = pages.get(*start..end).unwrap_or_default();
+                (*key, piece(out, |out| out.extend_from_slice(page)))
+            })
+            .collect();
+        let directory = piece(out, |out| {
+            times_piece.write(out);
+            places_piece.write(out);
+            uses_piece.write(out);
+            for (key, page) in pages {
+                out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
+                out.extend_from_slice(key);
+                page.write(out);
+            }
+        });
+        let mut header = Vec::new();
+        let earliest = times.iter().min().copied().unwrap_or_default();
+        let latest = times.iter().max().copied().unwrap_or_default();
+        for number in [first, size as u64, earliest, latest] {
+            header.extend_from_slice(&number.to_le_bytes());
         }
-    });
-    let mut header = Vec::new();
-    let earliest = times.iter().min().copied().unwrap_or_default();
-    let latest = times.iter().max().copied().unwrap_or_default();
-    for number in [first, size as u64, earliest, latest] {
-        header.extend_from_slice(&number.to_le_bytes());
+        directory.write(&mut header);
+        header.resize(HEADER_BYTES - 8, 0);
+        let sum = crc32fast::hash(&header).to_le_bytes();
+        let header = MARK.into_iter().chain(sum).chain(header);
+        out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
     }
-    directory.write(&mut header);
-    header.resize(HEADER_BYTES - 8, 0);
-    let sum = crc32fast::hash(&header).to_le_bytes();
-    let header = MARK.into_iter().chain(sum).chain(header);
-    out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
-    out
 }
 
 /// What more than a few words begin with, and the records that have one of them, in order. Of beginnings that the same
 /// words have, the longest.
-fn beginnings(keys: &[(Box<[u8]>, Postings)], size: usize) -> Vec<(Box<[u8]>, Postings)> {
+fn beginnings(keys: &[(&[u8], &Postings)], size: usize) -> Vec<(Box<[u8]>, Postings)> {
     let start = keys.partition_point(|(key, _)| key.first() < Some(&WORD));
     let words = keys.get(start..).unwrap_or_default();
     let words = words.get(..words.partition_point(|(key, _)| key.first() == Some(&WORD))).unwrap_or_default();
     let mut found = Vec::new();
     let mut groups = vec![words];
     while let Some(group) = groups.pop() {
-        let [(first, _), .., (last, _)] = group else { continue };
+        let [(first, _), .., (last, _)] = *group else { continue };
         if group.len() <= FEW {
             continue;
         }
@@ -203,7 +235,7 @@ fn beginnings(keys: &[(Box<[u8]>, Postings)], size: usize) -> Vec<(Box<[u8]>, Po
         let word = first.get(1..shared).unwrap_or_default();
         if !word.is_empty() {
             let mut records = Bits::none(size);
-            group.iter().flat_map(|(_, numbers)| numbers).for_each(|number| records.insert(*number));
+            group.iter().flat_map(|(_, numbers)| numbers.iter()).for_each(|number| records.insert(*number));
             found.push((beginning_key(word).into(), records.iter().collect()));
         }
         groups.extend(group.chunk_by(|(one, _), (other, _)| one.get(shared) == other.get(shared)));
@@ -223,7 +255,7 @@ fn piece(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Piece {
 fn keep(dir: &Path, first: u64, bytes: &[u8]) -> io::Result<()> {
     let path = path(dir, first);
     let draft = path.with_extension("terms-draft");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(bytes)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    gently::write_all_at(&file, bytes, 0)?;
     fs::rename(draft, path)
 }

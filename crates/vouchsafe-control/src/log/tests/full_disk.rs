@@ -61,7 +61,7 @@ fn i7_on_a_full_disk_nothing_is_taken_in_and_with_room_it_goes_on() {
     // It stays so, and what was acknowledged is there.
     for _ in 0..3 {
         assert!(is_full(&take_on(&log, 1).unwrap_err()));
-        while log.index_next() {}
+        while log.index_next(&mut Maker::default()) {}
         assert_eq!(numbers(&log), of(GATEWAY, 1..=size));
     }
     // Nor does a log open that could take nothing.
@@ -81,7 +81,7 @@ fn i7_on_a_full_disk_nothing_is_taken_in_and_with_room_it_goes_on() {
     let size = log.size();
     fs::remove_file(disk.ballast()).unwrap();
     assert_eq!(take_on(&log, 3).unwrap(), size + 300, "without a start too");
-    while log.index_next() {}
+    while log.index_next(&mut Maker::default()) {}
     assert_eq!(numbers(&log), of(GATEWAY, 1..=size + 300));
     let filter = Filter { user: Some("user-3 \"é\"".to_owned()), ..Filter::default() };
     let counted = log.count(&filter, Division::default(), &|| false).unwrap();

@@ -237,7 +237,7 @@ proptest! {
             match state {
                 State::AsItCame => {}
                 State::Indexed => {
-                    while log.index_next() {}
+                    while log.index_next(&mut Maker::default()) {}
                     let closed = log.0.view.read().closed.clone();
                     prop_assert!(closed.iter().all(|first| terms::path(dir.path(), *first).exists()));
                 }
@@ -245,7 +245,7 @@ proptest! {
                     drop(log);
                     log = Log::open_with(dir.path(), 0, segment_bytes).unwrap();
                 }
-                State::MadeAgain => while log.index_next() {},
+                State::MadeAgain => while log.index_next(&mut Maker::default()) {},
                 State::Damaged => {
                     let closed = log.0.view.read().closed.clone();
                     for (number, first) in closed.iter().enumerate() {
@@ -324,7 +324,7 @@ fn the_beginning_of_many_words_is_looked_up_once() {
         push_frame(&mut frames, &record.to_canonical().unwrap());
         log.take_in("controller", number, &frames).unwrap();
     }
-    while log.index_next() {}
+    while log.index_next(&mut Maker::default()) {}
     let first = *log.0.view.read().closed.first().unwrap();
     let terms = log.0.terms(first, log.0.view.read().closed[1]).unwrap();
     let mut open = terms.open(dir.path()).unwrap();

@@ -40,7 +40,7 @@ fn old_segments_go_and_everything_else_stays_as_it_was() {
     let whole = firsts(dir.path());
     assert!(whole.len() > 8, "{whole:?}");
     begins_at(&log, 0);
-    while log.index_next() {}
+    while log.index_next(&mut Maker::default()) {}
     assert_eq!(log.older_than(before, u64::MAX).unwrap(), whole[4]);
     assert_eq!(log.older_than(before, whole[3]).unwrap(), whole[3], "what isn't signed stays");
     assert_eq!(log.older_than(before - Duration::from_secs(2), u64::MAX).unwrap(), 0);
