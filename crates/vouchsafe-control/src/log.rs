@@ -25,7 +25,7 @@ mod walk;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -577,7 +577,7 @@ fn read_index(dir: &Path, first: u64, next: u64) -> Option<Index> {
 /// Makes the index of a closed segment again from the segment itself.
 fn rebuild(dir: &Path, first: u64, next: u64, sources: BTreeMap<String, u64>) -> Result<Index, LogError> {
     let path = segment::path(dir, first);
-    let bytes = fs::read(&path).map_err(at(&path))?;
+    let bytes = gently::read(&path).map_err(at(&path))?;
     let mut tally = Tally::begin(first, sources);
     tally.replay(&bytes, next);
     if tally.next != next {
@@ -617,7 +617,7 @@ fn sources_before(
 /// Reads the newest segment again, and cuts off what is left of an unfinished group.
 fn recover(dir: &Path, mut tally: Tally, segment_bytes: u64) -> Result<(File, Tally), LogError> {
     let path = segment::path(dir, tally.first);
-    let bytes = fs::read(&path).map_err(at(&path))?;
+    let bytes = gently::read(&path).map_err(at(&path))?;
     let file = fs::OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
     match tally.replay(&bytes, u64::MAX) {
         Ended::Cleanly => {}

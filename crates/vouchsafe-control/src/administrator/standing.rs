@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlx::SqliteConnection;
 use vouchsafe_model::action::Action;
+use vouchsafe_model::decision::Reason;
 use vouchsafe_policy::{KeyAgreement, PreparedSubject};
 use vouchsafe_runtime::clock;
 
@@ -30,14 +31,37 @@ pub(super) async fn still_may(
     decided(context, write.connection(), by, operation).await
 }
 
+/// Whether a policy opens the console to her, here or under circumstances of another kind, such as from a device.
+pub(crate) async fn may_see_console(context: &Context, by: &Actor) -> bool {
+    let Ok(mut read) = context.store.read().await else { return false };
+    match judged(context, &mut read, by, Action::ConsoleRead, "GET /").await {
+        Ok(verdict) => verdict.is_none_or(|reason| reason != Reason::NoPermit),
+        Err(_) => false,
+    }
+}
+
 async fn decided(
     context: &Context,
     connection: &mut SqliteConnection,
     by: &Actor,
     operation: &str,
 ) -> Result<(), AdministratorError> {
+    match judged(context, connection, by, Action::ConsoleWrite, operation).await? {
+        None => Ok(()),
+        Some(_) => Err(AdministratorError::NoLonger),
+    }
+}
+
+/// Why the policy in force denies it, if it does. The owner of the machine is asked for nothing.
+async fn judged(
+    context: &Context,
+    connection: &mut SqliteConnection,
+    by: &Actor,
+    action: Action,
+    operation: &str,
+) -> Result<Option<Reason>, AdministratorError> {
     let (session, ip, agreement) = match by {
-        Actor::Local { .. } | Actor::Controller => return Ok(()),
+        Actor::Local { .. } | Actor::Controller => return Ok(None),
         Actor::User { session: Some(session), ip, post_quantum, .. } => (session, *ip, KeyAgreement::of(*post_quantum)),
         Actor::User { .. } | Actor::Device { .. } | Actor::Anonymous { .. } => {
             return Err(AdministratorError::NoLonger);
@@ -47,10 +71,7 @@ async fn decided(
     let subject = facts::subject_by_session(&mut *connection, session, clock::unix_seconds(now)).await?;
     let engine = context.live.engine(&mut *connection).await?;
     let subject = PreparedSubject::new(engine, Arc::new(subject.map_err(|_| AdministratorError::NoLonger)?));
-    match subject.decide_console(Action::ConsoleWrite, operation, ip, agreement, now) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(AdministratorError::NoLonger),
-    }
+    Ok(subject.decide_console(action, operation, ip, agreement, now).err().map(|denial| denial.reason))
 }
 
 #[cfg(test)]

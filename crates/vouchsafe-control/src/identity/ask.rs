@@ -12,7 +12,7 @@ use vouchsafe_wire::api::{DecideRequest, NewRequest};
 use super::Service;
 use super::authenticate::query_fields;
 use super::guard::{Peer, Presence, SignedIn, field, form, presence};
-use super::me::PageRefusal;
+use super::me::{PageRefusal, console_for};
 use super::refusal::Refusal;
 use crate::administrator::requests::{self, Verdict};
 use crate::administrator::{AdministratorError, standing};
@@ -42,7 +42,7 @@ pub(super) async fn page(
         hours: text("hours").parse().ok(),
         reason: text("reason"),
         csrf: signed_in.csrf(),
-        console: service.context.settings.origin("console"),
+        console: console_for(&service.context, &signed_in.actor(&peer)).await,
     }))
 }
 

@@ -19,11 +19,11 @@ use super::guard::{Peer, Presence, SignedIn, field, form, presence};
 use super::refusal::Refusal;
 use super::register::{FRESH_SECONDS, note};
 use super::session::clear_cookie;
-use crate::administrator::AdministratorError;
 use crate::administrator::own::{self, Reached};
+use crate::administrator::{AdministratorError, standing};
 use crate::audit::{self, Own};
 use crate::context::Context;
-use crate::directory;
+use crate::directory::{self, Actor};
 use crate::pages;
 use crate::pages::me::{Activity, App, Apps, MyPage, Told};
 use crate::store::{StoreError, devices, passkeys, requests, resources, sessions, tokens, users};
@@ -74,7 +74,8 @@ pub(super) async fn page(
     let user = &signed_in.facts.user.name;
     let reached = own::reached(context, &signed_in.facts).await;
     let asked = [(Own::Denials, FEW), (Own::Accesses, FEW), (Own::Readers, FEW)];
-    let told = audit::own(context, user, &asked, None, &signed_in.actor(&peer)).await;
+    let actor = signed_in.actor(&peer);
+    let told = audit::own(context, user, &asked, None, &actor).await;
     let mut read = context.store.read().await?;
     let Some(account) = users::show(&mut read, user, now).await? else { return Err(Refusal::SignInRequired.into()) };
     let (apps, more_apps) = match &reached {
@@ -92,10 +93,15 @@ pub(super) async fn page(
         session: signed_in.facts.session.to_string(),
         device: signed_in.facts.device.as_ref().map(|device| device.name.to_string()),
         csrf: signed_in.csrf(),
-        console: context.settings.origin("console"),
+        console: console_for(context, &actor).await,
         fresh: signed_in.auth_age() <= FRESH_SECONDS,
     };
     Ok(pages::me::page(&page))
+}
+
+/// Where the console is, if some policy lets her see it.
+pub(super) async fn console_for(context: &Context, actor: &Actor) -> Option<String> {
+    standing::may_see_console(context, actor).await.then(|| context.settings.origin("console"))
 }
 
 /// What she can't be shown now; the rest of her page, and ending sessions on it, goes on.
@@ -176,7 +182,7 @@ pub(super) async fn activity(
         next,
         is_first: after.is_none(),
         csrf: signed_in.csrf(),
-        console: context.settings.origin("console"),
+        console: console_for(context, &actor).await,
         origin: context.settings.domain.to_string(),
     }))
 }

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// Bytes of one call.
 const STEP: usize = 64 * 1024;
@@ -15,11 +16,32 @@ pub(super) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result
     bytes.chunks(STEP).zip(0..).try_for_each(|(step, number)| file.write_all_at(step, offset + number * STEP as u64))
 }
 
-/// Reads the whole file into `bytes`, in place of what was there.
+/// Reads the whole file into `bytes`, in place of what was there. Whoever writes it may cut it off meanwhile.
 pub(super) fn read_all(file: &File, bytes: &mut Vec<u8>) -> io::Result<()> {
-    let length = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    bytes.resize(length, 0);
-    bytes.chunks_mut(STEP).zip(0..).try_for_each(|(step, number)| file.read_exact_at(step, number * STEP as u64))
+    bytes.clear();
+    loop {
+        let start = bytes.len();
+        bytes.resize(start + STEP, 0);
+        let read = match file.read_at(bytes.get_mut(start..).unwrap_or_default(), start as u64) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                bytes.truncate(start);
+                continue;
+            }
+            read => read?,
+        };
+        bytes.truncate(start + read);
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads the whole file of that name.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or_default() + STEP);
+    read_all(&file, &mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ mod questions;
 mod retention;
 
 use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 
 use vouchsafe_wire::audit::{Kind, Record};
 use vouchsafe_wire::spool::push_frame;

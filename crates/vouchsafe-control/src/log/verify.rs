@@ -20,7 +20,7 @@ use vouchsafe_wire::spool::{Frame, HEADER_BYTES, read_frame};
 use super::begin::removed_before;
 use super::merkle::{Levels, MERKLE_DIRECTORY, checkpoint_path, cosigned_path};
 use super::segment::{self, GROUP_HEADER_BYTES, Group};
-use super::{CONTROLLER_SOURCE, LogError, at};
+use super::{CONTROLLER_SOURCE, LogError, at, gently};
 
 /// Findings that are told; more are only counted.
 const MAX_FINDINGS: usize = 100;
@@ -378,7 +378,7 @@ impl<'v> Walk<'v> {
             self.broken = true;
             return Ok(());
         }
-        let bytes = fs::read(&path).map_err(at(&path))?;
+        let bytes = gently::read(&path).map_err(at(&path))?;
         let mut offset = 0;
         while next.is_none_or(|next| self.edge.size() < next) {
             let Some(length) = self.group(&path, &bytes, offset) else { break };

@@ -18,7 +18,7 @@ pub(crate) struct Asking {
     pub(crate) hours: Option<u64>,
     pub(crate) reason: String,
     pub(crate) csrf: Zeroizing<String>,
-    pub(crate) console: String,
+    pub(crate) console: Option<String>,
 }
 
 /// The form.
@@ -49,5 +49,5 @@ pub(crate) fn page(asking: &Asking) -> Response {
             }
         }
     };
-    super::html(StatusCode::OK, wide("Ask for access", header(Place::Ask, console, csrf.as_str()), body))
+    super::html(StatusCode::OK, wide("Ask for access", header(Place::Ask, console.as_deref(), csrf.as_str()), body))
 }

@@ -27,8 +27,8 @@ pub(crate) struct MyPage {
     /// Name of the device that this connection proved.
     pub(crate) device: Option<String>,
     pub(crate) csrf: Zeroizing<String>,
-    /// Origin of the console.
-    pub(crate) console: String,
+    /// Origin of the console, for those whom it can open to.
+    pub(crate) console: Option<String>,
     /// Whether the sign-in is young enough to change passkeys.
     pub(crate) fresh: bool,
 }
@@ -82,7 +82,7 @@ pub(crate) struct Activity {
     pub(crate) next: Option<u64>,
     pub(crate) is_first: bool,
     pub(crate) csrf: Zeroizing<String>,
-    pub(crate) console: String,
+    pub(crate) console: Option<String>,
     /// Base domain.
     pub(crate) origin: String,
 }
@@ -96,14 +96,14 @@ pub(crate) enum Place {
 }
 
 /// The header of her pages.
-pub(crate) fn header(here: Place, console: &str, csrf: &str) -> Markup {
+pub(crate) fn header(here: Place, console: Option<&str>, csrf: &str) -> Markup {
     let to = |place: Place, path: &str, words: &str| html! { a href=(path) aria-current=[(place == here).then_some("page")] { (words) } };
     html! {
         nav aria-label="Account" {
             (to(Place::Home, "/", "Your page"))
             (to(Place::Activity, "/activity", "Activity"))
             (to(Place::Ask, "/ask", "Ask for access"))
-            a href=(console) { "Console" }
+            @if let Some(console) = console { a href=(console) { "Console" } }
             form method="post" action="/sign-out" { (hidden(csrf)) button .quiet { "Sign out" } }
         }
     }
@@ -138,7 +138,10 @@ pub(crate) fn page(page: &MyPage) -> Response {
         }
         (accesses(page))
     };
-    super::html(StatusCode::OK, wide("Your page", header(Place::Home, &page.console, page.csrf.as_str()), body))
+    super::html(
+        StatusCode::OK,
+        wide("Your page", header(Place::Home, page.console.as_deref(), page.csrf.as_str()), body),
+    )
 }
 
 fn hidden(csrf: &str) -> Markup {
@@ -162,7 +165,7 @@ fn apps(page: &MyPage) -> Markup {
                 None => (empty("They can’t be shown now", html! { "What you may open hasn’t changed. Try again in a moment." })),
                 Some(Apps { apps, .. }) if apps.is_empty() => (empty("Nothing is open to you yet", html! {
                     "An administrator can open an app to you, or you " a href="/ask" { "ask for one" } " by its name. "
-                    "Whoever administers this begins in the " a href=(page.console) { "console" } "."
+                    @if let Some(console) = &page.console { "Whoever administers this begins in the " a href=(console) { "console" } "." }
                 })),
                 Some(Apps { apps, more, whole }) => {
                     ul .apps {
@@ -556,5 +559,5 @@ pub(crate) fn activity(activity: &Activity) -> Response {
             }
         }
     };
-    super::html(StatusCode::OK, wide("Activity", header(Place::Activity, console, csrf.as_str()), body))
+    super::html(StatusCode::OK, wide("Activity", header(Place::Activity, console.as_deref(), csrf.as_str()), body))
 }

@@ -294,3 +294,22 @@ async fn a_page_is_there_also_when_the_policy_can_not_be_asked() {
         page.body
     );
 }
+
+#[tokio::test]
+async fn the_console_is_offered_to_those_whom_it_can_open_to() {
+    let world = World::new().await;
+    let mut alice = Client::new();
+    world.person("alice", &mut alice).await;
+    let see =
+        r#"permit (principal == User::"alice", action == Action::"console:read", resource == Console::"console");"#;
+    let elsewhere = format!(r#"{MAY_ASK} @id("see") {see}"#);
+    let here = format!(r#"{MAY_ASK} @id("see") @device("none") {see}"#);
+    for (policy, offered) in [(MAY_ASK, false), (&elsewhere, true), (&here, true)] {
+        world.publish(policy).await;
+        for path in ["/", "/activity", "/ask"] {
+            let page = world.get(&alice, path).await;
+            assert_eq!(page.status, StatusCode::OK);
+            assert_eq!(page.body.contains(">Console</a>"), offered, "{path} {policy}");
+        }
+    }
+}

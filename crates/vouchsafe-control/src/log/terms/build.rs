@@ -56,7 +56,12 @@ struct Seen {
 impl Seen {
     fn clear(&mut self) {
         let Self { times, places, keys, records, texts, words, word_ends, uses, key } = self;
-        (times.clear(), places.clear(), records.clear(), words.clear(), word_ends.clear(), key.clear());
+        times.clear();
+        places.clear();
+        records.clear();
+        words.clear();
+        word_ends.clear();
+        key.clear();
         keys.clear();
         texts.clear();
         *uses = Count::default();
