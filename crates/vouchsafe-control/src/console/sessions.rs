@@ -126,7 +126,7 @@ pub(super) fn lock_button(kind: LockKind, name: &str, label: &str, what: &str, b
 /// A form that locks something, with a reason and an end.
 pub(super) fn lock_form(kind: LockKind, name: &str, back: &str) -> Markup {
     html! {
-        form .inline method="post" action="/v1/locks" {
+        form .inline method="post" action="/v1/locks" data-confirm={ "Lock this " (kind.as_str()) "? Everything of it ends at once." } {
             input type="hidden" name="kind" value=(kind.as_str());
             input type="hidden" name="name" value=(name);
             input type="hidden" name="back" value=(back);
