@@ -26,7 +26,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::Limited;
 use vouchsafe_model::decision::Reason;
-use vouchsafe_policy::{KeyAgreement, Permit};
+use vouchsafe_policy::Permit;
 use vouchsafe_runtime::body::{Body, boxed};
 use vouchsafe_runtime::internal::{Caller, OwnHost};
 use vouchsafe_runtime::limits::{MAX_OWN_BODY_BYTES, OWN_ANSWER_TIMEOUT};
@@ -244,7 +244,7 @@ async fn internal(
     parts.extensions.insert(Caller {
         host,
         ip: connection.ip,
-        post_quantum: connection.origin().agreement == KeyAgreement::PostQuantum,
+        post_quantum: connection.origin().agreement.is_post_quantum(),
         device: connection.device().cloned(),
         subject: way.permitted().map(|(permit, _)| Arc::clone(permit.subject())),
         decision: way.permitted().map(|(_, admitted)| admitted.decision()),

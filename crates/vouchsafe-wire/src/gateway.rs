@@ -20,6 +20,12 @@ pub const RENEW: &str = "/gateway/renew";
 /// Says for whom a gateway sends a request on: JSON of [`CallerDoc`]. Never taken from a client.
 pub const CALLER_HEADER: &str = "vouchsafe-caller";
 
+/// Says how the key of that client's connection was agreed on: [`POST_QUANTUM`], or it is missing. Apart from [`CallerDoc`],
+/// which a controller of an earlier version would refuse with it. Never taken from a client.
+pub const CALLER_KEY_HEADER: &str = "vouchsafe-caller-key";
+/// Value of [`CALLER_KEY_HEADER`]: with a post-quantum group.
+pub const POST_QUANTUM: &str = "post-quantum";
+
 /// The one-time text that lets a gateway join: `vsj1.<code>.<root>.<host>:<port>`; code is 26 characters of
 /// Crockford base32 (128 bits), root is the SHA-256 of the root certificate in 64 hexadecimal digits, host
 /// and port are the controller's. With the root in hand, the very first connection verifies its peer.
@@ -175,9 +181,6 @@ pub struct CallerDoc {
     pub host: String,
     /// Address of the client.
     pub ip: String,
-    /// Whether the key of its connection was agreed on with a post-quantum group.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub post_quantum: bool,
     /// Device proven on the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<CallerDevice>,

@@ -31,12 +31,20 @@ pub(super) async fn still_may(
     decided(context, write.connection(), by, operation).await
 }
 
-/// Whether a policy opens the console to her, here or under circumstances of another kind, such as from a device.
+/// Whether a policy speaks of opening the console to her, here or under other circumstances, such as on a device. Takes a
+/// reader of the store, so nobody may ask while holding one.
 pub(crate) async fn may_see_console(context: &Context, by: &Actor) -> bool {
-    let Ok(mut read) = context.store.read().await else { return false };
-    match judged(context, &mut read, by, Action::ConsoleRead, "GET /").await {
-        Ok(verdict) => verdict.is_none_or(|reason| reason != Reason::NoPermit),
-        Err(_) => false,
+    let asked = async {
+        let mut read = context.store.read().await?;
+        judged(context, &mut read, by, Action::ConsoleRead, "GET /").await
+    };
+    match asked.await {
+        Ok(None | Some(Reason::ConditionFailed | Reason::DeviceRequired | Reason::Forbidden)) => true,
+        Ok(Some(_)) => false,
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "whom the console opens to can't be said now");
+            false
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests for our own hosts that a gateway sends on for its clients.
 //!
-//! The gateway says from where they come and which device the connection proved: it ends the client's TLS, so
-//! nobody else could. Who asks, it does not say: that is found out here once more, by the cookie or token that the
+//! The gateway says from where they come, which device the connection proved, and how its key was agreed on: it ends
+//! the client's TLS, so nobody else could. Who asks, it does not say: that is found out here once more, by the cookie or token that the
 //! request itself carries, so a gateway speaks only for those who came to it. The facts are read here too, so a
 //! session that ended is nobody; and policy is asked again (`guard`).
 
@@ -17,7 +17,7 @@ use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::credential::{MAX_COOKIE_BYTES, Presented};
 use vouchsafe_runtime::internal::{Caller, InternalService as _, OwnHost, ProvenDevice};
-use vouchsafe_wire::gateway::{CALLER_HEADER, CallerDevice, CallerDoc};
+use vouchsafe_wire::gateway::{CALLER_HEADER, CALLER_KEY_HEADER, CallerDevice, CallerDoc, POST_QUANTUM};
 use vouchsafe_wire::ticket::unhex;
 use vouchsafe_wire::token::AUDIENCE_API;
 
@@ -38,7 +38,9 @@ pub(super) async fn answer(
         tracing::error!(%gateway, "a gateway sent a request on for a caller that can't be read");
         return plain(StatusCode::BAD_REQUEST);
     };
-    let caller = match caller(channel, gateway, &doc, request.headers()).await {
+    let key = request.headers_mut().remove(CALLER_KEY_HEADER);
+    let post_quantum = key.is_some_and(|key| key.as_bytes() == POST_QUANTUM.as_bytes());
+    let caller = match caller(channel, gateway, &doc, post_quantum, request.headers()).await {
         Ok(Ok(caller)) => caller,
         Ok(Err(status)) => return plain(status),
         Err(error) => {
@@ -67,7 +69,8 @@ pub(super) async fn answer(
 async fn overruled(channel: &Channel, gateway: GatewayId, caller: &Caller, parts: &Parts) -> Response<Body> {
     tracing::error!(%gateway, "a gateway let through to console or API what policy doesn't allow");
     let Some(actor) = Actor::of_caller(caller) else { return plain(StatusCode::FORBIDDEN) };
-    let asked = format!("{} {}", parts.method, parts.uri.path());
+    let key = if caller.post_quantum { " on a post-quantum connection" } else { "" };
+    let asked = format!("{} {}{key}", parts.method, parts.uri.path());
     let mut record = actor.changed("gateway.overruled", format!("gateway/{gateway}"), asked);
     record.outcome = Some("failed".to_owned());
     let recorded = async {
@@ -93,14 +96,15 @@ async fn caller(
     channel: &Channel,
     gateway: GatewayId,
     doc: &CallerDoc,
+    post_quantum: bool,
     headers: &HeaderMap,
 ) -> Result<Result<Caller, StatusCode>, StoreError> {
-    let CallerDoc { host, ip, post_quantum, device, decision } = doc;
+    let CallerDoc { host, ip, device, decision } = doc;
     let parsed = || {
         Some(Caller {
             host: OwnHost::from_label(host)?,
             ip: ip.parse().ok()?,
-            post_quantum: *post_quantum,
+            post_quantum,
             device: match device {
                 None => None,
                 Some(CallerDevice { id, certificate_sha256, not_after_us }) => Some(ProvenDevice {

@@ -125,11 +125,11 @@ impl Steps {
 /// `GET /start`: what should be protected first?
 pub(super) async fn show(State(context): State<Context>, Admin(actor): Admin) -> Result<Response, ConsoleError> {
     let now = clock::unix_seconds(clock::now());
+    // What runs here, and how it could be reached, is for those who may change something. Asked before a reader is held.
+    let may_change = standing::may(&context, &actor, PLAN).await.is_ok();
     let mut read = context.store.read().await?;
     let all = resources::list(&mut read).await?;
     let steps = Steps::of(&mut read, &all, now).await?;
-    // What runs here, and how it could be reached, is for those who may change something.
-    let may_change = standing::may(&context, &actor, PLAN).await.is_ok();
     let found = if may_change { assessment::newest(&mut read).await? } else { None };
     let groups = store::groups::list(&mut read).await?.into_iter().map(|group| group.name).collect::<Vec<_>>();
     drop(read);

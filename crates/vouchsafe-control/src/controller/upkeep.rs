@@ -4,9 +4,6 @@ use std::sync::OnceLock;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
-};
 use tokio::sync::oneshot;
 use vouchsafe_runtime::clock;
 use vouchsafe_wire::api::GrantDoc;
@@ -114,18 +111,21 @@ pub(super) fn start(context: &Context) {
 /// How long its memory is kept for the next segment.
 const IDLE_INDEX: Duration = Duration::from_secs(10);
 
+/// How much later than others the index gets a processor (`nice(2)`): last.
+const INDEX_NICE: i32 = 19;
+
 /// The thread that makes the index. Making it takes a core for a tenth of a second at a time, and nobody waits for it: so
-/// it is a thread of its own that has a core only while nobody else wants it (`SCHED_IDLE`). A core that it runs on
-/// counts as a free one, so whoever wakes up is put there rather than behind another.
+/// it is a thread of its own that comes after those that people wait for.
 struct Indexer(std::sync::mpsc::Sender<oneshot::Sender<bool>>);
 
 impl Indexer {
     fn start(log: Log) -> std::io::Result<Self> {
         let (ask, asked) = std::sync::mpsc::channel::<oneshot::Sender<bool>>();
         std::thread::Builder::new().name("audit index".to_owned()).spawn(move || {
-            // Where it is refused, it is indexed all the same.
-            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+            // On Linux this is about the calling thread alone. Where it is refused, it is indexed all the same.
+            if let Err(error) = rustix::process::nice(INDEX_NICE) {
+                tracing::info!(%error, "the audit log's index is made at the priority of everything else");
+            }
             let mut maker = Maker::default();
             loop {
                 match asked.recv_timeout(IDLE_INDEX) {

@@ -35,6 +35,7 @@ pub(super) async fn page(
     let Presence::SignedIn(signed_in) = presence(&service.context, &peer, &headers).await? else {
         return Ok(Redirect::to("/sign-in").into_response());
     };
+    service.limit(|limits| &limits.pages, peer.ip())?;
     let fields = query_fields(query.as_deref());
     let text = |name: &str| field(&fields, name).unwrap_or_default().chars().take(200).collect::<String>();
     Ok(pages::ask::page(&Asking {

@@ -76,6 +76,8 @@ pub(super) async fn page(
     let asked = [(Own::Denials, FEW), (Own::Accesses, FEW), (Own::Readers, FEW)];
     let actor = signed_in.actor(&peer);
     let told = audit::own(context, user, &asked, None, &actor).await;
+    // Before a reader is held here: who holds one and waits for another may wait for others that do the same.
+    let console = console_for(context, &actor).await;
     let mut read = context.store.read().await?;
     let Some(account) = users::show(&mut read, user, now).await? else { return Err(Refusal::SignInRequired.into()) };
     let (apps, more_apps) = match &reached {
@@ -93,7 +95,7 @@ pub(super) async fn page(
         session: signed_in.facts.session.to_string(),
         device: signed_in.facts.device.as_ref().map(|device| device.name.to_string()),
         csrf: signed_in.csrf(),
-        console: console_for(context, &actor).await,
+        console,
         fresh: signed_in.auth_age() <= FRESH_SECONDS,
     };
     Ok(pages::me::page(&page))

@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use vouchsafe_runtime::body::{Body, boxed};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{BoxFuture, Caller, InternalService, ProvenDevice};
-use vouchsafe_wire::gateway::{CALLER_HEADER, CallerDevice, CallerDoc};
+use vouchsafe_wire::gateway::{CALLER_HEADER, CALLER_KEY_HEADER, CallerDevice, CallerDoc, POST_QUANTUM};
 use vouchsafe_wire::ticket::hex;
 
 use super::RemoteLink;
@@ -68,7 +68,8 @@ impl InternalService for Forwarder {
 /// itself.
 fn addressed(request: Request<Body>) -> Option<Request<Body>> {
     let (mut parts, body) = request.into_parts();
-    let caller = parts.extensions.get::<Caller>().and_then(describe)?;
+    let caller = parts.extensions.get::<Caller>()?;
+    let (post_quantum, caller) = (caller.post_quantum, describe(caller)?);
     let path = parts.uri.path_and_query()?.as_str();
     parts.uri = format!("https://controller{path}").parse().ok()?;
     parts.version = http::Version::HTTP_2;
@@ -76,13 +77,17 @@ fn addressed(request: Request<Body>) -> Option<Request<Body>> {
     for name in [CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE] {
         parts.headers.remove(name);
     }
-    // Takes the place of any that a client may have sent.
+    // These take the place of any that a client may have sent.
     parts.headers.insert(CALLER_HEADER, caller);
+    parts.headers.remove(CALLER_KEY_HEADER);
+    if post_quantum {
+        parts.headers.insert(CALLER_KEY_HEADER, HeaderValue::from_static(POST_QUANTUM));
+    }
     Some(Request::from_parts(parts, body))
 }
 
 fn describe(caller: &Caller) -> Option<HeaderValue> {
-    let Caller { host, ip, post_quantum, device, subject: _, decision } = caller;
+    let Caller { host, ip, post_quantum: _, device, subject: _, decision } = caller;
     let device = device.as_ref().map(|ProvenDevice { id, certificate_sha256, not_after }| CallerDevice {
         id: id.to_string(),
         certificate_sha256: hex(certificate_sha256),
@@ -91,7 +96,6 @@ fn describe(caller: &Caller) -> Option<HeaderValue> {
     let doc = CallerDoc {
         host: host.label().to_owned(),
         ip: ip.to_string(),
-        post_quantum: *post_quantum,
         device,
         decision: decision.map(|id| id.to_string()),
     };

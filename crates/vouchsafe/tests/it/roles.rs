@@ -219,11 +219,12 @@ impl Stolen {
 
     fn arguments(&self, port: u16, caller: &Value, field: &str, path: &str) -> Vec<String> {
         let (caller, url) = (format!("vouchsafe-caller: {caller}"), format!("https://127.0.0.1:{port}{path}"));
-        let own = ["-sSk", "--http2", "--cert", &self.chain, "--key", &self.key, "-H", &caller, "-H", field, &url];
-        own.map(str::to_owned).into()
+        let own = ["-sSk", "--http2", "--cert", &self.chain, "--key", &self.key, "-H", &caller, &url];
+        let fields = field.lines().flat_map(|field| ["-H", field]);
+        own.into_iter().chain(fields).map(str::to_owned).collect()
     }
 
-    /// Sends a request on for that caller, with a field of the caller's; gives the status.
+    /// Sends a request on for that caller, with fields, one a line; gives the status.
     async fn speak(&self, port: u16, caller: &Value, field: &str, path: &str) -> String {
         let mut all = self.arguments(port, caller, field, path);
         all.extend(["--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}"].map(str::to_owned));
@@ -637,6 +638,35 @@ async fn i12_a_join_code_works_once_and_only_gateways_get_into_the_control_chann
     let records = world.audit(AuditQuery { kind: Some("admin".into()), ..AuditQuery::default() }).await;
     let overruled = records.iter().filter(|record| record.action.as_deref() == Some("gateway.overruled"));
     assert_eq!(overruled.count(), 2);
+
+    // How the key of a client's connection was agreed on is the gateway's word too, in a field that it always sets itself.
+    let ada = world.person("ada", &["administrators"]).await;
+    let tablet = world.device(&ada, "tablet").await;
+    let caller = json!({"host": "api", "ip": "127.0.0.1", "device": described(&tablet)});
+    let api = api_token(&tablet).await;
+    let demands = r#"@id("quantum") forbid (principal, action == Action::"console:read", resource)
+        when { context.request.operation == "GET /v1/users" } unless { context.tls.post_quantum };"#;
+    let mut files: Value = world.admin.get::<Value>("/v1/policy").await.expect("policy")["files"].take();
+    files.as_array_mut().expect("files").push(json!({"name": "quantum.cedar", "text": demands}));
+    let _: Value = world.admin.post("/v1/policy/publish", &json!({"files": files})).await.expect("published");
+    for () in patiently() {
+        if speak(caller.clone(), &api, "/v1/users").await == "403" {
+            break;
+        }
+    }
+    let on = |key: &str| format!("{api}\nvouchsafe-caller-key: {key}");
+    for (field, status) in [(api.clone(), "403"), (on("none"), "403"), (on("post-quantum"), "200")] {
+        assert_eq!(speak(caller.clone(), &field, "/v1/users").await, status, "{field}");
+    }
+    // Through the gateway: a program that agrees on such a key, and one that doesn't but says so.
+    let (exit, out, err) = world.cli(&tablet.dir, &["user", "list", "--json"]).await;
+    assert!(exit == 0 && out.contains("ada"), "{out}{err}");
+    let (certificate, key) = (tablet.certificate().display().to_string(), tablet.key().display().to_string());
+    let url = world.url("api", "/v1/users").to_string();
+    let says = "vouchsafe-caller-key: post-quantum";
+    let all = ["--curves", "X25519", "--cert", &certificate, "--key", &key, "-H", &api, "-H", says, &url];
+    let answer = curl(&world, &all).await;
+    assert_eq!(answer.status, 403, "{answer:?}");
     drop(one);
 }
 

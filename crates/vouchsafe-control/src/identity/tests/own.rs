@@ -313,3 +313,15 @@ async fn the_console_is_offered_to_those_whom_it_can_open_to() {
         }
     }
 }
+
+#[tokio::test]
+async fn many_pages_at_once_don_t_wait_for_each_other() {
+    let world = World::new().await;
+    let mut alice = Client::new();
+    world.person("alice", &mut alice).await;
+    world.publish(MAY_ASK).await;
+    let pages = futures_util::future::join_all((0..12).map(|_| world.get(&alice, "/")));
+    // Less than what the store waits for a reader.
+    let pages = tokio::time::timeout(std::time::Duration::from_secs(20), pages).await.expect("in time");
+    assert!(pages.iter().all(|page| page.status == StatusCode::OK));
+}

@@ -233,11 +233,12 @@ proptest! {
             }
             log.take_in(source, first, &frames).unwrap();
         }
+        let mut maker = Maker::default();
         for state in [State::AsItCame, State::Indexed, State::OpenedAgain, State::Damaged, State::MadeAgain] {
             match state {
                 State::AsItCame => {}
                 State::Indexed => {
-                    while log.index_next(&mut Maker::default()) {}
+                    while log.index_next(&mut maker) {}
                     let closed = log.0.view.read().closed.clone();
                     prop_assert!(closed.iter().all(|first| terms::path(dir.path(), *first).exists()));
                 }
@@ -245,7 +246,7 @@ proptest! {
                     drop(log);
                     log = Log::open_with(dir.path(), 0, segment_bytes).unwrap();
                 }
-                State::MadeAgain => while log.index_next(&mut Maker::default()) {},
+                State::MadeAgain => while log.index_next(&mut maker) {},
                 State::Damaged => {
                     let closed = log.0.view.read().closed.clone();
                     for (number, first) in closed.iter().enumerate() {
