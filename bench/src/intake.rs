@@ -113,13 +113,14 @@ pub(crate) async fn run() -> Result<()> {
     let pace = Pace::PerSecond(RATE);
     let mut drive = async |length| connections.drive(pace, length).await.map_err(|error| error.to_string());
     drive(Duration::from_secs(2)).await?;
-    let (mut alone, mut beside, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut alone, mut beside, mut taken, mut waiting) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let mut outcome = drive(LENGTH).await?;
         alone.push(times(&mut outcome.latencies));
         feeder.begin()?;
         let mut outcome = drive(LENGTH).await?;
         taken.push(feeder.end()?);
+        waiting.push(unindexed(&state.join("audit"))?);
         beside.push(times(&mut outcome.latencies));
         // What is left of its work must not fall into the next round.
         indexed(&state.join("audit")).await?;
@@ -134,6 +135,7 @@ pub(crate) async fn run() -> Result<()> {
     let ratios = beside.iter().zip(&alone).map(|((_, with), (_, without))| with / without);
     println!("  p99, with ÷ without: {} (goal: at most 2)", Spread::of(ratios));
     println!("  durable records a second: {}", Spread::of(taken.into_iter()));
+    println!("  segments that waited for their index at the end of a round: {}", Spread::of(waiting.into_iter()));
     drop(controller);
     Ok(())
 }
@@ -148,13 +150,18 @@ fn priority(nice: i32) -> Result<()> {
     Ok(())
 }
 
+/// How many closed segments have no terms yet.
+fn unindexed(log: &Path) -> Result<f64> {
+    let count = |ending: &str| -> Result<u32> {
+        let names = fs::read_dir(log)?.filter_map(std::result::Result::ok).map(|entry| entry.file_name());
+        Ok(u32::try_from(names.filter(|name| name.to_string_lossy().ends_with(ending)).count())?)
+    };
+    Ok(f64::from(count(".log")?.saturating_sub(1 + count(".terms")?)))
+}
+
 /// Waits until every closed segment has its terms.
 async fn indexed(log: &Path) -> Result<()> {
-    let count = |ending: &str| -> Result<usize> {
-        let names = fs::read_dir(log)?.filter_map(std::result::Result::ok).map(|entry| entry.file_name());
-        Ok(names.filter(|name| name.to_string_lossy().ends_with(ending)).count())
-    };
-    while count(".terms")? + 1 < count(".log")? {
+    while unindexed(log)? > 0.0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())

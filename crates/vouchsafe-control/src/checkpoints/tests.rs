@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -39,9 +39,14 @@ async fn stop(bench: Bench) -> TempDir {
     let Bench { controller, tasks, dir } = bench;
     tasks.shut_down(PATIENCE).await;
     drop(controller);
-    // Connections to the database close behind our back, and the last takes files away with it that would be copied.
-    let state = dir.path().join("state");
-    let held = || fs::read_dir(&state).unwrap().flatten().any(|one| one.path().to_string_lossy().ends_with("-wal"));
+    // Connections to the database close behind our back, and the last takes files away with it that would be copied. Two
+    // that close at the same moment may leave them: that nobody has them open is what counts.
+    let database = dir.path().join("state").join("vouchsafe.db");
+    let is_ours = |to: PathBuf| to.to_string_lossy().starts_with(&*database.to_string_lossy());
+    let held = || {
+        let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        open.filter_map(|one| fs::read_link(one.path()).ok()).any(is_ours)
+    };
     let closed = async {
         while held() {
             tokio::time::sleep(Duration::from_millis(5)).await;
