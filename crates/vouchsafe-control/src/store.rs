@@ -61,6 +61,9 @@ use crate::webhooks::{Event, EventKind};
 /// Name of the audit log's directory beside the database.
 pub(crate) const LOG_DIRECTORY: &str = "audit";
 
+/// Connections that read. Who holds one must not wait for another: those who do so at the same time could have all.
+pub(crate) const READERS: u32 = 4;
+
 /// Failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -133,7 +136,7 @@ impl Store {
             .busy_timeout(Duration::from_secs(5));
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         migrator(usize::MAX).run(&writer).await?;
-        let reader = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        let reader = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await?;
         let (snapshot, snapshot_signals) = mpsc::unbounded_channel();
         let known = outbox::state(&mut *reader.acquire().await?).await?.log_size;
         let dir = path.with_file_name(LOG_DIRECTORY);
