@@ -20,10 +20,9 @@ pub const RENEW: &str = "/gateway/renew";
 /// Says for whom a gateway sends a request on: JSON of [`CallerDoc`]. Never taken from a client.
 pub const CALLER_HEADER: &str = "vouchsafe-caller";
 
-/// Says how the key of that client's connection was agreed on: [`POST_QUANTUM`], or it is missing. Apart from [`CallerDoc`],
-/// which a controller of an earlier version would refuse with it. Never taken from a client.
-pub const CALLER_KEY_HEADER: &str = "vouchsafe-caller-key";
-/// Value of [`CALLER_KEY_HEADER`]: with a post-quantum group.
+/// A second value of [`CALLER_HEADER`]: the key of that client's connection was agreed on with a post-quantum group. Apart from
+/// [`CallerDoc`], which a controller of an earlier version would refuse with it; under the same name, because that is what
+/// gateways of every version take away from clients.
 pub const POST_QUANTUM: &str = "post-quantum";
 
 /// The one-time text that lets a gateway join: `vsj1.<code>.<root>.<host>:<port>`; code is 26 characters of

@@ -17,7 +17,7 @@ use vouchsafe_runtime::body::Body;
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::credential::{MAX_COOKIE_BYTES, Presented};
 use vouchsafe_runtime::internal::{Caller, InternalService as _, OwnHost, ProvenDevice};
-use vouchsafe_wire::gateway::{CALLER_HEADER, CALLER_KEY_HEADER, CallerDevice, CallerDoc, POST_QUANTUM};
+use vouchsafe_wire::gateway::{CALLER_HEADER, CallerDevice, CallerDoc, POST_QUANTUM};
 use vouchsafe_wire::ticket::unhex;
 use vouchsafe_wire::token::AUDIENCE_API;
 
@@ -34,12 +34,12 @@ pub(super) async fn answer(
     gateway: GatewayId,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
+    let key = request.headers().get_all(CALLER_HEADER).iter().nth(1);
+    let post_quantum = key.is_some_and(|key| key.as_bytes() == POST_QUANTUM.as_bytes());
     let Some(doc) = request.headers_mut().remove(CALLER_HEADER).and_then(|value| read(&value)) else {
         tracing::error!(%gateway, "a gateway sent a request on for a caller that can't be read");
         return plain(StatusCode::BAD_REQUEST);
     };
-    let key = request.headers_mut().remove(CALLER_KEY_HEADER);
-    let post_quantum = key.is_some_and(|key| key.as_bytes() == POST_QUANTUM.as_bytes());
     let caller = match caller(channel, gateway, &doc, post_quantum, request.headers()).await {
         Ok(Ok(caller)) => caller,
         Ok(Err(status)) => return plain(status),

@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use vouchsafe_runtime::body::{Body, boxed};
 use vouchsafe_runtime::clock;
 use vouchsafe_runtime::internal::{BoxFuture, Caller, InternalService, ProvenDevice};
-use vouchsafe_wire::gateway::{CALLER_HEADER, CALLER_KEY_HEADER, CallerDevice, CallerDoc, POST_QUANTUM};
+use vouchsafe_wire::gateway::{CALLER_HEADER, CallerDevice, CallerDoc, POST_QUANTUM};
 use vouchsafe_wire::ticket::hex;
 
 use super::RemoteLink;
@@ -77,11 +77,10 @@ fn addressed(request: Request<Body>) -> Option<Request<Body>> {
     for name in [CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE] {
         parts.headers.remove(name);
     }
-    // These take the place of any that a client may have sent.
+    // Takes the place of any that a client may have sent.
     parts.headers.insert(CALLER_HEADER, caller);
-    parts.headers.remove(CALLER_KEY_HEADER);
     if post_quantum {
-        parts.headers.insert(CALLER_KEY_HEADER, HeaderValue::from_static(POST_QUANTUM));
+        parts.headers.append(CALLER_HEADER, HeaderValue::from_static(POST_QUANTUM));
     }
     Some(Request::from_parts(parts, body))
 }

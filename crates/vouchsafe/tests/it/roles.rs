@@ -654,7 +654,7 @@ async fn i12_a_join_code_works_once_and_only_gateways_get_into_the_control_chann
             break;
         }
     }
-    let on = |key: &str| format!("{api}\nvouchsafe-caller-key: {key}");
+    let on = |key: &str| format!("{api}\nvouchsafe-caller: {key}");
     for (field, status) in [(api.clone(), "403"), (on("none"), "403"), (on("post-quantum"), "200")] {
         assert_eq!(speak(caller.clone(), &field, "/v1/users").await, status, "{field}");
     }
@@ -663,7 +663,7 @@ async fn i12_a_join_code_works_once_and_only_gateways_get_into_the_control_chann
     assert!(exit == 0 && out.contains("ada"), "{out}{err}");
     let (certificate, key) = (tablet.certificate().display().to_string(), tablet.key().display().to_string());
     let url = world.url("api", "/v1/users").to_string();
-    let says = "vouchsafe-caller-key: post-quantum";
+    let says = "vouchsafe-caller: post-quantum";
     let all = ["--curves", "X25519", "--cert", &certificate, "--key", &key, "-H", &api, "-H", says, &url];
     let answer = curl(&world, &all).await;
     assert_eq!(answer.status, 403, "{answer:?}");
